@@ -1,0 +1,83 @@
+"""What is remembered of a session: ids, times and counts, never content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, NewType
+
+SessionId = NewType("SessionId", str)
+
+Source = Literal[
+    "header",
+    "body",
+    "metadata",
+    "context",
+    "baggage",
+    "conversation",
+    "chain",
+    "item",
+    "tool_call",
+    "history",
+    "provider",
+    "chain_partial",
+    "new",
+]
+"""How the session of a call was found (the values of ``llm_session.source``)."""
+
+GIVEN_SOURCES: frozenset[str] = frozenset(
+    {"header", "body", "metadata", "context", "baggage", "conversation"}
+)
+"""Sources whose id is the application's or the provider's own, not one derived from a response id."""
+
+
+class SpanRef(NamedTuple):
+    """The identity of a span that may have ended, or live in another process."""
+
+    trace_id: int
+    span_id: int
+    flags: int
+
+
+class SessionTrace(NamedTuple):
+    """The trace in which a session appears: its root span, and which part of the session it holds."""
+
+    trace_id: int
+    root_span_id: int
+    flags: int
+    part: int
+    started: int
+    """When the part was opened, in nanoseconds since the epoch."""
+    first_turn: int
+    """The number of the part's first turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLink:
+    """What is kept about a session's newest turn under each piece of evidence the turn left.
+
+    A store maps evidence keys to links. A link holds ids, times and counts; it never holds prompts, replies
+    or API keys.
+    """
+
+    session_id: SessionId
+    source: Source
+    """How the session got its name; an inherited turn keeps the source of the turn that named it."""
+    turn: int
+    """The turn's number: 1, 2, …, its depth in the chain."""
+    span: SpanRef
+    """The span of the turn itself."""
+    start: int
+    """When the turn started, in nanoseconds since the epoch."""
+    end: int
+    """When the turn ended, in nanoseconds since the epoch; 0 while it goes on."""
+    model: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    response_id: str = ""
+    trace: SessionTrace | None = None
+    """The session's trace; None while the session has none (``TRACES=turn``, or not opened yet)."""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the id is the application's or the provider's own."""
+        return self.source in GIVEN_SOURCES

@@ -1,0 +1,1 @@
+"""Where session links are kept: one module per kind of store."""

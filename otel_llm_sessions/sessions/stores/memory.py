@@ -1,0 +1,81 @@
+"""The store of one process: a bounded LRU."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from otel_llm_sessions.sessions.link import SessionLink
+
+DEFAULT_MAX_KEYS = 50_000
+
+
+class MemoryStore:
+    """Keeps the most recently used evidence keys of this process; thread-safe, lost when the process ends."""
+
+    def __init__(self, max_keys: int = DEFAULT_MAX_KEYS) -> None:
+        self.scope = uuid.uuid4().hex
+        self._max_keys = max_keys
+        self._links: OrderedDict[str, SessionLink] = OrderedDict()
+        self._claims: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def get(self, keys: Sequence[str]) -> SessionLink | None:
+        """Return the link of the first of ``keys``, in order, that is known."""
+        with self._lock:
+            for key in keys:
+                link = self._links.get(key)
+                if link is not None:
+                    self._links.move_to_end(key)
+                    return link
+        return None
+
+    def put(self, keys: Sequence[str], link: SessionLink) -> None:
+        """Remember ``link`` under each of ``keys``; the least recently used keys make room."""
+        with self._lock:
+            links = self._links
+            for key in keys:
+                links[key] = link
+                links.move_to_end(key)
+            while len(links) > self._max_keys:
+                links.popitem(last=False)
+
+    def claim(self, key: str) -> bool:
+        """Return True to the first caller of this process that claims ``key``."""
+        with self._lock:
+            if key in self._claims:
+                self._claims.move_to_end(key)
+                return False
+            self._claims[key] = None
+            if len(self._claims) > self._max_keys:
+                self._claims.popitem(last=False)
+            return True
+
+    def close(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._links.clear()
+            self._claims.clear()
+
+    async def aget(self, keys: Sequence[str]) -> SessionLink | None:
+        """As ``get``: it never waits for I/O."""
+        return self.get(keys)
+
+    async def aput(self, keys: Sequence[str], link: SessionLink) -> None:
+        """As ``put``: it never waits for I/O."""
+        self.put(keys, link)
+
+    async def aclaim(self, key: str) -> bool:
+        """As ``claim``: it never waits for I/O."""
+        return self.claim(key)
+
+    def _after_fork(self) -> None:
+        # A lock held by another thread at the fork would stay locked in the child for ever; and the child is
+        # a process of its own, with a scope of its own, so that its session roots are its own too.
+        self._lock = threading.Lock()
+        self.scope = uuid.uuid4().hex
+        self._claims.clear()
