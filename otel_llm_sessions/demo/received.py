@@ -1,0 +1,220 @@
+"""What arrived over OTLP, as values: the protobuf messages read into frozen dataclasses.
+
+Nothing here knows HTTP or this package's own attributes; a message goes in, plain Python values come out.
+Arrays become tuples, as on the SDK's own spans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+Attributes = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedLink:
+    """A span's link to another span."""
+
+    trace_id: str
+    span_id: str
+    attributes: Attributes = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """An event on a span; ``time`` in nanoseconds since the epoch."""
+
+    name: str
+    time: int
+    attributes: Attributes = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedSpan:
+    """One span as it stood on the wire; ids in hex, times in nanoseconds since the epoch."""
+
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str = ""
+    kind: str = "INTERNAL"
+    start: int = 0
+    end: int = 0
+    attributes: Attributes = field(default_factory=dict)
+    links: tuple[ReceivedLink, ...] = ()
+    events: tuple[ReceivedEvent, ...] = ()
+    status: str = "UNSET"
+    status_message: str = ""
+    resource: Attributes = field(default_factory=dict)
+    scope: str = ""
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMetric:
+    """One metric.
+
+    A point has the keys ``attributes``, ``count``, ``sum``, ``bounds``, ``bucket_counts`` and ``value``; None
+    where the metric's type has no such thing.
+    """
+
+    name: str
+    unit: str
+    type: str
+    points: list[dict[str, Any]]
+    resource: Attributes = field(default_factory=dict)
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedLog:
+    """One log record or event."""
+
+    event_name: str
+    time: int
+    body: Any
+    attributes: Attributes
+    trace_id: str = ""
+    span_id: str = ""
+    severity: str = ""
+    resource: Attributes = field(default_factory=dict)
+    scope: str = ""
+
+
+def read_spans(message: bytes) -> list[ReceivedSpan]:
+    """The spans of a serialized ``ExportTraceServiceRequest``, in its order."""
+    request = ExportTraceServiceRequest.FromString(message)
+    return [
+        _span(span, attributes_of(group.resource.attributes), scoped.scope.name)
+        for group in request.resource_spans
+        for scoped in group.scope_spans
+        for span in scoped.spans
+    ]
+
+
+def read_metrics(message: bytes) -> list[ReceivedMetric]:
+    """The metrics of a serialized ``ExportMetricsServiceRequest``, in its order."""
+    request = ExportMetricsServiceRequest.FromString(message)
+    return [
+        _metric(metric, attributes_of(group.resource.attributes), scoped.scope.name)
+        for group in request.resource_metrics
+        for scoped in group.scope_metrics
+        for metric in scoped.metrics
+    ]
+
+
+def read_logs(message: bytes) -> list[ReceivedLog]:
+    """The log records of a serialized ``ExportLogsServiceRequest``, in its order."""
+    request = ExportLogsServiceRequest.FromString(message)
+    return [
+        _log(record, attributes_of(group.resource.attributes), scoped.scope.name)
+        for group in request.resource_logs
+        for scoped in group.scope_logs
+        for record in scoped.log_records
+    ]
+
+
+def attributes_of(pairs: Iterable[KeyValue]) -> Attributes:
+    """The pairs as a dict; a later pair of the same key wins."""
+    return {pair.key: value_of(pair.value) for pair in pairs}
+
+
+def value_of(value: AnyValue) -> Any:
+    """The Python value of an OTLP value; None for one that is empty."""
+    which = value.WhichOneof("value")
+    return _VALUES[which](value) if which in _VALUES else None
+
+
+_VALUES: Final[dict[str | None, Callable[[AnyValue], Any]]] = {
+    "string_value": lambda value: value.string_value,
+    "bool_value": lambda value: value.bool_value,
+    "int_value": lambda value: value.int_value,
+    "double_value": lambda value: value.double_value,
+    "bytes_value": lambda value: value.bytes_value,
+    "array_value": lambda value: tuple(value_of(item) for item in value.array_value.values),
+    "kvlist_value": lambda value: attributes_of(value.kvlist_value.values),
+}
+
+
+def _span(span: Span, resource: Attributes, scope: str) -> ReceivedSpan:
+    return ReceivedSpan(
+        name=span.name,
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_id=span.parent_span_id.hex(),
+        kind=Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
+        start=span.start_time_unix_nano,
+        end=span.end_time_unix_nano,
+        attributes=attributes_of(span.attributes),
+        links=tuple(_links(span)),
+        events=tuple(_events(span)),
+        status=Status.StatusCode.Name(span.status.code).removeprefix("STATUS_CODE_"),
+        status_message=span.status.message,
+        resource=resource,
+        scope=scope,
+        flags=span.flags,
+    )
+
+
+def _links(span: Span) -> Iterator[ReceivedLink]:
+    for link in span.links:
+        yield ReceivedLink(link.trace_id.hex(), link.span_id.hex(), attributes_of(link.attributes))
+
+
+def _events(span: Span) -> Iterator[ReceivedEvent]:
+    for event in span.events:
+        yield ReceivedEvent(event.name, event.time_unix_nano, attributes_of(event.attributes))
+
+
+def _metric(metric: Metric, resource: Attributes, scope: str) -> ReceivedMetric:
+    kind = metric.WhichOneof("data") or ""
+    points = [_point(point) for point in getattr(metric, kind).data_points] if kind else []
+    return ReceivedMetric(metric.name, metric.unit, kind, points, resource, scope)
+
+
+def _point(point: Any) -> dict[str, Any]:
+    """One data point of any metric type; what its type does not have is None."""
+    return {
+        "attributes": attributes_of(point.attributes),
+        "count": getattr(point, "count", None),
+        "sum": getattr(point, "sum", None),
+        "bounds": _numbers(point, "explicit_bounds"),
+        "bucket_counts": _numbers(point, "bucket_counts"),
+        "value": _number(point),
+    }
+
+
+def _numbers(point: Any, name: str) -> list[float] | None:
+    numbers = getattr(point, name, None)
+    return None if numbers is None else list(numbers)
+
+
+def _number(point: Any) -> float | None:
+    if not hasattr(point, "as_int"):
+        return None
+    which = point.WhichOneof("value")
+    return getattr(point, which) if which else None
+
+
+def _log(record: LogRecord, resource: Attributes, scope: str) -> ReceivedLog:
+    return ReceivedLog(
+        event_name=record.event_name,
+        time=record.time_unix_nano or record.observed_time_unix_nano,
+        body=value_of(record.body),
+        attributes=attributes_of(record.attributes),
+        trace_id=record.trace_id.hex(),
+        span_id=record.span_id.hex(),
+        severity=record.severity_text,
+        resource=resource,
+        scope=scope,
+    )
