@@ -1,0 +1,34 @@
+"""A streamed chat: `with session(...)` names the session for every call inside, here with an id of its own making.
+
+To run it:
+
+    pip install "otel-llm-sessions[instruments,otlp]"
+    export OPENAI_API_KEY=...            # and OPENAI_BASE_URL for any other OpenAI-compatible server
+    opentelemetry-instrument --service_name streaming-chat python streaming_chat.py
+"""
+
+import os
+
+from openai import OpenAI
+
+from otel_llm_sessions import session
+
+QUESTIONS = ("What is the capital of France?", "How many people live there?", "Thanks! Goodbye.")
+
+client = OpenAI()
+model = os.environ.get("OPENAI_MODEL", "gpt-4o-mini")
+messages = [{"role": "system", "content": "Answer in one sentence."}]
+
+with session():  # session("support-4711") would use that id
+    for question in QUESTIONS:
+        messages.append({"role": "user", "content": question})
+        stream = client.chat.completions.create(
+            model=model, messages=messages, stream=True, stream_options={"include_usage": True}
+        )
+        answer = ""
+        for chunk in stream:
+            for choice in chunk.choices:
+                answer += choice.delta.content or ""
+                print(choice.delta.content or "", end="", flush=True)
+        print()
+        messages.append({"role": "assistant", "content": answer})
