@@ -1,0 +1,61 @@
+"""The gate that holds replies in the middle of their stream."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+
+
+class Ticket:
+    """One reply's place at the gate, taken before its first byte, so that no release is missed."""
+
+    def __init__(self) -> None:
+        self._inside, self._outside = socket.socketpair()
+
+    def admit(self) -> None:
+        """Let the reply go on, now or when it comes to the gate."""
+        self._outside.send(b".")
+
+    def wait(self, peer: socket.socket) -> bool:
+        """Wait for the release or for the peer to go away; whether there is still somebody to send to."""
+        watched = [self._inside, peer]
+        while True:
+            ready, _, _ = select.select(watched, [], [])
+            if self._inside in ready:
+                return True
+            if not peer.recv(1, socket.MSG_PEEK):
+                return False
+            watched = [self._inside]  # the next request is here already, it can wait
+
+    def close(self) -> None:
+        """Give the place back."""
+        self._inside.close()
+        self._outside.close()
+
+
+class Gate:
+    """All places taken."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tickets: set[Ticket] = set()
+
+    def enter(self) -> Ticket:
+        """Take a place."""
+        ticket = Ticket()
+        with self._lock:
+            self._tickets.add(ticket)
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give a place back."""
+        with self._lock:
+            self._tickets.discard(ticket)
+            ticket.close()
+
+    def release(self) -> None:
+        """Let every reply go on that has started."""
+        with self._lock:
+            for ticket in self._tickets:
+                ticket.admit()
