@@ -1,0 +1,147 @@
+"""Sessions as trees on a terminal: one line per turn, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.text import Text
+from rich.tree import Tree
+
+from otel_llm_sessions.demo.arrived import ArrivedSession, Node, Turn
+from otel_llm_sessions.demo.received import ReceivedSpan
+
+LONGEST_ID: Final = 48
+GAP: Final = "  "
+MILLISECOND: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a turn's line."""
+
+    text: Callable[[Turn], str]
+    style: Callable[[Turn], str]
+    right: bool = False
+
+    def cell(self, turn: Turn, width: int) -> Text:
+        """The turn's text, padded to the width."""
+        text = self.text(turn)
+        return Text(text.rjust(width) if self.right else text.ljust(width), self.style(turn))
+
+
+def trees(sessions: Iterable[ArrivedSession]) -> list[Tree]:
+    """One tree per session, to be printed by rich."""
+    return [tree(session) for session in sessions]
+
+
+def tree(session: ArrivedSession) -> Tree:
+    """The session with its turns, and what else was started inside, below it."""
+    widths = [max((len(column.text(turn)) for turn in session.turns), default=0) for column in COLUMNS]
+    drawn = Tree(_heading(session), guide_style="dim")
+    _grow(drawn, session.nodes, widths)
+    return drawn
+
+
+def shortened(text: str, longest: int = LONGEST_ID) -> str:
+    """The text, or its two ends when it is too long."""
+    half = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+
+
+def _grow(tree: Tree, nodes: Sequence[Node], widths: list[int]) -> None:
+    for node in nodes:
+        label = _line(node.turn, widths) if node.turn else _other(node.span)
+        _grow(tree.add(label), node.children, widths)
+
+
+def _line(turn: Turn, widths: list[int]) -> Text:
+    cells = [column.cell(turn, width) for column, width in zip(COLUMNS, widths, strict=True) if width]
+    line = Text(GAP).join(cells)
+    line.rstrip()
+    return line
+
+
+def _other(span: ReceivedSpan) -> Text:
+    return Text(f"{span.name}{GAP}{_milliseconds(span)}", "dim")
+
+
+def _heading(session: ArrivedSession) -> Text:
+    number = len(session.turns)
+    parts = [
+        (f"session {shortened(session.id)}", "bold cyan"),
+        (session.service, "bold"),
+        (f"part {session.part}" if session.part > 1 else "", "bold"),
+        (f"{number} turn{'s' if number != 1 else ''}", ""),
+        (_total_tokens(session), ""),
+        (f"trace {session.root.trace_id}" if session.root else "", "dim"),
+    ]
+    return Text(GAP).join(Text(text, style) for text, style in parts if text)
+
+
+def _total_tokens(session: ArrivedSession) -> str:
+    counts = [_usage(turn) for turn in session.turns]
+    known = [(asked, told) for asked, told in counts if isinstance(asked, int) and isinstance(told, int)]
+    return _arrow(sum(asked for asked, _ in known), sum(told for _, told in known)) if known else ""
+
+
+def _number(turn: Turn) -> str:
+    return str(turn.number or "?")
+
+
+def _name(turn: Turn) -> str:
+    operation = turn.span.name if turn.is_marker else str(turn.attribute("gen_ai.operation.name") or "")
+    model = turn.attribute("gen_ai.response.model") or turn.attribute("gen_ai.request.model") or ""
+    return f"{operation} {model}".strip() or turn.span.name
+
+
+def _usage(turn: Turn) -> tuple[object, object]:
+    return turn.attribute("gen_ai.usage.input_tokens"), turn.attribute("gen_ai.usage.output_tokens")
+
+
+def _tokens(turn: Turn) -> str:
+    asked, told = _usage(turn)
+    return "" if asked is told is None else _arrow(asked, told)
+
+
+def _arrow(asked: object, told: object) -> str:
+    return f"{'?' if asked is None else asked} → {'?' if told is None else told} tokens"
+
+
+def _duration(turn: Turn) -> str:
+    return _milliseconds(turn.call or turn.span)
+
+
+def _milliseconds(span: ReceivedSpan) -> str:
+    return f"{(span.end - span.start) / MILLISECOND:.0f} ms"
+
+
+def _status(turn: Turn) -> str:
+    return str(turn.attribute("error.type") or "error") if turn.failed else "ok"
+
+
+def _source(turn: Turn) -> str:
+    source = turn.attribute("llm_session.source")
+    return f"found by {source}" if source else ""
+
+
+def _place(turn: Turn) -> str:
+    """Where the call itself stands, when that is not the session's trace."""
+    if turn.call is None:
+        return "──▶ a span that did not arrive"
+    if turn.request is None and not turn.is_marker:
+        return ""
+    arrow = "──▶" if turn.is_marker else "in"
+    return f"{arrow} {(turn.request or turn.call).name} (trace {turn.call.trace_id[:8]}…)"
+
+
+COLUMNS: Final[tuple[Column, ...]] = (
+    Column(_number, lambda turn: "bold", right=True),
+    Column(_name, lambda turn: ""),
+    Column(_tokens, lambda turn: "magenta", right=True),
+    Column(_duration, lambda turn: "dim", right=True),
+    Column(_status, lambda turn: "bold red" if turn.failed else "green"),
+    Column(_source, lambda turn: "yellow"),
+    Column(_place, lambda turn: "blue"),
+)

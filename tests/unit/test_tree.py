@@ -1,0 +1,194 @@
+"""Sessions built from received spans, and the trees drawn of them."""
+
+import io
+from dataclasses import replace
+from itertools import count
+
+import pytest
+from rich.console import Console
+
+from otel_llm_sessions.demo.arrived import sessions_of
+from otel_llm_sessions.demo.received import ReceivedLink, ReceivedSpan
+from otel_llm_sessions.demo.tree import shortened, trees
+
+RESOURCE = {"service.name": "shop"}
+SESSION_TRACE, REQUEST_1, REQUEST_2 = "5e" * 16, "a1" * 16, "a2" * 16
+ids = count(1)
+
+
+def span(name, trace_id=SESSION_TRACE, parent=None, start=0, end=None, links=(), status="UNSET", **attributes):
+    return ReceivedSpan(
+        name=name,
+        trace_id=trace_id,
+        span_id=f"{next(ids):016x}",
+        parent_id=parent.span_id if parent else "",
+        start=start * 1_000_000,
+        end=(start + 10 if end is None else end) * 1_000_000,
+        attributes={key.replace("__", "."): value for key, value in attributes.items()},
+        links=tuple(links),
+        status=status,
+        resource=RESOURCE,
+    )
+
+
+def call(turn, trace_id, session="s-1", source="metadata", tokens=(12, 34), **kwargs):
+    return span(
+        "chat gpt-4o-mini",
+        trace_id,
+        gen_ai__operation__name="chat",
+        gen_ai__request__model="gpt-4o-mini",
+        gen_ai__usage__input_tokens=tokens[0],
+        gen_ai__usage__output_tokens=tokens[1],
+        session__id=session,
+        llm_session__turn=turn,
+        llm_session__source=source,
+        **kwargs,
+    )
+
+
+def link(to, kind=None):
+    return ReceivedLink(to.trace_id, to.span_id, {"llm_session.link": kind} if kind else {})
+
+
+def drawn(spans):
+    out = io.StringIO()
+    console = Console(file=out, width=160, color_system=None)
+    for tree in trees(sessions_of(spans)):
+        console.print(tree)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+# ---------------------------------------------------------------- TRACES=turn: no session roots
+
+
+def test_without_session_roots_calls_are_grouped_by_session_id_in_turn_order():
+    second, first = call(2, "b" * 32, start=0), call(1, "c" * 32, start=5)
+    other = call(1, "d" * 32, session="s-2", start=90)
+    sessions = sessions_of([second, other, first])
+    assert [(session.id, [turn.span for turn in session.turns]) for session in sessions] == [
+        ("s-1", [first, second]),
+        ("s-2", [other]),
+    ]
+    assert all(session.root is None for session in sessions)
+
+
+def test_turns_of_one_number_are_ordered_by_their_start():
+    late, early = call(2, "b" * 32, start=7), call(2, "c" * 32, start=3)
+    (session,) = sessions_of([late, early])
+    assert [turn.span for turn in session.turns] == [early, late]
+
+
+def test_spans_that_are_no_calls_or_have_no_session_make_no_session():
+    plain = span("GET /", session__id="s-1")
+    stray = span("chat x", gen_ai__operation__name="chat")
+    assert sessions_of([plain, stray]) == []
+
+
+def test_a_line_shows_model_tokens_duration_status_and_source():
+    request = span("POST /chat", REQUEST_1)
+    failed = call(2, REQUEST_1, parent=request, start=20, end=45, status="ERROR", tokens=(None, None))
+    failed.attributes["error.type"] = "RateLimitError"
+    assert drawn([call(1, "b" * 32, source="new"), request, failed]) == [
+        "session s-1  shop  2 turns  12 → 34 tokens",
+        "├── 1  chat gpt-4o-mini  12 → 34 tokens  10 ms  ok              found by new",
+        "└── 2  chat gpt-4o-mini                  25 ms  RateLimitError  found by metadata"
+        "  in POST /chat (trace a1a1a1a1…)",
+    ]
+
+
+# ---------------------------------------------------------------- TRACES=session: the structure decides
+
+
+@pytest.fixture
+def root():
+    return span("session", session__id="s-1", end=1)
+
+
+def test_a_session_trace_is_its_root_with_the_turns_below_it(root):
+    second, first = call(2, SESSION_TRACE, parent=root, start=30), call(1, SESSION_TRACE, parent=root)
+    assert drawn([second, root, first]) == [
+        f"session s-1  shop  2 turns  24 → 68 tokens  trace {SESSION_TRACE}",
+        "├── 1  chat gpt-4o-mini  12 → 34 tokens  10 ms  ok  found by metadata",
+        "└── 2  chat gpt-4o-mini  12 → 34 tokens  10 ms  ok  found by metadata",
+    ]
+
+
+def test_with_session_roots_the_attributes_group_nothing(root):
+    inside = call(1, SESSION_TRACE, parent=root, session="says something else")
+    outside = call(2, "b" * 32)
+    (session,) = sessions_of([root, inside, outside])
+    assert [turn.span for turn in session.turns] == [inside]
+
+
+def test_a_nested_turn_is_a_marker_with_an_arrow_to_its_request(root):
+    request = span("POST /chat", REQUEST_1)
+    real = call(1, REQUEST_1, source="context", parent=request, links=[link(root, "session")])
+    later = call(2, REQUEST_2, links=[link(real, "previous_turn")], start=40)
+    marker = span(
+        "turn", parent=root, links=[link(root, "session"), link(real)], session__id="s-1", llm_session__turn=1
+    )
+    marker_2 = span("turn", parent=root, links=[link(real, "previous_turn"), link(later)], llm_session__turn=2)
+    spans = [marker_2, request, real, later, root, marker]
+    (session,) = sessions_of(spans)
+    assert [(turn.span, turn.call, turn.request) for turn in session.turns] == [
+        (marker, real, request),
+        (marker_2, later, None),
+    ]
+    assert drawn(spans)[1:] == [
+        "├── 1  turn gpt-4o-mini  12 → 34 tokens  10 ms  ok  found by context   ──▶ POST /chat (trace a1a1a1a1…)",
+        "└── 2  turn gpt-4o-mini  12 → 34 tokens  10 ms  ok  found by metadata  ──▶ chat gpt-4o-mini (trace a2a2a2a2…)",
+    ]
+
+
+def test_a_marker_whose_call_did_not_arrive_says_so(root):
+    lost = call(1, REQUEST_1)
+    marker = span("turn", parent=root, links=[link(lost)], llm_session__turn=1)
+    (session,) = sessions_of([root, marker])
+    assert [turn.call for turn in session.turns] == [None]
+    assert "did not arrive" in drawn([root, marker])[1]
+
+
+def test_what_else_was_started_inside_the_session_is_shown_by_start(root):
+    tool = span("look up the weather", parent=root, start=5)
+    inner = call(2, SESSION_TRACE, parent=tool, start=7)
+    first = call(1, SESSION_TRACE, parent=root, start=1)
+    (session,) = sessions_of([inner, tool, first, root])
+    assert [turn.span for turn in session.turns] == [first, inner]
+    lines = drawn([inner, tool, first, root])
+    assert lines[2] == "└── look up the weather  10 ms"
+    assert lines[3].startswith("    └── 2  chat gpt-4o-mini")
+
+
+def test_roots_of_several_processes_in_one_trace_are_one_session(root):
+    other_root = span("session", session__id="s-1", start=50)
+    turns = [call(1, SESSION_TRACE, parent=root), call(2, SESSION_TRACE, parent=other_root, start=60)]
+    (session,) = sessions_of([other_root, root, *turns])
+    assert session.root is root
+    assert [turn.span for turn in session.turns] == turns
+
+
+def test_the_parts_of_a_long_session_stand_one_after_the_other(root):
+    second = replace(root, trace_id="6f" * 16, start=9_000_000, links=(link(root),))
+    second = replace(second, attributes={"session.id": "s-1", "llm_session.part": 2})
+    assert [session.part for session in sessions_of([second, root])] == [1, 2]
+    assert "part 2" in drawn([second, root])[1]
+
+
+# ---------------------------------------------------------------- what the demo verifies
+
+
+def test_a_turn_follows_the_one_its_link_leads_to(root):
+    first = call(1, REQUEST_1)
+    marker = span("turn", parent=root, links=[link(first)], llm_session__turn=1)
+    second = call(2, SESSION_TRACE, parent=root, start=30, links=[link(first, "previous_turn")])
+    third = call(3, SESSION_TRACE, parent=root, start=60, links=[link(first, "session")])
+    (session,) = sessions_of([root, first, marker, second, third])
+    one, two, three = session.turns
+    assert two.follows(one)
+    assert not three.follows(one)
+    assert not three.follows(two)
+
+
+def test_long_ids_keep_both_ends():
+    assert shortened("resp_" + "x" * 465, 11) == "resp_…xxxxx"
+    assert shortened("short") == "short"
