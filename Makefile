@@ -1,0 +1,61 @@
+# Everything a developer runs. `make` alone lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INPUTS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint contract bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/demo.stamp  ## run the examples against a local server and show the sessions that arrive
+	@$(BIN)/otel-llm-sessions demo
+
+test: $(VENV)/dev.stamp  ## the fast tests, under a minute
+	@command -v redis-server >/dev/null || echo "redis-server is not on this machine: the tests that need one are skipped"
+	@$(BIN)/python -m pytest -q
+
+test-all: $(VENV)/dev.stamp  ## the fast and the slow tests
+	@command -v redis-server >/dev/null || echo "redis-server is not on this machine: the tests that need one are skipped"
+	@$(BIN)/python -m pytest -q -m "not contract"
+
+lint: $(VENV)/dev.stamp  ## ruff, mypy --strict, who may import whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict otel_llm_sessions
+	@$(BIN)/python -m pytest -q tests/test_import_rules.py
+
+contract: $(VENV)/dev.stamp  ## the client's whole surface under every openai version that is promised
+	@$(BIN)/python tests/contract/matrix.py contract
+
+bench: $(VENV)/dev.stamp  ## instructions and CPU time per call, against the budgets
+	@$(BIN)/python -m benchmarks
+
+clean:  ## remove environments and everything that was generated
+	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis callgrind.out.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment is made again only when what goes into it has changed.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "$(PYTHON) is Python %d.%d; 3.10 or newer is needed: make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make environments; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/demo.stamp: $(VENV)/bin/python $(INPUTS)
+	@$(call install,demo)
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/bin/python $(INPUTS)
+	@$(call install,dev)
+	@touch $(VENV)/demo.stamp $@
+
+# One dot per package keeps a slow download from looking like a hang; what pip complains about is shown.
+define install
+printf 'Setting up $(VENV) for $(1), once '; \
+{ $(BIN)/python -m pip install -c constraints.txt -e '.[$(1)]' 2>&1 || echo 'ERROR: set-up failed'; } \
+  | awk '/^ *(Collecting|Obtaining|Installing)/ { printf "."; fflush() } \
+         /ERROR|error:/ { if (!bad) printf "\n"; bad = 1 } bad { print } END { print bad ? "" : " ready"; exit bad }'
+endef
