@@ -1,0 +1,96 @@
+"""What somebody who installs the package gets, as the distribution's own metadata says it."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+DISTRIBUTION = "otel-llm-sessions"
+PUBLIC = {
+    "OpenAISessionsInstrumentor",
+    "Session",
+    "session",
+    "current_session",
+    "session_trace_id",
+    "SessionSpanProcessor",
+    "SessionStore",
+    "SessionLink",
+}
+PUBLIC_FOR_TESTS = {"capture_spans"}
+EXTRAS = {"instruments", "otlp", "redis", "demo", "dev"}
+
+
+@pytest.fixture(scope="module")
+def distribution() -> metadata.Distribution:
+    return metadata.distribution(DISTRIBUTION)
+
+
+def entry_point(distribution: metadata.Distribution, group: str) -> metadata.EntryPoint:
+    (found,) = distribution.entry_points.select(group=group)
+    return found
+
+
+def test_opentelemetry_instrument_finds_the_instrumentor(distribution: metadata.Distribution) -> None:
+    found = entry_point(distribution, "opentelemetry_instrumentor")
+    assert (found.name, found.value) == (
+        "openai_sessions",
+        "otel_llm_sessions.instrumentor:OpenAISessionsInstrumentor",
+    )
+    assert found.load().__name__ == "OpenAISessionsInstrumentor"
+
+
+def test_the_command_line_is_installed(distribution: metadata.Distribution) -> None:
+    found = entry_point(distribution, "console_scripts")
+    assert found.name == "otel-llm-sessions"
+    assert callable(found.load())
+
+
+def test_metadata_names_license_python_and_extras(distribution: metadata.Distribution) -> None:
+    assert distribution.metadata["License-Expression"] == "Apache-2.0"
+    assert distribution.metadata["Requires-Python"] == ">=3.10"
+    assert set(distribution.metadata.get_all("Provides-Extra") or []) >= EXTRAS
+
+
+def test_the_license_text_and_the_type_marker_are_there(distribution: metadata.Distribution) -> None:
+    package = importlib.import_module("otel_llm_sessions")
+    assert Path(str(package.__file__)).with_name("py.typed").is_file()
+    text = next(file for file in distribution.files or [] if file.name == "LICENSE").read_text()
+    assert "Apache License" in text
+
+
+def test_openai_is_never_a_requirement_of_the_package_itself(distribution: metadata.Distribution) -> None:
+    required = [line for line in distribution.requires or [] if "extra ==" not in line]
+    assert [line for line in required if line.startswith("openai")] == []
+    assert any(line.startswith("opentelemetry-sdk") for line in required)
+
+
+def test_the_version_is_said_once(distribution: metadata.Distribution) -> None:
+    from otel_llm_sessions.version import __version__
+
+    assert distribution.version == __version__
+
+
+def test_the_public_names_are_these_and_no_others() -> None:
+    package = importlib.import_module("otel_llm_sessions")
+    assert set(package.__all__) == PUBLIC
+    assert all(getattr(package, name) is not None for name in PUBLIC)
+
+
+def test_users_find_capture_spans_for_their_own_tests() -> None:
+    testing = importlib.import_module("otel_llm_sessions.testing")
+    assert set(testing.__all__) == PUBLIC_FOR_TESTS
+
+
+def test_openai_is_not_imported_before_the_application_imports_it() -> None:
+    code = (
+        "import sys; from otel_llm_sessions.instrumentor import OpenAISessionsInstrumentor as I; I().instrument();"
+        "import otel_llm_sessions.testing;"
+        "print([name for name in sys.modules if name.split('.')[0] == 'openai'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
