@@ -184,7 +184,7 @@ def _nodes(spans: Spans, siblings: list[ReceivedSpan]) -> tuple[Node, ...]:
 
 
 def _turn(spans: Spans, span: ReceivedSpan) -> Turn | None:
-    if span.name == MARKER and not is_call(span):
+    if span.name == MARKER and "gen_ai.operation.name" not in span.attributes:
         call = _marked(spans, span)
         return Turn(span, call, spans.request_of(call) if call else None)
     return Turn(span, span) if is_call(span) else None

@@ -1,0 +1,242 @@
+"""The demo: run the examples as a user would, show the sessions that arrive over OTLP, and check them.
+
+Everything is a process of its own and every message is real: the examples run under ``opentelemetry-instrument``,
+talk HTTP to an OpenAI-compatible server, and export OTLP to a receiver on loopback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from otel_llm_sessions.demo.arrived import ArrivedSession, sessions_of
+from otel_llm_sessions.demo.expectations import EXAMPLES, Example, problems
+from otel_llm_sessions.demo.processes import Interrupted, Processes, TimedOut
+from otel_llm_sessions.demo.receiver import OtlpReceiver
+from otel_llm_sessions.demo.tree import trees
+
+INSTRUMENTATIONS: Final = frozenset({"openai_sessions", "fastapi"})
+"""What the examples run under; other instrumentations of this environment are switched off for them."""
+
+NEEDED: Final = ("openai", "fastapi", "uvicorn", "opentelemetry.exporter.otlp.proto.http")
+INSTALL: Final = 'pip install "otel-llm-sessions[demo]"'
+KEPT_PREFIX: Final = "OTEL_LLM_SESSIONS_"
+SERVER: Final = ("-m", "otel_llm_sessions.demo.server", "--port", "0", "--latency", "0.02", "--chunk-delay", "0.005")
+LISTENING: Final = "listening on "
+WIDTH_OF_FILES: Final = 160
+TAIL: Final = 15
+
+
+class DemoError(Exception):
+    """The demo cannot run; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How one example's process went: its failures, and what it printed."""
+
+    example: Example
+    failures: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one example."""
+
+    run: Run
+    sessions: list[ArrivedSession]
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with it; empty if nothing."""
+        return [*self.run.failures, *problems(self.run.example, self.sessions)]
+
+
+class Demo:
+    """One run of the demo."""
+
+    def __init__(self, console: Console, processes: Processes, receiver: OtlpReceiver, timeout: float) -> None:
+        self._console = console
+        self._processes = processes
+        self._receiver = receiver
+        self._timeout = timeout
+
+    def run(self) -> bool:
+        """Run all examples, print what arrived; whether everything is as it should be."""
+        instrument = instrument_command()
+        folder = examples_folder()
+        environment = environment_of(os.environ, self._receiver.endpoint, self._provider())
+        self._say(f"Spans go to {self._receiver.endpoint} (OTLP over HTTP).\n")
+        runs = [self._run(example, [*instrument, str(folder / example.file)], environment) for example in EXAMPLES]
+        outcomes = outcomes_of(runs, sessions_of(self._receiver.spans))
+        self._show(outcomes)
+        return self._judge(outcomes)
+
+    def _provider(self) -> Mapping[str, str]:
+        """Where the model is: as the environment says, else a server of our own."""
+        given = {name: os.environ[name] for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY") if os.environ.get(name)}
+        if given:
+            self._say(f"Model calls go to {given.get('OPENAI_BASE_URL', 'OpenAI')}, as your environment says.")
+            return {"OPENAI_API_KEY": "none", **given}
+        base_url = self._start_server()
+        self._say(f"Model calls go to a server of this demo at {base_url} (set OPENAI_BASE_URL for another).")
+        return {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "sk-demo"}
+
+    def _start_server(self) -> str:
+        server = self._processes.start([sys.executable, *SERVER], os.environ)
+        try:
+            line = self._processes.first_line(server, self._timeout)
+        except TimedOut:
+            raise DemoError(f"the demo's server did not start within {self._timeout:g} s") from None
+        if not line.startswith(LISTENING):
+            rest = self._processes.finish(server, self._timeout)
+            raise DemoError(f"the demo's server did not start:\n{line}\n{rest}")
+        return line.removeprefix(LISTENING)
+
+    def _run(self, example: Example, command: Sequence[str], environment: Mapping[str, str]) -> Run:
+        """Run one example to its end."""
+        begun, before = time.monotonic(), len(self._receiver.spans)
+        own = {"OTEL_SERVICE_NAME": example.service}
+
+        def progress() -> str:
+            return f"{time.monotonic() - begun:.1f} s, {len(self._receiver.spans) - before} spans arrived"
+
+        with self._console.status(f"running {example.file}") as status:
+            process = self._processes.start([*command, *example.arguments], {**environment, **own})
+            try:
+                output = self._processes.finish(
+                    process, self._timeout, lambda: status.update(f"running {example.file}: {progress()}")
+                )
+            except TimedOut as late:
+                return Run(example, (f"did not end within {self._timeout:g} s",), str(late))
+        self._say(f"ran {example.file}: {progress()}")
+        code = process.returncode
+        return Run(example, (f"ended with exit code {code}",) if code else (), output)
+
+    def _show(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            self._console.print(Text(f"\n{outcome.run.example.file}", "bold underline"))
+            for tree in trees(outcome.sessions):
+                self._console.print(tree)
+        self._console.print()
+
+    def _judge(self, outcomes: Sequence[Outcome]) -> bool:
+        wrong = [outcome for outcome in outcomes if outcome.problems]
+        for outcome in wrong:
+            for problem in outcome.problems:
+                self._say(f"wrong: {outcome.run.example.file}: {problem}", "bold red")
+            self._say(_tail(outcome.run.output), "dim")
+        if not wrong:
+            number = sum(len(outcome.sessions) for outcome in outcomes)
+            self._say(f"All {number} sessions arrived, each with the turns it should have.", "bold green")
+        return not wrong
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style))
+
+
+def main(argv: list[str]) -> int:
+    """Run the demo; 0 if every session arrived as it should, 1 if not, 128 + n if signal n ended it."""
+    options = _arguments().parse_args(argv)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
+    try:
+        with Processes() as processes, OtlpReceiver() as receiver:
+            return 0 if Demo(console, processes, receiver, options.timeout).run() else 1
+    except DemoError as error:
+        console.print(Text(f"The demo cannot run: {error}", "bold red"))
+        return 1
+    except Interrupted as interrupted:
+        console.print(Text("Stopped; nothing is left running.", "bold"))
+        return 128 + interrupted.number
+
+
+def outcomes_of(runs: Iterable[Run], sessions: Sequence[ArrivedSession]) -> list[Outcome]:
+    """Each run with the sessions that came from it, by the name of its service."""
+    return [Outcome(run, [one for one in sessions if one.service == run.example.service]) for run in runs]
+
+
+def instrument_command() -> list[str]:
+    """The command that runs a script of this Python instrumented; raises DemoError when something is not installed."""
+    missing = [name for name in NEEDED if not _installed(name)]
+    if missing:
+        raise DemoError(f"{', '.join(missing)} not installed; {INSTALL}")
+    if not entry_points(group="opentelemetry_instrumentor", name="openai_sessions"):
+        raise DemoError(f"otel-llm-sessions itself is not installed in {sys.prefix}; {INSTALL}")
+    beside = Path(sys.executable).parent
+    command = shutil.which("opentelemetry-instrument", path=str(beside)) or shutil.which("opentelemetry-instrument")
+    if command is None:
+        raise DemoError(f"there is no opentelemetry-instrument; {INSTALL}")
+    return [command, sys.executable]
+
+
+def examples_folder() -> Path:
+    """Where the examples are: in the installed package, else in the checkout. Raises DemoError if nowhere."""
+    here = Path(__file__).resolve().parent
+    places = (here / "examples", here.parents[1] / "examples")
+    for place in places:
+        if (place / EXAMPLES[0].file).is_file():
+            return place
+    raise DemoError(f"the examples are neither in {places[0]} nor in {places[1]}")
+
+
+def environment_of(outer: Mapping[str, str], endpoint: str, provider: Mapping[str, str]) -> dict[str, str]:
+    """The environment of an example: the outer one, with OpenTelemetry and the model's server set by the demo.
+
+    The outer OTEL_* settings would change what arrives, so only those of this package stay.
+    """
+    kept = {name: value for name, value in outer.items() if not name.startswith("OTEL_")}
+    own = {name: value for name, value in outer.items() if name.startswith(KEPT_PREFIX)}
+    return {
+        **kept,
+        **own,
+        **provider,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join(_other_instrumentations()),
+        "NO_PROXY": ",".join(filter(None, (outer.get("NO_PROXY"), "127.0.0.1"))),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="otel-llm-sessions demo", description="Run the examples and show the sessions that arrive over OTLP."
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, help="seconds that one example may take (default: %(default)g)"
+    )
+    return parser
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _other_instrumentations() -> list[str]:
+    installed = {point.name for point in entry_points(group="opentelemetry_instrumentor")}
+    return sorted(installed - INSTRUMENTATIONS)
+
+
+def _tail(output: str) -> str:
+    """The end of what a program printed, indented."""
+    return "\n".join(f"    {line}" for line in output.strip().splitlines()[-TAIL:])
