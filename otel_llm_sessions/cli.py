@@ -1,0 +1,56 @@
+"""The ``otel-llm-sessions`` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="otel-llm-sessions", description="See the sessions of LLM applications as traces."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("demo", help="run the examples and show the sessions that arrive over OTLP", add_help=False)
+    trace_id = commands.add_parser("trace-id", help="print the trace id of a session")
+    trace_id.add_argument("id", metavar="ID", help="the session's id")
+    trace_id.add_argument("--namespace", default="", metavar="N", help="the setting NAMESPACE (default: empty)")
+    trace_id.add_argument("--part", type=_part, default=1, metavar="P", help="which part of a long session (1, 2, …)")
+    return parser
+
+
+def _part(value: str) -> int:
+    if not value.isdigit() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not valid: expected a whole number greater than 0")
+    return int(value)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status.
+
+    Args:
+        argv: the arguments, without the program's name; those of the process by default.
+    """
+    arguments, rest = _parser().parse_known_args(argv)
+    if arguments.command == "demo":
+        return _demo(rest)
+    if rest:
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    from otel_llm_sessions.session import session_trace_id
+
+    print(session_trace_id(arguments.id, namespace=arguments.namespace, part=arguments.part))
+    return 0
+
+
+def _demo(arguments: list[str]) -> int:
+    try:
+        from otel_llm_sessions.demo.runner import main as demo
+    except ImportError as error:
+        print(f"The demo needs more packages ({error.name}): pip install 'otel-llm-sessions[demo]'", file=sys.stderr)
+        return 2
+    return demo(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,312 @@
+"""One call of the client: from the request that is about to go out to the end of its span.
+
+A call flows one way: route → evidence → resolve → place → span → request → observe → learn → end. Nothing here waits
+or does I/O: what is to be looked up, claimed or recorded is handed to the caller, which may be on an event loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
+
+from otel_llm_sessions.openai.request import Request
+from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, read_reply
+from otel_llm_sessions.sessions.keys import response_key, session_key
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionId, SessionLink, SessionTrace, SpanRef
+from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
+from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions.telemetry.span import owner_of_call
+from otel_llm_sessions.traces.markers import emit_marker
+from otel_llm_sessions.traces.placement import Placement
+from otel_llm_sessions.traces.roots import NO_PLAN, ROOT_NANOSECONDS, Plan
+
+if TYPE_CHECKING:
+    from otel_llm_sessions.openai.runtime import Runtime
+
+SOURCE = "llm_session.source"
+TURN = "llm_session.turn"
+PART = "llm_session.part"
+
+NOWHERE = SpanRef(0, 0, 0)
+
+
+class Record(NamedTuple):
+    """What a turn leaves behind."""
+
+    keys: Sequence[str]
+    link: SessionLink
+
+
+class Call:
+    """The state of one call; methods are the steps that the client's wrapper takes, in order."""
+
+    __slots__ = (
+        "_once",
+        "_owner",
+        "_placement",
+        "_plan",
+        "_resolution",
+        "_session_id",
+        "_span",
+        "_started",
+        "context",
+        "first_chunk",
+        "provider",
+        "reply",
+        "request",
+        "runtime",
+    )
+
+    def __init__(self, runtime: Runtime, request: Request, context: Context) -> None:
+        self.runtime = runtime
+        self.request = request
+        self.context = context
+        self.reply = Reply(request.match.route)
+        self.provider: Any = None
+        self.first_chunk: float | None = None
+        self._resolution: Resolution = NONE
+        self._plan: Plan = NO_PLAN
+        self._placement: Placement = Placement(context, [], None)
+        self._session_id: SessionId | None = None
+        self._span: Span | None = None
+        self._owner: Any = None
+        self._started = 0
+        self._once = [None]
+
+    # --- before the request ---------------------------------------------------------------------------------
+
+    def resolve(self, found: SessionLink | None, own: SessionLink | None) -> str | None:
+        """Decide the session; return the key to claim if its trace is still to be opened."""
+        request, runtime = self.request, self.runtime
+        starts_session = request.match.route.api == "responses" and request.match.route.is_turn
+        self._resolution = resolution = resolve(request.evidence, found, own, starts_session)
+        self._session_id = resolution.session_id
+        runtime.tracers.get()
+        self.provider = runtime.tracers.provider
+        self._plan = runtime.placer.plan(resolution, self.provider)
+        return self._plan.opening.claim_key if self._plan.opening is not None else None
+
+    def start(self, owner: bool) -> Context:
+        """Start the span, or find the other instrumentation's; return the context to send the request in.
+
+        Args:
+            owner: whether the claim of the session's trace was got.
+        """
+        runtime, context = self.runtime, self.context
+        ambient = get_current_span(context)
+        self._placement = placement = runtime.placer.place(
+            self._resolution,
+            self._plan,
+            owner,
+            context,
+            ambient,
+            weak=not self.request.stored,
+            provider=self.provider,
+        )
+        if placement.proven is not None and placement.trace is not None:
+            self._mark_first(placement.proven, placement.trace)
+        self._started = time.time_ns()
+        if runtime.settings.spans != "always":
+            self._owner = owner_of_call(context, ambient)
+        if self._owner is not None:
+            self._annotate(placement, ambient)
+            return context
+        if runtime.settings.spans == "annotate":
+            return context
+        return self._start_span(placement)
+
+    def _start_span(self, placement: Placement) -> Context:
+        request = self.request
+        attributes = request.attributes
+        attributes.update(self._session_attributes())
+        operation = request.match.route.operation
+        named = request.match.route.is_turn and request.model
+        self._span = span = self.runtime.tracers.get().start_span(
+            f"{operation} {request.model}" if named else operation,
+            context=placement.context,
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            links=placement.links,
+            start_time=self._started,
+        )
+        return set_span_in_context(span, placement.context)
+
+    def _session_attributes(self) -> dict[str, Any]:
+        resolution = self._resolution
+        if resolution.source is None:
+            return {}
+        attributes: dict[str, Any] = {SOURCE: resolution.source}
+        if self._session_id is not None:
+            attributes[semconv.SESSION_ID] = self._session_id
+            if resolution.origin in GIVEN_SOURCES or self.runtime.settings.conversation_id == "always":
+                attributes[semconv.CONVERSATION_ID] = self._session_id
+        if self.request.match.route.is_turn:
+            attributes[TURN] = resolution.turn
+        if self._placement.trace is not None:
+            attributes[PART] = self._placement.trace.part
+        return attributes
+
+    def _annotate(self, placement: Placement, ambient: Span) -> None:
+        self._set_on_owner(self._session_attributes())
+        self._span = self._owner if isinstance(self._owner, Span) else ambient
+        for link in placement.links:
+            self._span.add_link(link.context, link.attributes)
+
+    def _set_on_owner(self, attributes: dict[str, Any]) -> None:
+        if isinstance(self._owner, Span):
+            self._owner.set_attributes(attributes)
+        else:
+            # util-genai's data: copied onto its span when that ends.
+            self._owner.attributes.update(attributes)
+
+    def _mark_first(self, first: SessionLink, trace: SessionTrace) -> None:
+        emit_marker(self.runtime.roots, self.provider, replace(first, trace=trace))
+
+    # --- while the reply comes in ---------------------------------------------------------------------------
+
+    def see(self, chunk: Any) -> Record | None:
+        """Take in one chunk of a stream; return what is to be recorded now, which is so for the first id."""
+        if self.first_chunk is None:
+            self.first_chunk = (time.time_ns() - self._started) / 1_000_000_000
+        if SEE_CHUNK[self.request.match.route.api](self.reply, chunk) and len(self.reply.ids) == 1:
+            self._name()
+            return self.record(ended=False)
+        return None
+
+    def read(self, value: Any) -> None:
+        """Take in a whole reply."""
+        read_reply(self.reply, value)
+
+    def _name(self) -> None:
+        """Name the session that this call starts by the reply's first id."""
+        if self._resolution.source != "new" or self._session_id is not None or not self.reply.ids:
+            return
+        self._session_id = SessionId(self.reply.ids[0])
+        attributes = {semconv.SESSION_ID: self._session_id}
+        if self.runtime.settings.conversation_id == "always":
+            attributes[semconv.CONVERSATION_ID] = self._session_id
+        if self._owner is not None:
+            self._set_on_owner(attributes)
+        elif self._span is not None:
+            self._span.set_attributes(attributes)
+        if self._placement.open_root is not None:
+            self._placement.open_root.set_attribute(semconv.SESSION_ID, self._session_id)
+            self._end_root()
+
+    def _end_root(self) -> None:
+        root, trace = self._placement.open_root, self._placement.trace
+        if root is not None and trace is not None and root.is_recording():
+            root.end(trace.started + ROOT_NANOSECONDS)
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the span has ended."""
+        return not self._once
+
+    def finish(self, error_type: str | None = None, *, cut_short: bool = False) -> Record | None:
+        """End the span, once; return what is to be recorded.
+
+        Args:
+            error_type: ``error.type`` of a call that failed; None leaves it to what the reply said.
+            cut_short: whether a stream ended before the reply was complete.
+        """
+        try:
+            self._once.pop()
+        except IndexError:
+            return None
+        ended = time.time_ns()
+        try:
+            if cut_short:
+                self.reply.cut_short()
+            error_type = error_type or self.reply.error_type
+            self._name()
+            self._end_span(error_type, ended)
+        finally:
+            self._end_root()
+            if self._span is not None and self._owner is None:
+                self._span.end(ended)
+        return self._left_behind(ended, error_type)
+
+    def _end_span(self, error_type: str | None, ended: int) -> None:
+        span, metrics = self._span, self.runtime.metrics.get()
+        if span is None or self._owner is not None or not (span.is_recording() or metrics is not None):
+            return
+        attributes = self.reply.final_attributes()
+        if self.first_chunk is not None:
+            attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self.first_chunk
+        if error_type is not None:
+            attributes[semconv.ERROR_TYPE] = error_type
+            span.set_status(StatusCode.ERROR)
+        span.set_attributes(attributes)
+        if metrics is not None:
+            seconds = (ended - self._started) / 1_000_000_000
+            metrics.record(
+                {**self.request.attributes, **attributes},
+                seconds,
+                self.first_chunk,
+                set_span_in_context(span, self.context),
+            )
+
+    def _left_behind(self, ended: int, error_type: str | None) -> Record | None:
+        record = self.record(ended=ended)
+        if record is not None and self.request.match.route.is_turn and self._stands_elsewhere():
+            emit_marker(self.runtime.roots, self.provider, record.link, error_type)
+        return record
+
+    def _stands_elsewhere(self) -> bool:
+        """Whether the turn's span is in another trace than its session's, which then gets a marker."""
+        return self._placement.nested and self._placement.trace is not None and self._span is not None
+
+    def record(self, ended: int | bool) -> Record | None:
+        """Return the link of this turn and the keys it is to be remembered under; None if there are none."""
+        resolution, request = self._resolution, self.request
+        if self._session_id is None:
+            return None
+        if not request.match.route.is_turn:
+            return self._alias()
+        keys = []
+        if request.match.route.api == "responses":
+            keys = [response_key(id_, request.server.scope) for id_ in self.reply.ids]
+        if resolution.origin in GIVEN_SOURCES:
+            keys.append(session_key(self._session_id))
+        return Record(keys, self._link(int(ended))) if keys else None
+
+    def _link(self, ended: int) -> SessionLink:
+        resolution, reply = self._resolution, self.reply
+        assert self._session_id is not None
+        assert resolution.origin is not None
+        span = self._span.get_span_context() if self._span is not None else None
+        usage = reply.attributes
+        return SessionLink(
+            self._session_id,
+            resolution.origin,
+            resolution.turn,
+            SpanRef(span.trace_id, span.span_id, int(span.trace_flags)) if span is not None else NOWHERE,
+            self._started,
+            ended,
+            self.request.model or usage.get(semconv.RESPONSE_MODEL, ""),
+            usage.get(semconv.USAGE_INPUT_TOKENS),
+            usage.get(semconv.USAGE_OUTPUT_TOKENS),
+            reply.ids[-1] if reply.ids else "",
+            self._placement.trace,
+        )
+
+    def _alias(self) -> Record | None:
+        """Return the link of a fetched response under the other ids that it came back with."""
+        asked = self.request.match.response_id
+        scope = self.request.server.scope
+        others = [response_key(id_, scope) for id_ in self.reply.ids if id_ != asked]
+        if not others:
+            return None
+        previous = self._resolution.previous
+        if previous is not None:
+            return Record(others, previous)
+        keys = [*others, response_key(asked, scope)] if asked else others
+        return Record(keys, replace(self._link(time.time_ns()), turn=1))

@@ -1,0 +1,84 @@
+"""Puts ``session(...)`` into its session's trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from opentelemetry.context import Context, set_value
+from opentelemetry.trace import get_current_span
+
+from otel_llm_sessions.guard import report
+from otel_llm_sessions.openai.runtime import Runtime
+from otel_llm_sessions.sessions.keys import session_key
+from otel_llm_sessions.sessions.link import SessionId, SessionLink
+from otel_llm_sessions.sessions.resolver import Evidence, Resolution, resolve
+from otel_llm_sessions.sessions.sources import Given
+from otel_llm_sessions.traces.links import root_ref
+from otel_llm_sessions.traces.placement import ROOT_CONTEXT_KEY, Placement, is_session_root
+from otel_llm_sessions.traces.roots import Plan
+
+
+class SessionOpener:
+    """Opens the trace of a session that the application names, before its first call.
+
+    Only where no span is current: then everything started inside becomes part of the session's trace.
+    """
+
+    def __init__(self, runtime: Runtime, on_first: Callable[[], None]) -> None:
+        self._runtime = runtime
+        self._on_first = on_first
+
+    def enter(self, session_id: str, context: Context) -> Context:
+        """Return ``context`` inside the session's trace; unchanged under another span, or with ``TRACES=turn``."""
+        try:
+            if not self._is_outermost(context):
+                return context
+            store = self._runtime.store
+            resolution, plan = self._plan(session_id, store.get((session_key(session_id),)))
+            owner = plan.opening is not None and store.claim(plan.opening.claim_key)
+            return self._inside(resolution, plan, owner, context)
+        except Exception as error:
+            report("open a session", error)
+            return context
+
+    async def aenter(self, session_id: str, context: Context) -> Context:
+        """As ``enter``, for callers on an event loop."""
+        if self._runtime.store_never_waits:
+            return self.enter(session_id, context)
+        try:
+            if not self._is_outermost(context):
+                return context
+            store = self._runtime.store
+            resolution, plan = self._plan(session_id, await store.aget((session_key(session_id),)))
+            owner = plan.opening is not None and await store.aclaim(plan.opening.claim_key)
+            return self._inside(resolution, plan, owner, context)
+        except Exception as error:
+            report("open a session", error)
+            return context
+
+    def _is_outermost(self, context: Context) -> bool:
+        self._on_first()
+        self._runtime.tracers.get()
+        current = get_current_span(context).get_span_context()
+        return self._runtime.settings.traces == "session" and (
+            not current.is_valid or is_session_root(context, current)
+        )
+
+    def _plan(self, session_id: str, found: SessionLink | None) -> tuple[Resolution, Plan]:
+        given = Given(SessionId(session_id), "context")
+        resolution = resolve(Evidence(given, None, None), found, None, starts_session=False)
+        return resolution, self._runtime.placer.plan(resolution, self._runtime.tracers.provider)
+
+    def _inside(self, resolution: Resolution, plan: Plan, owner: bool, context: Context) -> Context:
+        placement: Placement = self._runtime.placer.place(
+            resolution,
+            plan,
+            owner,
+            context,
+            get_current_span(Context()),
+            weak=False,
+            provider=self._runtime.tracers.provider,
+        )
+        if placement.trace is None:
+            return context
+        return set_value(ROOT_CONTEXT_KEY, root_ref(placement.trace), placement.context)

@@ -1,0 +1,215 @@
+"""The one place that is patched: ``OpenAI.request`` and ``AsyncOpenAI.request``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from types import ModuleType
+from typing import Any
+
+from opentelemetry.context import Context, attach, get_current
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+
+from otel_llm_sessions.guard import report
+from otel_llm_sessions.openai.call import Call, Record
+from otel_llm_sessions.openai.raw import parse, watch_http
+from otel_llm_sessions.openai.request import read_request
+from otel_llm_sessions.openai.routes import find
+from otel_llm_sessions.openai.runtime import Runtime
+from otel_llm_sessions.openai.server import server_of
+from otel_llm_sessions.openai.stream import watch_stream
+from otel_llm_sessions.openai.watch import error_type_of
+from otel_llm_sessions.sessions.resolver import lookup_keys, second_key
+
+MARK = "__otel_llm_sessions__"
+
+
+class Patch:
+    """Puts the wrappers onto the client's classes, and takes them off again."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._patched: list[tuple[type, Any]] = []
+
+    def apply(self, openai: ModuleType) -> None:
+        """Wrap the request methods; does nothing the second time."""
+        if self._patched or not self._runtime.enabled:
+            return
+        types = ReplyTypes(openai)
+        for name, wrap in (("OpenAI", _sync_request), ("AsyncOpenAI", _async_request)):
+            client = getattr(openai, name)
+            wrapper = wrap(client.request, self._runtime, types)
+            setattr(wrapper, MARK, True)
+            client.request = wrapper
+            self._patched.append((client, wrapper))
+
+    def remove(self) -> None:
+        """Take the wrappers off; where somebody has wrapped on top of one, it stays and passes calls through."""
+        self._runtime.enabled = False
+        for client, wrapper in self._patched:
+            if client.__dict__.get("request") is wrapper:
+                # The classes inherit `request` (openai 1.66 to 3.54), unless somebody had patched it before us.
+                if wrapper.__wrapped__.__qualname__.startswith(f"{client.__name__}.") or hasattr(
+                    wrapper.__wrapped__, "__wrapped__"
+                ):
+                    client.request = wrapper.__wrapped__  # type: ignore[attr-defined]
+                else:
+                    del client.request
+        self._patched.clear()
+
+
+class ReplyTypes:
+    """The types by which replies are told apart; looked up when openai is there."""
+
+    __slots__ = ("model", "raw", "streams")
+
+    def __init__(self, openai: ModuleType) -> None:
+        from openai._legacy_response import LegacyAPIResponse
+        from openai._response import BaseAPIResponse
+
+        self.model: type = openai.BaseModel
+        self.streams: tuple[type, ...] = (openai.Stream, openai.AsyncStream)
+        self.raw: tuple[type, ...] = (LegacyAPIResponse, BaseAPIResponse)
+
+
+def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | None:
+    """Return the call that a request is, or None if it is to pass through untouched."""
+    match = find(options.method, options.url)
+    if match is None:
+        return None
+    context = get_current()
+    if context and not is_instrumentation_enabled():
+        return None
+    request = read_request(match, client, options, server_of(client), context, runtime.keys, stream)
+    return Call(runtime, request, context)
+
+
+def _open(call: Call) -> Context:
+    """Look up the session, and start the span; return the context to send the request in."""
+    store, evidence = call.runtime.store, call.request.evidence
+    keys = lookup_keys(evidence)
+    found = store.get(keys) if keys else None
+    key = second_key(evidence, found)
+    claim = call.resolve(found, store.get((key,)) if key else None)
+    return call.start(claim is not None and store.claim(claim))
+
+
+async def _aopen(call: Call) -> Context:
+    """As ``_open``, for callers on an event loop."""
+    if call.runtime.store_never_waits:
+        return _open(call)
+    store, evidence = call.runtime.store, call.request.evidence
+    keys = lookup_keys(evidence)
+    found = await store.aget(keys) if keys else None
+    key = second_key(evidence, found)
+    claim = call.resolve(found, await store.aget((key,)) if key else None)
+    return call.start(claim is not None and await store.aclaim(claim))
+
+
+def _observe(call: Call, result: Any, types: ReplyTypes) -> Record | None:
+    """Read the reply, or watch it being read; return what is to be recorded now."""
+    try:
+        if isinstance(result, types.model):
+            call.read(result)
+        elif isinstance(result, types.streams):
+            return watch_stream(result, call)
+        elif isinstance(result, types.raw):
+            return watch_http(result.http_response, call)
+        elif hasattr(result, "iter_bytes") and hasattr(result, "headers"):
+            return watch_http(result, call)
+        else:
+            call.read(parse(result) if isinstance(result, (str, bytes)) else result)
+        return call.finish()
+    except Exception as error:
+        report("read a reply", error)
+        return _finish(call, None)
+
+
+def _finish(call: Call, error_type: str | None) -> Record | None:
+    try:
+        return call.finish(error_type)
+    except Exception as error:
+        report("end a span", error)
+        return None
+
+
+def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTypes) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+        call = context = None
+        if runtime.enabled:
+            try:
+                call = _begin(runtime, self, options, kwargs.get("stream") is True)
+                if call is not None:
+                    context = _open(call)
+            except Exception as error:
+                report("start a span", error)
+                call = _given_up(call)
+        if call is None or context is None:
+            return original(self, cast_to, options, *args, **kwargs)
+        previous = call.context
+        if context is not previous:
+            attach(context)
+        try:
+            result = original(self, cast_to, options, *args, **kwargs)
+        except BaseException as error:
+            attach(previous)
+            runtime.remember(_finish(call, error_type_of(error)))
+            raise
+        if context is not previous:
+            attach(previous)
+        runtime.remember(_observe(call, result, types))
+        return result
+
+    return request
+
+
+def _async_request(
+    original: Callable[..., Awaitable[Any]], runtime: Runtime, types: ReplyTypes
+) -> Callable[..., Awaitable[Any]]:
+    @functools.wraps(original)
+    async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+        call = context = None
+        if runtime.enabled:
+            try:
+                call = _begin(runtime, self, options, kwargs.get("stream") is True)
+                if call is not None:
+                    context = await _aopen(call)
+            except Exception as error:
+                report("start a span", error)
+                call = _given_up(call)
+        if call is None or context is None:
+            return await original(self, cast_to, options, *args, **kwargs)
+        previous = call.context
+        if context is not previous:
+            attach(context)
+        try:
+            result = await original(self, cast_to, options, *args, **kwargs)
+        except GeneratorExit:
+            # A coroutine that is thrown away is closed wherever that happens, often in another context, which is
+            # none of ours to change.
+            if get_current() is context:
+                attach(previous)
+            runtime.remember_soon(_finish(call, None))
+            raise
+        except Exception as error:
+            attach(previous)
+            await runtime.aremember(_finish(call, error_type_of(error)))
+            raise
+        except BaseException as error:
+            attach(previous)
+            # A task that is being cancelled must not wait for a store.
+            runtime.remember_soon(_finish(call, error_type_of(error)))
+            raise
+        if context is not previous:
+            attach(previous)
+        await runtime.aremember(_observe(call, result, types))
+        return result
+
+    return request
+
+
+def _given_up(call: Call | None) -> None:
+    """End what a call had begun before it failed to start."""
+    if call is not None:
+        _finish(call, None)

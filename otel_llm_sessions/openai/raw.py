@@ -1,0 +1,99 @@
+"""Raw and streaming responses: what the application reads of the body is observed as it reads it."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from otel_llm_sessions.openai.call import Call, Record
+from otel_llm_sessions.openai.watch import AsyncWatched, Watch, watched
+
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of a body, or of one event, that are kept to be read; of a longer one only the end is noticed."""
+
+
+def parse(content: bytes | str) -> Any:
+    """Return the JSON value of a body; None if it has none."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+class BodyReader:
+    """Puts the pieces of a body together and reads what it says: one JSON document, or server-sent events."""
+
+    def __init__(self, call: Call, content_type: str) -> None:
+        self._call = call
+        self._is_events = content_type.partition(";")[0].strip().lower() == "text/event-stream"
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._data: list[bytes] = []
+
+    def feed(self, piece: bytes) -> Record | None:
+        """Take in the next piece; return what is to be recorded now."""
+        self._size += len(piece)
+        if self._size > MAX_BODY:
+            self._pieces.clear()
+            return None
+        if not self._is_events:
+            self._pieces.append(piece)
+            return None
+        return self._feed_events(piece)
+
+    def _feed_events(self, piece: bytes) -> Record | None:
+        if b"\n" not in piece and b"\r" not in piece:
+            self._pieces.append(piece)
+            return None
+        lines = b"".join((*self._pieces, piece)).splitlines(keepends=True)
+        last = lines.pop() if lines and not lines[-1].endswith((b"\n", b"\r")) else b""
+        self._pieces, self._size = [last], len(last)
+        record = None
+        for line in lines:
+            record = self._line(line.rstrip(b"\r\n")) or record
+        return record
+
+    def _line(self, line: bytes) -> Record | None:
+        if line.startswith(b"data:"):
+            self._data.append(line[5:].strip())
+            return None
+        if line or not self._data:
+            return None
+        data, self._data = b"\n".join(self._data), []
+        event = parse(data)
+        return self._call.see(event) if isinstance(event, dict) else None
+
+    def complete(self) -> None:
+        """Read what is left when the body is complete."""
+        if self._is_events:
+            self._line(b"")
+        elif self._size <= MAX_BODY:
+            self._call.read(parse(b"".join(self._pieces)))
+
+
+def watch_http(response: Any, call: Call) -> Record | None:
+    """Observe an HTTP response; return what is to be recorded, if its body has been read already.
+
+    Args:
+        response: the client's HTTP response (``httpx2``, ``httpx`` with older clients), read or not.
+        call: the call it answers.
+    """
+    reader = BodyReader(call, response.headers.get("content-type", ""))
+    if hasattr(response, "_content"):
+        reader.feed(response.content)
+        reader.complete()
+        return call.finish()
+    watch = Watch(call, reader.feed, reader.complete)
+    of, kind = weakref.ref(response), type(response)
+
+    def iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
+        return watched(kind.iter_bytes(of(), *args, **kwargs), watch)
+
+    def aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
+        return AsyncWatched(kind.aiter_bytes(of(), *args, **kwargs), watch)
+
+    # Every way to read a body but iter_raw() goes through these two (httpx 0.25 to httpx2 2.16).
+    watch.hook(response, iter_bytes=iter_bytes, aiter_bytes=aiter_bytes)
+    return None

@@ -1,0 +1,240 @@
+"""What a request says: its attributes, and the evidence of its session. Reads all, changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.context import Context
+
+from otel_llm_sessions.openai.routes import Match
+from otel_llm_sessions.openai.server import Server
+from otel_llm_sessions.sessions.keys import response_key
+from otel_llm_sessions.sessions.resolver import Evidence
+from otel_llm_sessions.sessions.sources import Given, first_id, from_context, session_id_of
+from otel_llm_sessions.telemetry import semconv
+
+NUMBER: Final = (int, float)
+
+BODY_ATTRIBUTES: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
+    "max_tokens": (semconv.REQUEST_MAX_TOKENS, (int,)),
+    "max_completion_tokens": (semconv.REQUEST_MAX_TOKENS, (int,)),
+    "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, (int,)),
+    "temperature": (semconv.REQUEST_TEMPERATURE, NUMBER),
+    "top_p": (semconv.REQUEST_TOP_P, NUMBER),
+    "top_k": (semconv.REQUEST_TOP_K, NUMBER),
+    "frequency_penalty": (semconv.REQUEST_FREQUENCY_PENALTY, NUMBER),
+    "presence_penalty": (semconv.REQUEST_PRESENCE_PENALTY, NUMBER),
+    "seed": (semconv.REQUEST_SEED, (int,)),
+    "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, (str,)),
+    "reasoning_effort": (semconv.REQUEST_REASONING_LEVEL, (str,)),
+    "previous_response_id": (semconv.REQUEST_PREVIOUS_RESPONSE_ID, (str,)),
+}
+"""Parameters of the body that become attributes as they are, if they have the type they should have."""
+
+
+class KeyLists(NamedTuple):
+    """Where a request may name its session, as the settings say."""
+
+    headers: tuple[str, ...]
+    body: tuple[str, ...]
+    metadata: tuple[str, ...]
+
+
+class Request(NamedTuple):
+    """One request of the client, read."""
+
+    match: Match
+    server: Server
+    model: str | None
+    attributes: dict[str, Any]
+    """The attributes to create the span with."""
+    evidence: Evidence
+    stream: bool
+    stored: bool
+    """False if the application said ``store=False``: then no later turn can name this one."""
+    choices: int
+    """How many choices were asked for."""
+
+
+def read_request(
+    match: Match, client: Any, options: Any, server: Server, context: Context, keys: KeyLists, stream: bool
+) -> Request:
+    """Read a request of the client before it is sent.
+
+    Args:
+        match: the route of the request.
+        client: the client that sends it, for its default headers.
+        options: openai's ``FinalRequestOptions``.
+        server: whom the client talks to.
+        context: the context in which the call is made.
+        keys: where a session may be named.
+        stream: whether the reply is to be streamed.
+    """
+    body = mapping(options.json_data)
+    extra = mapping(options.extra_json)
+    model = text(extra.get("model")) or text(body.get("model")) or server.deployment
+    route = match.route
+    attributes: dict[str, Any] = {
+        semconv.OPERATION_NAME: route.operation,
+        semconv.PROVIDER_NAME: server.provider,
+        semconv.OPENAI_API_TYPE: route.api,
+        semconv.SERVER_ADDRESS: server.address,
+    }
+    if server.port is not None:
+        attributes[semconv.SERVER_PORT] = server.port
+    if model:
+        attributes[semconv.REQUEST_MODEL] = model
+    if stream:
+        attributes[semconv.REQUEST_STREAM] = True
+    add_body_attributes(attributes, body)
+    if extra:
+        add_body_attributes(attributes, extra)
+    if match.response_id is not None:
+        attributes[semconv.RESPONSE_ID] = match.response_id
+        add_stream_cursor(attributes, options)
+    given = given_session(client, options, body, extra, context, keys)
+    previous = match.response_id or previous_response(route.api, body, extra)
+    return Request(
+        match,
+        server,
+        model,
+        attributes,
+        Evidence(given, previous, response_key(previous, server.scope) if previous else None),
+        stream,
+        extra.get("store", body.get("store")) is not False,
+        attributes.get(semconv.REQUEST_CHOICE_COUNT, 1),
+    )
+
+
+_EMPTY: dict[str, Any] = {}
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return ``value`` if it is a mapping; else an empty one (bytes, lists, ``omit``, None)."""
+    return value if type(value) is dict or isinstance(value, Mapping) else _EMPTY
+
+
+def text(value: Any) -> str | None:
+    """Return ``value`` if it is a string with something in it, else None."""
+    return value if isinstance(value, str) and value else None
+
+
+def previous_response(api: str, body: Mapping[str, Any], extra: Mapping[str, Any]) -> str | None:
+    """Return the ``previous_response_id`` of a responses request."""
+    if api != "responses":
+        return None
+    return text(extra.get("previous_response_id")) or text(body.get("previous_response_id"))
+
+
+def add_body_attributes(attributes: dict[str, Any], body: Mapping[str, Any]) -> None:
+    """Add what the body says of the generation, by the table; wrong types and sentinels are left out."""
+    for name, value in body.items():
+        known = BODY_ATTRIBUTES.get(name)
+        if known is not None:
+            if isinstance(value, known[1]) and value.__class__ is not bool:
+                attributes[known[0]] = value
+        elif name in _SHAPED:
+            _SHAPED[name](attributes, value)
+
+
+def _stop(attributes: dict[str, Any], value: Any) -> None:
+    if isinstance(value, str):
+        attributes[semconv.REQUEST_STOP_SEQUENCES] = (value,)
+    elif isinstance(value, (list, tuple)) and value and all(isinstance(item, str) for item in value):
+        attributes[semconv.REQUEST_STOP_SEQUENCES] = tuple(value)
+
+
+def _choice_count(attributes: dict[str, Any], value: Any) -> None:
+    if type(value) is int and value != 1:
+        attributes[semconv.REQUEST_CHOICE_COUNT] = value
+
+
+def _output_type(attributes: dict[str, Any], value: Any) -> None:
+    kind = value.get("type") if isinstance(value, Mapping) else value
+    if isinstance(kind, str):
+        attributes[semconv.OUTPUT_TYPE] = "json" if kind.startswith("json") else kind
+
+
+def _text_format(attributes: dict[str, Any], value: Any) -> None:
+    if isinstance(value, Mapping) and "format" in value:
+        _output_type(attributes, value["format"])
+
+
+def _reasoning(attributes: dict[str, Any], value: Any) -> None:
+    effort = value.get("effort") if isinstance(value, Mapping) else None
+    if isinstance(effort, str):
+        attributes[semconv.REQUEST_REASONING_LEVEL] = effort
+
+
+def _prompt(attributes: dict[str, Any], value: Any) -> None:
+    for name, attribute in (("id", semconv.PROMPT_NAME), ("version", semconv.PROMPT_VERSION)):
+        found = value.get(name) if isinstance(value, Mapping) else None
+        if isinstance(found, str):
+            attributes[attribute] = found
+
+
+_SHAPED: Final = {
+    "stop": _stop,
+    "n": _choice_count,
+    "response_format": _output_type,
+    "text": _text_format,
+    "reasoning": _reasoning,
+    "prompt": _prompt,
+}
+
+
+def add_stream_cursor(attributes: dict[str, Any], options: Any) -> None:
+    """Add where a streamed fetch takes up again."""
+    cursor = mapping(options.params).get("starting_after")
+    if type(cursor) is int:
+        attributes[semconv.REQUEST_STREAM_CURSOR] = str(cursor)
+
+
+def given_session(
+    client: Any,
+    options: Any,
+    body: Mapping[str, Any],
+    extra: Mapping[str, Any],
+    context: Context,
+    keys: KeyLists,
+) -> Given | None:
+    """Return the session that the application or the provider names: sources 1 to 5, in this order."""
+    found = header_session(options.headers, getattr(client, "_custom_headers", None), keys.headers)
+    if found:
+        return Given(found, "header")
+    if extra and (found := first_id(extra, keys.body)):
+        return Given(found, "body")
+    if found := first_id(body, keys.body):
+        return Given(found, "body")
+    for source in (extra, body):
+        metadata = source.get("metadata")
+        if metadata and (found := first_id(mapping(metadata), keys.metadata)):
+            return Given(found, "metadata")
+    if named := from_context(context):
+        return named
+    conversation = extra.get("conversation") or body.get("conversation")
+    if conversation is not None:
+        id_ = conversation.get("id") if isinstance(conversation, Mapping) else conversation
+        if isinstance(id_, str) and (found := session_id_of(id_)):
+            return Given(found, "conversation")
+    return None
+
+
+def header_session(given: Any, default: Any, names: tuple[str, ...]) -> Any:
+    """Return the session id in the request's headers, else in the client's default ones.
+
+    A header that the request omits (openai's ``Omit``) hides the client's default, as on the wire.
+    """
+    headers = given if isinstance(given, Mapping) else _EMPTY
+    if not headers and not default:
+        return None
+    merged: dict[str, Any] = {}
+    for source in (default, headers):
+        if source:
+            merged.update((name.lower(), value) for name, value in source.items() if isinstance(name, str))
+    for name in names:
+        value = merged.get(name)
+        if isinstance(value, (str, int, float)) and (found := session_id_of(value)):
+            return found
+    return None

@@ -1,0 +1,85 @@
+"""Which requests of the OpenAI client become spans: one table."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Route(NamedTuple):
+    """What a request is, by its method and path."""
+
+    operation: str
+    """``gen_ai.operation.name``."""
+    api: str
+    """``openai.api.type``: ``chat_completions`` or ``responses``."""
+    is_turn: bool
+    """Whether the request makes a reply, and so is a turn; fetching or cancelling one is not."""
+
+
+CHAT: Final = Route("chat", "chat_completions", True)
+RESPONSES: Final = Route("chat", "responses", True)
+COMPACT: Final = Route("compact", "responses", True)
+FETCH: Final = Route("fetch_response", "responses", False)
+CANCEL: Final = Route("cancel_response", "responses", False)
+
+BY_PATH: Final[dict[str, Route]] = {
+    "/chat/completions": CHAT,
+    "/responses": RESPONSES,
+    "/responses/compact": COMPACT,
+}
+"""Paths of POST requests that carry no id."""
+
+BY_SHAPE: Final[dict[tuple[str, str], Route]] = {
+    ("get", ""): FETCH,
+    ("post", "cancel"): CANCEL,
+}
+"""Requests to ``/responses/{id}`` by method and what follows the id."""
+
+
+class Match(NamedTuple):
+    """A route, and the response id that the path names."""
+
+    route: Route
+    response_id: str | None
+
+
+_MATCHES = {path: Match(route, None) for path, route in BY_PATH.items()}
+
+
+def find(method: str, url: str) -> Match | None:
+    """Return the route of a request, or None if it is none of ours.
+
+    Args:
+        method: the HTTP method, in the client's spelling.
+        url: the path as given to the client, relative to its base URL, or an absolute URL.
+    """
+    match = _MATCHES.get(url)
+    if match is not None:
+        return match if method == "post" or method.lower() == "post" else None
+    if "responses" not in url and "completions" not in url:
+        return None
+    return _find_unusual(method.lower(), url)
+
+
+def _find_unusual(method: str, url: str) -> Match | None:
+    path = "/" + url.partition("?")[0].partition("#")[0].strip("/")
+    if "://" in url:
+        path = _relative(path)
+    match = _MATCHES.get(path)
+    if match is not None:
+        return match if method == "post" else None
+    first, _, rest = path[1:].partition("/")
+    if first != "responses":
+        return None
+    response_id, _, action = rest.partition("/")
+    route = BY_SHAPE.get((method, action))
+    return Match(route, response_id) if route is not None and response_id else None
+
+
+def _relative(path: str) -> str:
+    """Return the part of an absolute URL's path that the table knows."""
+    for known in ("/chat/completions", "/responses"):
+        start = path.rfind(known + "/") if known + "/" in path else path.rfind(known)
+        if start >= 0:
+            return path[start:]
+    return path

@@ -1,0 +1,73 @@
+"""What a running instrumentation is made of: settings, store, and where spans and metrics go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from otel_llm_sessions.guard import report
+from otel_llm_sessions.openai.call import Record
+from otel_llm_sessions.openai.request import KeyLists
+from otel_llm_sessions.sessions.store import SessionStore
+from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.settings import Settings
+from otel_llm_sessions.telemetry.metrics import MetricsSource
+from otel_llm_sessions.telemetry.span import TracerSource
+from otel_llm_sessions.traces.placement import Placer, SessionTraces, TurnTraces
+from otel_llm_sessions.traces.roots import Roots
+
+
+class Runtime:
+    """One instrumentation, from ``instrument()`` to ``uninstrument()``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: SessionStore,
+        tracer_provider: TracerProvider | None,
+        meter_provider: MeterProvider | None,
+        on_provider: Callable[[Any], None],
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.store_never_waits = isinstance(store, MemoryStore)
+        self.tracers = TracerSource(tracer_provider, on_provider)
+        self.metrics = MetricsSource(meter_provider)
+        self.roots = Roots(store, settings.namespace)
+        self.placer: Placer = (
+            SessionTraces(self.roots, settings.max_turns, settings.max_age)
+            if settings.traces == "session"
+            else TurnTraces()
+        )
+        self.keys = KeyLists(settings.headers, settings.body_keys, settings.metadata_keys)
+        self.enabled = True
+
+    def remember(self, record: Record | None) -> None:
+        """Record what a turn left behind; may take a round trip."""
+        if record is not None:
+            try:
+                self.store.put(record.keys, record.link)
+            except Exception as error:
+                report("record a turn", error)
+
+    async def aremember(self, record: Record | None) -> None:
+        """As ``remember``, for callers on an event loop."""
+        if record is None or self.store_never_waits:
+            return self.remember(record)
+        try:
+            await self.store.aput(record.keys, record.link)
+        except Exception as error:
+            report("record a turn", error)
+
+    def remember_soon(self, record: Record | None) -> None:
+        """Record what a turn left behind, from where nothing may wait: a garbage collector, a cancelled task."""
+        if record is None:
+            return
+        put_soon = getattr(self.store, "put_soon", self.store.put)
+        try:
+            put_soon(record.keys, record.link)
+        except Exception as error:
+            report("record a turn", error)

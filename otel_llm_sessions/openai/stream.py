@@ -1,0 +1,22 @@
+"""Streams of the client: observed where they are, so that the application gets the very object it would get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.watch import AsyncWatched, Watch, watched
+
+
+def watch_stream(stream: Any, call: Call) -> None:
+    """Observe an ``openai.Stream`` or ``openai.AsyncStream`` from now to its end.
+
+    Both take their chunks from ``_iterator`` (openai 1.66 to 3.54), which is replaced; the stream's class and
+    methods stay what they were. Closing goes to the HTTP response, whichever way the application does it.
+    """
+    watch = Watch(call)
+    watch.hook(stream.response)
+    if hasattr(stream._iterator, "__anext__"):
+        stream._iterator = AsyncWatched(stream._iterator, watch)
+    else:
+        stream._iterator = watched(stream._iterator, watch)

@@ -1,0 +1,209 @@
+"""Naming a session from within the application: ``session(...)``, ``current_session()``, ``SessionSpanProcessor``."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+from opentelemetry import baggage
+from opentelemetry.context import Context, attach, get_current, set_value
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from otel_llm_sessions.sessions.sources import (
+    BAGGAGE_NAMES,
+    MAX_LENGTH,
+    SESSION_CONTEXT_KEY,
+    from_context,
+    session_id_of,
+)
+from otel_llm_sessions.traces.ids import derived_trace_id
+
+SESSION_ID = "session.id"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session that the application named.
+
+    Attributes:
+        id: what its calls are grouped by, a string of 1 to 256 characters.
+    """
+
+    id: str
+
+
+def session_trace_id(session_id: str, *, namespace: str = "", part: int = 1) -> str:
+    """Return the trace id of a session, as 32 hexadecimal digits.
+
+    The first 16 bytes of SHA-256 over namespace, session id and part (UTF-8, with a NUL character between them).
+    That is the trace of a session whose id the application or the provider gave; a chain that started without an id
+    begins in a trace of its own, named by the link that its turns carry.
+
+    Args:
+        session_id: the session.
+        namespace: the setting ``NAMESPACE``, by default ``service.namespace`` of the resource.
+        part: 1, 2, …: long sessions continue in further traces.
+
+    Raises:
+        ValueError: ``part`` is less than 1.
+    """
+    if part < 1:
+        raise ValueError(f"part={part!r} is not valid: expected a whole number greater than 0")
+    return f"{derived_trace_id(session_id, namespace, part):032x}"
+
+
+class Opener(Protocol):
+    """Puts a context into a session's trace; a running instrumentation offers it."""
+
+    def enter(self, session_id: str, context: Context) -> Context:
+        """Return ``context`` inside the session's trace, or unchanged."""
+        ...
+
+    async def aenter(self, session_id: str, context: Context) -> Context:
+        """As ``enter``, for callers on an event loop."""
+        ...
+
+
+_opener: Opener | None = None
+
+
+def set_opener(opener: Opener | None) -> None:
+    """Set who opens session traces: the running instrumentation, or None when there is none."""
+    global _opener
+    _opener = opener
+
+
+class session:
+    """Names the session of everything inside: a context manager, an async one, and a decorator.
+
+    Example::
+
+        with session("chat-42"):
+            client.chat.completions.create(...)
+
+        @session("chat-42")
+        async def answer(question): ...
+
+    Args:
+        id: the session's id, a printable string of 1 to 256 characters, or a number; a new UUID by default (for a
+            decorator, one for each call).
+        propagate: whether to set the W3C baggage entry ``session.id`` too, which instrumented HTTP clients send to
+            the services they call.
+
+    Raises:
+        ValueError: the id is none.
+    """
+
+    def __init__(self, id: str | int | None = None, *, propagate: bool = False) -> None:
+        if id is not None and session_id_of(id) is None:
+            raise ValueError(
+                f"session({id!r}) is not valid: expected a printable string of 1 to {MAX_LENGTH} characters, or a number"
+            )
+        self._id = None if id is None else str(id)
+        self._propagate = propagate
+        self._entered: list[tuple[Context, Context]] = []
+
+    def __enter__(self) -> Session:
+        named, context = self._named()
+        if _opener is not None:
+            context = _opener.enter(named.id, context)
+        return self._attach(named, context)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        mine, previous = self._entered.pop()
+        # Restored by value: the block may end in another context than it began in (an async generator's), where a
+        # token would not be valid.
+        if get_current() is mine:
+            attach(previous)
+
+    async def __aenter__(self) -> Session:
+        named, context = self._named()
+        if _opener is not None:
+            context = await _opener.aenter(named.id, context)
+        return self._attach(named, context)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def _named(self) -> tuple[Session, Context]:
+        named = Session(self._id if self._id is not None else str(uuid.uuid4()))
+        context = set_value(SESSION_CONTEXT_KEY, named.id, get_current())
+        if self._propagate:
+            context = baggage.set_baggage(BAGGAGE_NAMES[0], named.id, context)
+        return named, context
+
+    def _attach(self, named: Session, context: Context) -> Session:
+        self._entered.append((context, get_current()))
+        attach(context)
+        return named
+
+    def __call__(self, function: F) -> F:
+        """Return ``function`` so that each call of it runs inside the session.
+
+        Raises:
+            TypeError: ``function`` is a generator function; use ``with session(...)`` inside it.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError("session(...) cannot decorate a generator function; use `with session(...)` inside it")
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def inside_async(*args: Any, **kwargs: Any) -> Any:
+                async with session(self._id, propagate=self._propagate):
+                    return await function(*args, **kwargs)
+
+            return inside_async  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with session(self._id, propagate=self._propagate):
+                return function(*args, **kwargs)
+
+        return inside  # type: ignore[return-value]
+
+
+def current_session() -> Session | None:
+    """Return the session that the current context names, by whichever of the mechanisms of source 4, or None."""
+    given = from_context(get_current())
+    return Session(given.session_id) if given is not None else None
+
+
+class SessionSpanProcessor(SpanProcessor):
+    """Stamps ``session.id`` on every span started inside ``session(...)``, whoever starts it.
+
+    ``instrument()`` adds one to the tracer provider; add one yourself to a provider that is not the global one.
+    """
+
+    def __init__(self) -> None:
+        self.enabled = True
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Set ``session.id`` unless the span has one."""
+        if not self.enabled:
+            return
+        context = get_current() if parent_context is None else parent_context
+        session_id = context.get(SESSION_CONTEXT_KEY)
+        if session_id is not None and SESSION_ID not in (span.attributes or ()):
+            span.set_attribute(SESSION_ID, str(session_id))
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Do nothing: spans are exported by other processors."""
+
+    def shutdown(self) -> None:
+        """Do nothing: there is nothing to release."""
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Do nothing: there is nothing to flush."""
+        return True

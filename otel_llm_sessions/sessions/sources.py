@@ -1,0 +1,104 @@
+"""Where an application says which session a call belongs to, and what counts as an id (sources 1 to 5)."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from opentelemetry import baggage
+from opentelemetry.context import Context
+
+from otel_llm_sessions.guard import note_once
+from otel_llm_sessions.sessions.link import SessionId, Source
+
+SESSION_CONTEXT_KEY = "otel_llm_sessions.session"
+"""Context key under which ``session(...)`` keeps its session's id."""
+
+OPENINFERENCE_CONTEXT_KEY = "session.id"
+"""Context key of OpenInference's ``using_session``."""
+
+UTIL_GENAI_MODULE = "opentelemetry.util.genai._conversation_context"
+"""The module that holds util-genai's context key, whose name has a random part (1.3b0)."""
+
+BAGGAGE_NAMES = ("session.id", "gen_ai.conversation.id")
+
+HEADERS = ("x-litellm-session-id", "x-session-id", "helicone-session-id", "x-litellm-trace-id")
+BODY_KEYS = ("litellm_session_id", "session_id", "litellm_trace_id")
+METADATA_KEYS = (
+    "session.id",
+    "litellm_session_id",
+    "session_id",
+    "langfuse_session_id",
+    "conversation_id",
+    "thread_id",
+)
+
+MAX_LENGTH = 256
+
+_NOTHING: dict[str, Any] = {}
+
+
+class Given(NamedTuple):
+    """A session id that the application or the provider gave, and where it was found."""
+
+    session_id: SessionId
+    source: Source
+
+
+def session_id_of(value: Any) -> SessionId | None:
+    """Return ``value`` as a session id: a printable string of 1 to 256 characters, or a number; else None."""
+    if type(value) is not str:
+        if not _is_number(value):
+            return _ignored(value) if value is not None else None
+        value = str(value)
+    if 0 < len(value) <= MAX_LENGTH and value.isprintable() and not value.isspace():
+        return SessionId(value)
+    return _ignored(value)
+
+
+def _is_number(value: Any) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, float) and math.isfinite(value)
+    )
+
+
+def _ignored(value: Any) -> None:
+    # The value itself may be anything, so only its type is told.
+    note_once(
+        f"session-id:{type(value).__name__}",
+        "A session id is ignored: expected a printable string of 1 to %d characters or a number, got %s.",
+        MAX_LENGTH,
+        type(value).__name__ if type(value) is not str else f"a string of {len(value)} characters",
+    )
+
+
+def first_id(values: Mapping[str, Any], names: Sequence[str]) -> SessionId | None:
+    """Return the first usable id in ``values`` under ``names``, in the order of ``names``."""
+    for name in names:
+        value = values.get(name)
+        if value is not None:
+            found = session_id_of(value)
+            if found is not None:
+                return found
+    return None
+
+
+def from_context(context: Context) -> Given | None:
+    """Return the session that the application's context names (source 4), the nearest mechanism first."""
+    if not context:
+        return None
+    for key in (SESSION_CONTEXT_KEY, OPENINFERENCE_CONTEXT_KEY, _util_genai_key()):
+        value = context.get(key)
+        if value is not None and (found := session_id_of(value)):
+            return Given(found, "context")
+    entries = baggage.get_all(context)
+    if entries and (found := first_id(entries, BAGGAGE_NAMES)):
+        return Given(found, "baggage")
+    return None
+
+
+def _util_genai_key() -> str:
+    module = sys.modules.get(UTIL_GENAI_MODULE)
+    return getattr(module, "CONVERSATION_ID_KEY", SESSION_CONTEXT_KEY)

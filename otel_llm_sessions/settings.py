@@ -1,0 +1,174 @@
+"""The settings: one frozen dataclass, from keywords and environment variables."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from otel_llm_sessions.guard import logger
+from otel_llm_sessions.sessions import sources
+
+PREFIX = "OTEL_LLM_SESSIONS_"
+
+TracesMode = Literal["session", "turn"]
+SpansMode = Literal["auto", "always", "annotate"]
+ConversationIdMode = Literal["given", "always"]
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_STORE_SCHEMES = ("memory://", "sqlite:///", "redis://", "rediss://")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting of the package; see the settings table of the README."""
+
+    store: str = "memory://"
+    traces: TracesMode = "session"
+    spans: SpansMode = "auto"
+    headers: tuple[str, ...] = sources.HEADERS
+    body_keys: tuple[str, ...] = sources.BODY_KEYS
+    metadata_keys: tuple[str, ...] = sources.METADATA_KEYS
+    history: bool = False
+    provider_lookup: bool = False
+    propagate: frozenset[str] = frozenset()
+    namespace: str | None = None
+    max_turns: int = 500
+    max_age: float = 24 * 3600.0
+    conversation_id: ConversationIdMode = "given"
+    ttl: float = 30 * 24 * 3600.0
+    max_keys: int = 50_000
+
+
+def _one_of(*allowed: str) -> tuple[Callable[[Any], str], str]:
+    def parse(value: Any) -> str:
+        text = str(value).strip().lower()
+        if text not in allowed:
+            raise ValueError
+        return text
+
+    return parse, "one of " + ", ".join(allowed)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    names = tuple(part.strip() for part in parts if part.strip())
+    if not all(name.isprintable() for name in names):
+        raise ValueError
+    return names
+
+
+def _header_names(value: Any) -> tuple[str, ...]:
+    return tuple(name.lower() for name in _names(value))
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text not in ("true", "false", "1", "0"):
+        raise ValueError
+    return text in ("true", "1")
+
+
+def _propagate(value: Any) -> frozenset[str]:
+    names = frozenset(name.lower() for name in _names(value or ())) - {"none"}
+    if not names <= {"metadata", "headers", "litellm"}:
+        raise ValueError
+    return names
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != float(value) or int(value) < 1:
+        raise ValueError
+    return int(value)
+
+
+def _duration(value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", str(value).strip().lower())
+        if match is None:
+            raise ValueError
+        seconds = float(match[1]) * _SECONDS[match[2] or "s"]
+    if not 0 < seconds < float("inf"):
+        raise ValueError
+    return seconds
+
+
+def _store(value: Any) -> str:
+    text = str(value).strip()
+    if not text.startswith(_STORE_SCHEMES) or text == "sqlite:///":
+        raise ValueError
+    return text
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not (value == "" or value.isprintable()):
+        raise ValueError
+    return value
+
+
+_NAMES_ALLOWED = "a comma-separated list of names"
+_DURATION_ALLOWED = "a time greater than 0, such as 90s, 30m, 24h or 7d"
+_COUNT_ALLOWED = "a whole number greater than 0"
+
+_PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "store": (_store, "memory://, sqlite:///PATH, redis://… or rediss://…"),
+    "traces": _one_of("session", "turn"),
+    "spans": _one_of("auto", "always", "annotate"),
+    "headers": (_header_names, _NAMES_ALLOWED),
+    "body_keys": (_names, _NAMES_ALLOWED),
+    "metadata_keys": (_names, _NAMES_ALLOWED),
+    "history": (_boolean, "true or false"),
+    "provider_lookup": (_boolean, "true or false"),
+    "propagate": (_propagate, "any of metadata, headers, litellm, comma-separated, or none"),
+    "namespace": (_text, "a string of printable characters"),
+    "max_turns": (_count, _COUNT_ALLOWED),
+    "max_age": (_duration, _DURATION_ALLOWED),
+    "conversation_id": _one_of("given", "always"),
+    "ttl": (_duration, _DURATION_ALLOWED),
+    "max_keys": (_count, _COUNT_ALLOWED),
+}
+
+
+def _redacted(name: str, value: Any) -> str:
+    """Show a value in a message, without the password that a store's URL may hold."""
+    return re.sub(r"//[^/@]*@", "//***@", repr(value)) if name == "store" else repr(value)
+
+
+def _parsed(name: str, value: Any, shown_as: str) -> Any:
+    parse, allowed = _PARSERS[name]
+    try:
+        return parse(value)
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"{shown_as}={_redacted(name, value)} is not valid: expected {allowed}") from None
+
+
+def settings_from(keywords: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings: keywords win over environment variables, which win over defaults.
+
+    Args:
+        keywords: settings by name, as given to ``instrument()``; None values count as not given.
+        environ: where ``OTEL_LLM_SESSIONS_*`` are read from; the process's environment by default. A wrong
+            value there is logged once, clearly, and the default is used.
+
+    Raises:
+        ValueError: a keyword has a wrong value; the message names the setting, the value and what is allowed.
+    """
+    environ = os.environ if environ is None else environ
+    settings = Settings()
+    for name in (field.name for field in fields(Settings)):
+        variable = PREFIX + name.upper()
+        keyword = (keywords or {}).get(name)
+        if keyword is not None:
+            settings = replace(settings, **{name: _parsed(name, keyword, name)})
+        elif environ.get(variable, "").strip():
+            try:
+                settings = replace(settings, **{name: _parsed(name, environ[variable], variable)})
+            except ValueError as error:
+                logger.warning("%s; the default %r is used", error, getattr(settings, name))
+    return settings

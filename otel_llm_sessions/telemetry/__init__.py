@@ -1,0 +1,1 @@
+"""Spans, metrics and content by the GenAI semantic conventions. Knows no sessions."""

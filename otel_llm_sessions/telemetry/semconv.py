@@ -1,0 +1,125 @@
+"""Names and values of the OpenTelemetry conventions for GenAI clients, in tables.
+
+Specified in the `GenAI semantic conventions
+<https://opentelemetry.io/docs/specs/semconv/gen-ai/>`_ and its OpenAI page. The names are written out here, not
+imported from ``opentelemetry.semconv._incubating``: that package is private by name, lags behind the conventions
+(0.66b2 has no ``gen_ai.request.previous_response.id``), and costs start-up time.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+OPERATION_NAME: Final = "gen_ai.operation.name"
+PROVIDER_NAME: Final = "gen_ai.provider.name"
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
+OUTPUT_TYPE: Final = "gen_ai.output.type"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+REQUEST_TOP_K: Final = "gen_ai.request.top_k"
+REQUEST_FREQUENCY_PENALTY: Final = "gen_ai.request.frequency_penalty"
+REQUEST_PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
+REQUEST_SEED: Final = "gen_ai.request.seed"
+REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
+REQUEST_CHOICE_COUNT: Final = "gen_ai.request.choice.count"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+REQUEST_STREAM_CURSOR: Final = "gen_ai.request.stream_cursor"
+REQUEST_REASONING_LEVEL: Final = "gen_ai.request.reasoning.level"
+REQUEST_PREVIOUS_RESPONSE_ID: Final = "gen_ai.request.previous_response.id"
+PROMPT_NAME: Final = "gen_ai.prompt.name"
+PROMPT_VERSION: Final = "gen_ai.prompt.version"
+RESPONSE_ID: Final = "gen_ai.response.id"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+RESPONSE_STATUS: Final = "gen_ai.response.status"
+RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+USAGE_CACHE_WRITE_INPUT_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
+USAGE_REASONING_OUTPUT_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+TOKEN_TYPE: Final = "gen_ai.token.type"
+OPENAI_API_TYPE: Final = "openai.api.type"
+OPENAI_REQUEST_SERVICE_TIER: Final = "openai.request.service_tier"
+OPENAI_RESPONSE_SERVICE_TIER: Final = "openai.response.service_tier"
+OPENAI_RESPONSE_SYSTEM_FINGERPRINT: Final = "openai.response.system_fingerprint"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+ERROR_TYPE: Final = "error.type"
+SESSION_ID: Final = "session.id"
+
+MODEL_OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content", "fetch_response"})
+"""Values of ``gen_ai.operation.name`` that say: this span is a call of a model."""
+
+PROVIDER_OF_CLASS: Final[dict[str, str]] = {
+    "AzureOpenAI": "azure.ai.openai",
+    "AsyncAzureOpenAI": "azure.ai.openai",
+    "BedrockOpenAI": "aws.bedrock",
+    "AsyncBedrockOpenAI": "aws.bedrock",
+}
+"""``gen_ai.provider.name`` by the client's class (or a base class of it)."""
+
+PROVIDER_OF_HOST: Final[tuple[tuple[str, str], ...]] = (
+    ("openai.azure.com", "azure.ai.openai"),
+    ("cognitiveservices.azure.com", "azure.ai.openai"),
+    ("services.ai.azure.com", "azure.ai.inference"),
+    ("models.ai.azure.com", "azure.ai.inference"),
+    ("amazonaws.com", "aws.bedrock"),
+    ("api.aws", "aws.bedrock"),
+    ("generativelanguage.googleapis.com", "gcp.gemini"),
+    ("aiplatform.googleapis.com", "gcp.vertex_ai"),
+    ("api.anthropic.com", "anthropic"),
+    ("api.cohere.com", "cohere"),
+    ("api.deepseek.com", "deepseek"),
+    ("api.groq.com", "groq"),
+    ("api.mistral.ai", "mistral_ai"),
+    ("api.perplexity.ai", "perplexity"),
+    ("api.x.ai", "x_ai"),
+    ("watsonx.ai", "ibm.watsonx.ai"),
+    ("ml.cloud.ibm.com", "ibm.watsonx.ai"),
+)
+"""``gen_ai.provider.name`` by the end of the server's host name; any other host is an ``openai`` look-alike."""
+
+OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
+TOKEN_USAGE: Final = "gen_ai.client.token.usage"
+TIME_TO_FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
+
+LATEST_DURATION: Final = "gen_ai.client.inference.duration"
+LATEST_TIME_TO_FIRST_CHUNK: Final = "gen_ai.client.inference.time_to_first_chunk"
+LATEST_TOKEN_HISTOGRAMS: Final[dict[str, str]] = {
+    USAGE_INPUT_TOKENS: "gen_ai.client.inference.operation.input_tokens",
+    USAGE_OUTPUT_TOKENS: "gen_ai.client.inference.operation.output_tokens",
+}
+LATEST_TOKEN_COUNTERS: Final[dict[str, str]] = {
+    USAGE_INPUT_TOKENS: "gen_ai.client.inference.usage.input_tokens",
+    USAGE_OUTPUT_TOKENS: "gen_ai.client.inference.usage.output_tokens",
+    USAGE_CACHE_READ_INPUT_TOKENS: "gen_ai.client.inference.usage.cache_read.input_tokens",
+    USAGE_CACHE_WRITE_INPUT_TOKENS: "gen_ai.client.inference.usage.cache_write.input_tokens",
+    USAGE_REASONING_OUTPUT_TOKENS: "gen_ai.client.inference.usage.reasoning.output_tokens",
+}
+"""Names under ``OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental``, by the span attribute they count."""
+
+TOKEN_TYPES: Final[dict[str, str]] = {USAGE_INPUT_TOKENS: "input", USAGE_OUTPUT_TOKENS: "output"}
+"""``gen_ai.token.type`` of ``gen_ai.client.token.usage``, by the span attribute it counts."""
+
+METRIC_ATTRIBUTES: Final = frozenset(
+    {
+        OPERATION_NAME,
+        PROVIDER_NAME,
+        REQUEST_MODEL,
+        RESPONSE_MODEL,
+        SERVER_ADDRESS,
+        SERVER_PORT,
+        ERROR_TYPE,
+        OPENAI_API_TYPE,
+        OPENAI_RESPONSE_SERVICE_TIER,
+    }
+)
+"""The span attributes that metrics carry too: low cardinality, never a session."""
+
+DURATION_BUCKETS: Final = (
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+)  # fmt: skip
+TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))

@@ -1,0 +1,62 @@
+"""Where the spans of model calls come from, and how another instrumentation's are recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, Tracer, TracerProvider
+
+from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions.version import __version__
+
+SCOPE = "otel_llm_sessions"
+
+UTIL_GENAI_INFERENCE = "opentelemetry.genai.client.inference.context"
+UTIL_GENAI_FETCH = "opentelemetry.genai.client.fetch_response.context"
+"""Context keys of opentelemetry-util-genai 1.3b0: set while a span of that kind is open."""
+
+
+class TracerSource:
+    """Hands out this package's tracer of the provider in force: given, or the global one, whenever it is set."""
+
+    def __init__(self, provider: TracerProvider | None, on_provider: Callable[[TracerProvider], None]) -> None:
+        self._given = provider
+        self._on_provider = on_provider
+        self.provider: TracerProvider = trace.NoOpTracerProvider()
+        self._tracer: Tracer = trace.NoOpTracer()
+
+    def get(self) -> Tracer:
+        """Return the tracer; asked anew for every call, since a provider may be set late or replaced."""
+        provider = self._given or trace.get_tracer_provider()
+        if provider is not self.provider:
+            self._tracer = provider.get_tracer(SCOPE, __version__)
+            self.provider = provider
+            self._on_provider(provider)
+        return self._tracer
+
+
+def is_model_call(attributes: Mapping[str, Any] | None) -> bool:
+    """Whether a span with these attributes already stands for a call of a model."""
+    if not attributes:
+        return False
+    return (
+        attributes.get(semconv.OPERATION_NAME) in semconv.MODEL_OPERATIONS
+        or attributes.get("openinference.span.kind") == "LLM"
+        or attributes.get("llm.request.type") in {"chat", "completion"}
+    )
+
+
+def owner_of_call(context: Context, current: Span) -> Any | None:
+    """Return what to annotate when another instrumentation already has a span for this call, else None.
+
+    That is the current span if it is a model call by its attributes, else the data that util-genai puts into the
+    context and copies onto its own span when that ends.
+    """
+    if not context:
+        return None
+    if current.is_recording() and is_model_call(getattr(current, "attributes", None)):
+        return current
+    return context.get(UTIL_GENAI_INFERENCE) or context.get(UTIL_GENAI_FETCH)

@@ -1,0 +1,48 @@
+"""The ``turn`` markers: where a turn that stands in another trace appears in the session's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode, TracerProvider
+
+from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.traces.links import root_ref, span_context
+from otel_llm_sessions.traces.placement import below
+from otel_llm_sessions.traces.roots import Roots
+
+MARKER_NAME = "turn"
+
+
+def emit_marker(roots: Roots, provider: TracerProvider, turn: SessionLink, error_type: str | None = None) -> None:
+    """Emit the marker of a turn below its session's root: the turn's own times, and a link to its span.
+
+    Args:
+        roots: where markers' tracer comes from.
+        provider: the tracer provider in force.
+        turn: the turn, which has ended; its ``trace`` says below which root the marker stands.
+        error_type: ``error.type`` of a turn that failed.
+    """
+    if turn.trace is None:
+        return
+    attributes: dict[str, Any] = {"session.id": turn.session_id, "llm_session.turn": turn.turn}
+    if turn.trace.part:
+        attributes["llm_session.part"] = turn.trace.part
+    if turn.model:
+        attributes["gen_ai.request.model"] = turn.model
+    if turn.response_id:
+        attributes["gen_ai.response.id"] = turn.response_id
+    if error_type is not None:
+        attributes["error.type"] = error_type
+    marker = roots.tracer(provider).start_span(
+        MARKER_NAME,
+        context=below(root_ref(turn.trace), Context()),
+        kind=SpanKind.INTERNAL,
+        attributes=attributes,
+        links=[Link(span_context(turn.span))],
+        start_time=turn.start,
+    )
+    if error_type is not None:
+        marker.set_status(Status(StatusCode.ERROR))
+    marker.end(turn.end or turn.start)

@@ -1,0 +1,211 @@
+"""The root spans of session traces: planned, opened once among all who share the store, or started without a name."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    Span,
+    SpanKind,
+    TraceFlags,
+    TracerProvider,
+    set_span_in_context,
+)
+
+from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
+from otel_llm_sessions.sessions.store import SessionStore
+from otel_llm_sessions.traces.ids import DerivedIdGenerator, derived_root_span_id, derived_trace_id
+from otel_llm_sessions.traces.links import link_to, root_ref
+from otel_llm_sessions.version import __version__
+
+ROOT_NAME = "session"
+ROOT_NANOSECONDS = 1_000_000
+
+SCOPE = "otel_llm_sessions.traces"
+"""Instrumentation scope of session roots and turn markers; its tracer is this package's alone."""
+
+MAX_KNOWN = 10_000
+
+NOWHERE = set_span_in_context(INVALID_SPAN, Context())
+"""A context without a current span: what is started in it is a root."""
+
+
+class Opening(NamedTuple):
+    """A part of a session's trace that this process has not met yet."""
+
+    session_id: SessionId
+    source: Source | None
+    part: int
+    first_turn: int
+    start: int
+    """When the part begins, in nanoseconds since the epoch."""
+    trace_id: int
+    root_span_id: int
+    before: SessionTrace | None
+    """The trace of the part before, which the root links to."""
+
+    @property
+    def claim_key(self) -> str:
+        """The key that exactly one of all who open the part gets from the store."""
+        return f"root:{self.trace_id:032x}:{self.root_span_id:016x}"
+
+
+class Plan(NamedTuple):
+    """The trace of a turn's session, as far as it can be told without asking the store."""
+
+    trace: SessionTrace | None = None
+    opening: Opening | None = None
+    """What is to be opened; the caller claims it first, since that may take a round trip."""
+    proven: SessionLink | None = None
+    """The first turn, if this one is what proves that there is a session."""
+
+
+NO_PLAN = Plan()
+
+
+class Roots:
+    """Opens session traces. Remembers the newest of them, so that only the first turn here asks the store."""
+
+    def __init__(self, store: SessionStore, namespace: str | None) -> None:
+        self._store = store
+        self._namespace = namespace
+        self._known: OrderedDict[tuple[str, int], SessionTrace] = OrderedDict()
+        self._lock = threading.RLock()
+        self._provider: TracerProvider | None = None
+        self._tracer: Any = None
+        self._ids: DerivedIdGenerator | None = None
+
+    def tracer(self, provider: TracerProvider) -> Any:
+        """Return the tracer of roots and markers; its id generator can be told which ids come next."""
+        if provider is not self._provider:
+            with self._lock:
+                tracer: Any = provider.get_tracer(SCOPE, __version__)
+                self._ids = _derived_ids(tracer)
+                self._tracer, self._provider = tracer, provider
+                self._known.clear()
+        return self._tracer
+
+    def namespace(self, provider: TracerProvider) -> str:
+        """Return the setting, else ``service.namespace`` of the provider's resource, else an empty string."""
+        if self._namespace is not None:
+            return self._namespace
+        attributes = getattr(getattr(provider, "resource", None), "attributes", None) or {}
+        return str(attributes.get("service.namespace", ""))
+
+    def plan(
+        self,
+        session_id: SessionId,
+        source: Source | None,
+        provider: TracerProvider,
+        *,
+        part: int = 1,
+        first_turn: int = 1,
+        start: int | None = None,
+        before: SessionTrace | None = None,
+    ) -> Plan:
+        """Return the trace of a part of a session, or what has to be opened for it."""
+        self.tracer(provider)
+        known = self._known.get((session_id, part))
+        if known is not None:
+            return Plan(known)
+        namespace = self.namespace(provider)
+        return Plan(
+            opening=Opening(
+                session_id,
+                source,
+                part,
+                first_turn,
+                start or time.time_ns(),
+                derived_trace_id(session_id, namespace, part),
+                derived_root_span_id(session_id, namespace, part, self._store.scope),
+                before,
+            )
+        )
+
+    def open(self, opening: Opening, owner: bool, provider: TracerProvider) -> SessionTrace:
+        """Open a part of a session's trace; its owner emits the root span.
+
+        Args:
+            opening: what to open.
+            owner: whether this caller got the claim.
+            provider: the tracer provider in force.
+        """
+        tracer = self.tracer(provider)
+        attributes = _root_attributes(opening)
+        links = [link_to(root_ref(opening.before), "session")] if opening.before is not None else []
+        key = (opening.session_id, opening.part)
+        with self._lock:
+            if self._ids is None and key in self._known:
+                return self._known[key]
+            if owner or self._ids is None:
+                trace = self._emit(tracer, opening, attributes, links)
+            else:
+                flags = _decided_flags(tracer, opening.trace_id, attributes, links)
+                trace = _trace(opening, opening.trace_id, opening.root_span_id, flags)
+            self._known[key] = trace
+            if len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+            return trace
+
+    def fresh(self, provider: TracerProvider, start: int) -> tuple[Span, SessionTrace]:
+        """Start the root of a session that has no id yet, in a trace with a random id; left open, to be named."""
+        attributes: dict[str, Any] = {"llm_session.part": 1, "llm_session.source": "new"}
+        root: Span = self.tracer(provider).start_span(
+            ROOT_NAME, context=NOWHERE, kind=SpanKind.INTERNAL, attributes=attributes, start_time=start
+        )
+        context = root.get_span_context()
+        return root, SessionTrace(context.trace_id, context.span_id, int(context.trace_flags), 1, start, 1)
+
+    def _emit(self, tracer: Any, opening: Opening, attributes: dict[str, Any], links: list[Link]) -> SessionTrace:
+        # A provider that is not the SDK's takes no ids: the trace has a random one, known to this process only.
+        if self._ids is not None:
+            self._ids.lay_out(opening.trace_id, opening.root_span_id)
+        try:
+            root = tracer.start_span(
+                ROOT_NAME,
+                context=NOWHERE,
+                kind=SpanKind.INTERNAL,
+                attributes=attributes,
+                links=links,
+                start_time=opening.start,
+            )
+        finally:
+            if self._ids is not None:
+                self._ids.clear()
+        root.end(opening.start + ROOT_NANOSECONDS)
+        context = root.get_span_context()
+        return _trace(opening, context.trace_id, context.span_id, int(context.trace_flags))
+
+
+def _trace(opening: Opening, trace_id: int, root_span_id: int, flags: int) -> SessionTrace:
+    return SessionTrace(trace_id, root_span_id, flags, opening.part, opening.start, opening.first_turn)
+
+
+def _root_attributes(opening: Opening) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"session.id": opening.session_id, "llm_session.part": opening.part}
+    if opening.source is not None:
+        attributes["llm_session.source"] = opening.source
+    return attributes
+
+
+def _derived_ids(tracer: Any) -> DerivedIdGenerator | None:
+    generator = getattr(tracer, "id_generator", None)
+    if generator is None or isinstance(generator, DerivedIdGenerator):
+        return generator
+    # The SDK keeps one tracer per scope, and this scope is this package's alone, so no span of the
+    # application's gets its ids here (opentelemetry-sdk 1.45: a Tracer has its generator as an attribute).
+    ids = DerivedIdGenerator(generator)
+    tracer.id_generator = ids
+    return ids
+
+
+def _decided_flags(tracer: Any, trace_id: int, attributes: dict[str, Any], links: list[Link]) -> int:
+    """Return the flags of the root that another caller emits: the same sampler, asked the same."""
+    result = tracer.sampler.should_sample(NOWHERE, trace_id, ROOT_NAME, SpanKind.INTERNAL, attributes, links)
+    return int(TraceFlags.SAMPLED if result.decision.is_sampled() else TraceFlags.DEFAULT)
