@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import wrapt
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from otel_llm_sessions import threads
 from otel_llm_sessions.openai.opener import SessionOpener
@@ -38,7 +38,7 @@ def _on_import(openai: ModuleType) -> None:
         _active.apply(openai)
 
 
-class OpenAISessionsInstrumentor(BaseInstrumentor):
+class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Instruments the ``openai`` client: every chat and responses call becomes a span of its session.
 
     ``opentelemetry-instrument`` finds it through its entry point. In code::

@@ -104,7 +104,7 @@ class session:
     def __init__(self, id: str | int | None = None, *, propagate: bool = False) -> None:
         if id is not None and session_id_of(id) is None:
             raise ValueError(
-                f"session({id!r}) is not valid: expected a printable string of 1 to {MAX_LENGTH} characters, or a number"
+                f"session({id!r}) is not valid: expected a printable string of 1 to {MAX_LENGTH} characters or a number"
             )
         self._id = None if id is None else str(id)
         self._propagate = propagate

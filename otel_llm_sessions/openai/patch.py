@@ -21,15 +21,13 @@ from otel_llm_sessions.openai.stream import watch_stream
 from otel_llm_sessions.openai.watch import error_type_of
 from otel_llm_sessions.sessions.resolver import lookup_keys, second_key
 
-MARK = "__otel_llm_sessions__"
-
 
 class Patch:
     """Puts the wrappers onto the client's classes, and takes them off again."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._patched: list[tuple[type, Any]] = []
+        self._patched: list[tuple[Any, Any, Any]] = []
 
     def apply(self, openai: ModuleType) -> None:
         """Wrap the request methods; does nothing the second time."""
@@ -37,24 +35,22 @@ class Patch:
             return
         types = ReplyTypes(openai)
         for name, wrap in (("OpenAI", _sync_request), ("AsyncOpenAI", _async_request)):
-            client = getattr(openai, name)
+            client: Any = getattr(openai, name)
             wrapper = wrap(client.request, self._runtime, types)
-            setattr(wrapper, MARK, True)
+            # The classes inherit `request` (openai 1.66 to 3.54), unless somebody has patched it before us.
+            self._patched.append((client, wrapper, client.__dict__.get("request")))
             client.request = wrapper
-            self._patched.append((client, wrapper))
 
     def remove(self) -> None:
         """Take the wrappers off; where somebody has wrapped on top of one, it stays and passes calls through."""
         self._runtime.enabled = False
-        for client, wrapper in self._patched:
-            if client.__dict__.get("request") is wrapper:
-                # The classes inherit `request` (openai 1.66 to 3.54), unless somebody had patched it before us.
-                if wrapper.__wrapped__.__qualname__.startswith(f"{client.__name__}.") or hasattr(
-                    wrapper.__wrapped__, "__wrapped__"
-                ):
-                    client.request = wrapper.__wrapped__  # type: ignore[attr-defined]
-                else:
-                    del client.request
+        for client, wrapper, own in self._patched:
+            if client.__dict__.get("request") is not wrapper:
+                continue
+            if own is None:
+                del client.request
+            else:
+                client.request = own
         self._patched.clear()
 
 
@@ -67,9 +63,9 @@ class ReplyTypes:
         from openai._legacy_response import LegacyAPIResponse
         from openai._response import BaseAPIResponse
 
-        self.model: type = openai.BaseModel
-        self.streams: tuple[type, ...] = (openai.Stream, openai.AsyncStream)
-        self.raw: tuple[type, ...] = (LegacyAPIResponse, BaseAPIResponse)
+        self.model: Any = openai.BaseModel
+        self.streams: Any = (openai.Stream, openai.AsyncStream)
+        self.raw: Any = (LegacyAPIResponse, BaseAPIResponse)
 
 
 def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | None:
@@ -112,7 +108,8 @@ def _observe(call: Call, result: Any, types: ReplyTypes) -> Record | None:
         if isinstance(result, types.model):
             call.read(result)
         elif isinstance(result, types.streams):
-            return watch_stream(result, call)
+            watch_stream(result, call)
+            return None
         elif isinstance(result, types.raw):
             return watch_http(result.http_response, call)
         elif hasattr(result, "iter_bytes") and hasattr(result, "headers"):
@@ -144,7 +141,8 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
                     context = _open(call)
             except Exception as error:
                 report("start a span", error)
-                call = _given_up(call)
+                _give_up(call)
+                call = None
         if call is None or context is None:
             return original(self, cast_to, options, *args, **kwargs)
         previous = call.context
@@ -177,7 +175,8 @@ def _async_request(
                     context = await _aopen(call)
             except Exception as error:
                 report("start a span", error)
-                call = _given_up(call)
+                _give_up(call)
+                call = None
         if call is None or context is None:
             return await original(self, cast_to, options, *args, **kwargs)
         previous = call.context
@@ -209,7 +208,7 @@ def _async_request(
     return request
 
 
-def _given_up(call: Call | None) -> None:
+def _give_up(call: Call | None) -> None:
     """End what a call had begun before it failed to start."""
     if call is not None:
         _finish(call, None)

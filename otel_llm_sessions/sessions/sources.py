@@ -49,13 +49,12 @@ class Given(NamedTuple):
 
 def session_id_of(value: Any) -> SessionId | None:
     """Return ``value`` as a session id: a printable string of 1 to 256 characters, or a number; else None."""
-    if type(value) is not str:
-        if not _is_number(value):
-            return _ignored(value) if value is not None else None
-        value = str(value)
-    if 0 < len(value) <= MAX_LENGTH and value.isprintable() and not value.isspace():
-        return SessionId(value)
-    return _ignored(value)
+    id_ = value if type(value) is str else str(value) if _is_number(value) else ""
+    if 0 < len(id_) <= MAX_LENGTH and id_.isprintable() and not id_.isspace():
+        return SessionId(id_)
+    if value is not None:
+        _note_ignored(value)
+    return None
 
 
 def _is_number(value: Any) -> bool:
@@ -64,7 +63,7 @@ def _is_number(value: Any) -> bool:
     )
 
 
-def _ignored(value: Any) -> None:
+def _note_ignored(value: Any) -> None:
     # The value itself may be anything, so only its type is told.
     note_once(
         f"session-id:{type(value).__name__}",
