@@ -64,6 +64,7 @@ def drive() -> None:
     """Serve on a free port, let three visitors come, stop."""
     config = uvicorn.Config(app, port=0, log_level="warning")
     listener = config.bind_socket()
+    listener.listen()  # visitors who come before the service is ready wait for it
     server = uvicorn.Server(config)
     serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     serving.start()
