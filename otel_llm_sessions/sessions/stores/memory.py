@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 
 from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.sessions.stores import forks
 
 DEFAULT_MAX_KEYS = 50_000
 
@@ -22,7 +22,7 @@ class MemoryStore:
         self._links: OrderedDict[str, SessionLink] = OrderedDict()
         self._claims: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._after_fork)
+        forks.renew_in_child(self)
 
     def get(self, keys: Sequence[str]) -> SessionLink | None:
         """Return the link of the first of ``keys``, in order, that is known."""
@@ -55,6 +55,11 @@ class MemoryStore:
                 self._claims.popitem(last=False)
             return True
 
+    def snapshot(self) -> list[tuple[str, SessionLink]]:
+        """Return all that is known, the least recently used first."""
+        with self._lock:
+            return list(self._links.items())
+
     def close(self) -> None:
         """Forget everything."""
         with self._lock:
@@ -73,7 +78,8 @@ class MemoryStore:
         """As ``claim``: it never waits for I/O."""
         return self.claim(key)
 
-    def _after_fork(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Begin anew as the store of another process, which keeps what its parent knew."""
         # A lock held by another thread at the fork would stay locked in the child for ever; and the child is
         # a process of its own, with a scope of its own, so that its session roots are its own too.
         self._lock = threading.Lock()

@@ -1,0 +1,346 @@
+"""Stands in front of a shared store, so that one that is slow or down neither breaks nor holds up a call.
+
+Three parts: a cache that answers alone what cannot have changed, and everything while the store rests; a breaker that
+keeps callers away from a store that failed; a backlog of what was not written, which a thread of its own writes when
+the store is back. No call of the application ever waits for a store that is known to be down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import islice
+
+from otel_llm_sessions.guard import logger, report
+from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.sessions.stores import forks
+from otel_llm_sessions.sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
+from otel_llm_sessions.sessions.stores.shared import Entry, SharedStore, StoreRefused
+
+DEFAULT_REST = 30.0
+"""How long a store that failed is left alone, in seconds."""
+
+MUTABLE_PREFIXES = ("s:", "c:")
+"""Keys of sessions and conversations point to another turn after each turn; all others never change."""
+
+_BATCH = 200
+
+
+class GuardedStore:
+    """A shared store that never raises and never keeps a caller longer than the store's own time limit.
+
+    While the store is down this process goes on from what it knows itself: sessions that it has met keep their ids and
+    turns, and what it records is written when the store is back. ``claim`` then answers for this process alone, so that
+    a session that two processes open at that time gets two root spans.
+    """
+
+    def __init__(
+        self,
+        inner: SharedStore,
+        *,
+        max_keys: int = DEFAULT_MAX_KEYS,
+        ttl: float | None = None,
+        rest: float = DEFAULT_REST,
+    ) -> None:
+        """Args: the store, how many keys this process remembers, for how many seconds, the breaker's period."""
+        self._inner = inner
+        self._ttl_ns = None if ttl is None else round(ttl * 1e9)
+        self._known = MemoryStore(max_keys)
+        self._recovery = _Recovery(inner, self._known, max_keys, rest)
+        inner.on_emptied = self._recovery.refill
+        _close_at_exit(self)
+
+    @property
+    def scope(self) -> str:
+        """The same for all who share the store, once the store has answered; random before."""
+        return self._inner.scope
+
+    @scope.setter
+    def scope(self, scope: str) -> None:
+        self._inner.scope = scope
+
+    def get(self, keys: Sequence[str]) -> SessionLink | None:
+        """Return the link of the first of ``keys``, in order, that is known."""
+        settled = self._settled(keys)
+        if settled is not None or not self._recovery.readable:
+            return settled or self._remembered(keys)
+        try:
+            return self._merged(keys, self._inner.get_all(keys))
+        except Exception as fault:
+            self._recovery.failed("ask", fault)
+            return self._remembered(keys)
+
+    def put(self, keys: Sequence[str], link: SessionLink) -> None:
+        """Remember ``link`` under each of ``keys``."""
+        self._known.put(keys, link)
+        if not self._recovery.writable:
+            return self._recovery.keep(keys, link)
+        try:
+            self._inner.put(keys, link)
+        except Exception as fault:
+            self._recovery.keep(keys, link)
+            self._recovery.failed("write to", fault)
+
+    def claim(self, key: str) -> bool:
+        """Return True to exactly one of all callers that claim ``key``; of this process's while the store is down."""
+        if not self._known.claim(key):
+            return False
+        if not self._recovery.writable:
+            return self._recovery.keep_claim(key)
+        try:
+            return self._inner.claim(key)
+        except Exception as fault:
+            self._recovery.keep_claim(key)
+            self._recovery.failed("write to", fault)
+            return True
+
+    async def aget(self, keys: Sequence[str]) -> SessionLink | None:
+        """As ``get``, for callers on an event loop."""
+        settled = self._settled(keys)
+        if settled is not None or not self._recovery.readable:
+            return settled or self._remembered(keys)
+        if not _on_asyncio():
+            return self.get(keys)
+        try:
+            return self._merged(keys, await self._inner.aget_all(keys))
+        except Exception as fault:
+            self._recovery.failed("ask", fault)
+            return self._remembered(keys)
+
+    async def aput(self, keys: Sequence[str], link: SessionLink) -> None:
+        """As ``put``, for callers on an event loop; what a cancelled caller recorded is written all the same."""
+        if not self._recovery.writable or not _on_asyncio():
+            return self.put(keys, link)
+        self._known.put(keys, link)
+        try:
+            await self._inner.aput(keys, link)
+        except Exception as fault:
+            self._recovery.keep(keys, link)
+            self._recovery.failed("write to", fault)
+        except BaseException:
+            self._recovery.keep(keys, link)
+            self._recovery.begin(0.0)
+            raise
+
+    async def aclaim(self, key: str) -> bool:
+        """As ``claim``, for callers on an event loop."""
+        if not self._recovery.writable or not _on_asyncio():
+            return self.claim(key)
+        if not self._known.claim(key):
+            return False
+        try:
+            return await self._inner.aclaim(key)
+        except Exception as fault:
+            self._recovery.keep_claim(key)
+            self._recovery.failed("write to", fault)
+            return True
+
+    def close(self) -> None:
+        """Write what waits, if the store takes it now, and release connections."""
+        self._recovery.close()
+        self._inner.close()
+
+    def _settled(self, keys: Sequence[str]) -> SessionLink | None:
+        """Return the link of the first key if it is known here and can no longer change anywhere."""
+        if not keys or keys[0].startswith(MUTABLE_PREFIXES):
+            return None
+        link = self._remembered(keys[:1])
+        return link if link is not None and link.end else None
+
+    def _remembered(self, keys: Sequence[str]) -> SessionLink | None:
+        link = self._known.get(keys)
+        return None if link is None or self._is_expired(link) else link
+
+    def _is_expired(self, link: SessionLink) -> bool:
+        return self._ttl_ns is not None and time.time_ns() - (link.end or link.start) > self._ttl_ns
+
+    def _merged(self, keys: Sequence[str], found: Sequence[SessionLink | None]) -> SessionLink | None:
+        """Return the first link that is known, there or here, and remember what was found."""
+        first = None
+        for key, link in zip(keys, found, strict=True):
+            unwritten = self._recovery.unwritten(key)
+            if link is not None and (unwritten is None or is_newer(link, unwritten)):
+                self._known.put((key,), link)
+            else:
+                link = unwritten or self._remembered((key,))
+            first = first or link
+        return first
+
+
+def is_newer(link: SessionLink, other: SessionLink) -> bool:
+    """Whether ``link`` says something later than ``other`` about the same key."""
+    return (link.start, link.end) > (other.start, other.end)
+
+
+def _on_asyncio() -> bool:
+    """Whether the caller runs on asyncio; under trio the stores' own limits bound a blocking call."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+class _Recovery:
+    """The breaker, the backlog, and the thread that brings a store back."""
+
+    def __init__(self, inner: SharedStore, known: MemoryStore, max_keys: int, rest: float) -> None:
+        self.readable = True
+        self.writable = True
+        self._inner = inner
+        self._known = known
+        self._max_keys = max_keys
+        self._rest = rest
+        self._begin_anew()
+        forks.renew_in_child(self)
+
+    def _begin_anew(self) -> None:
+        self._links: OrderedDict[str, SessionLink] = OrderedDict()
+        self._claims: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._refill = False
+        self._closed = False
+
+    def after_fork_in_child(self) -> None:
+        """Leave the backlog and the thread to the parent; ask the store anew."""
+        self._begin_anew()
+        self.readable = self.writable = True
+
+    def failed(self, action: str, fault: Exception) -> None:
+        """Keep callers away from the store for a while: from writing only when it merely refused what was written."""
+        report(f"{action} the session store, which is left alone for {self._rest:g} s", fault)
+        self._shut(fault)
+        self.begin(self._rest)
+
+    def keep(self, keys: Sequence[str], link: SessionLink) -> None:
+        """Put what was not written on the backlog; the oldest makes room."""
+        with self._lock:
+            for key in keys:
+                self._links[key] = link
+                self._links.move_to_end(key)
+            while len(self._links) > self._max_keys:
+                self._links.popitem(last=False)
+        self.begin(self._rest)
+
+    def keep_claim(self, key: str) -> bool:
+        """Put a claim on the backlog; returns True, the answer to who made it."""
+        with self._lock:
+            self._claims[key] = None
+            while len(self._claims) > self._max_keys:
+                self._claims.popitem(last=False)
+        self.begin(self._rest)
+        return True
+
+    def unwritten(self, key: str) -> SessionLink | None:
+        """Return what waits to be written under ``key``."""
+        return self._links.get(key) if self._links else None
+
+    def refill(self) -> None:
+        """Write all this process knows: the store has lost what it held."""
+        self._refill = True
+        self.begin(0.0)
+
+    def begin(self, delay: float) -> None:
+        """Start the thread, unless it runs; it first waits ``delay`` seconds."""
+        if self._thread is not None or self._closed:
+            return
+        with self._lock:
+            if self._thread is not None:
+                return
+            thread = threading.Thread(target=self._run, args=(delay,), name="otel-llm-sessions-store", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the interpreter ends, or has no thread to spare: the next caller tries
+                report("start the session store's recovery", error)
+            else:
+                self._thread = thread
+
+    def close(self) -> None:
+        """Write what waits, once, and end the thread."""
+        self._closed = True
+        self._wake.set()
+        if self._links or self._claims:
+            self._attempt()
+
+    def _run(self, delay: float) -> None:
+        while not self._wake.wait(delay) and not self._attempt():
+            delay = 0.0 if self.writable else self._rest
+
+    def _attempt(self) -> bool:
+        """Return whether the store took all that waited; it is open to callers again then."""
+        with self._flushing:
+            try:
+                self._flush()
+            except Exception as fault:
+                logger.debug("the session store does not take what waits: %s", fault)
+                self._shut(fault)
+            return self._ended()
+
+    def _shut(self, fault: Exception) -> None:
+        # A store that refuses has answered: what it holds can be read.
+        with self._lock:
+            self.writable = False
+            self.readable = isinstance(fault, StoreRefused)
+
+    def _flush(self) -> None:
+        if self._refill:
+            self._refill = False
+            self._keep_known()
+        while batch := self._batch():
+            self._write(batch)
+        for claim in list(self._claims):
+            self._inner.claim(claim)
+            self._claims.pop(claim, None)
+        if not (self.readable and self.writable):
+            self._inner.get_all(("probe",))
+            self.readable = self.writable = True
+
+    def _keep_known(self) -> None:
+        known = self._known.snapshot()
+        with self._lock:
+            for key, link in known:
+                self._links.setdefault(key, link)
+
+    def _batch(self) -> list[Entry]:
+        with self._lock:
+            return list(islice(self._links.items(), _BATCH))
+
+    def _write(self, batch: Sequence[Entry]) -> None:
+        """Write what says something later than the store does; other processes have gone on meanwhile."""
+        stored = self._inner.get_all([key for key, _ in batch])
+        self._inner.put_all(
+            [entry for entry, old in zip(batch, stored, strict=True) if old is None or is_newer(entry[1], old)]
+        )
+        with self._lock:
+            for key, link in batch:
+                if self._links.get(key) is link:
+                    del self._links[key]
+
+    def _ended(self) -> bool:
+        """Return whether there is nothing left to do, in which case the thread is no longer there."""
+        with self._lock:
+            done = self.writable and not (self._links or self._claims or self._refill)
+            if done:
+                self._thread = None
+            return done
+
+
+def _close_at_exit(store: GuardedStore) -> None:
+    """Give what waits a last chance when the interpreter ends, without keeping the store alive until then."""
+    living = weakref.ref(store)
+
+    def close() -> None:
+        remaining = living()
+        if remaining is not None:
+            remaining.close()
+
+    atexit.register(close)
+    weakref.finalize(store, atexit.unregister, close).atexit = False

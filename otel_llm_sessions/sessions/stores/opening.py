@@ -1,0 +1,108 @@
+"""Opens the store that a URL names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from otel_llm_sessions.sessions.store import SessionStore
+from otel_llm_sessions.sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
+from otel_llm_sessions.sessions.stores.shared import DEFAULT_TTL
+
+SETTING = "OTEL_LLM_SESSIONS_STORE"
+
+_ALLOWED = (
+    "memory://, sqlite:///file (relative; sqlite:////file is absolute), redis://host:port/db or rediss://host:port/db"
+)
+
+
+class StoreSettingError(ValueError):
+    """The setting of the store is wrong; the message names it, its value and what is allowed."""
+
+    def __init__(self, url: object, why: str) -> None:
+        super().__init__(f"{SETTING}={redacted(url)!r}: {why}. Allowed: {_ALLOWED}.")
+
+
+class MissingExtraError(StoreSettingError, ImportError):
+    """The store needs a package that is not installed."""
+
+
+def open_store(url: str, *, ttl: float = DEFAULT_TTL, max_keys: int = DEFAULT_MAX_KEYS) -> SessionStore:
+    """Return the store that ``url`` names. Nothing is connected or opened yet.
+
+    Args:
+        url: the kind of store and where it is.
+        ttl: seconds until a session that no turn touches is forgotten (by shared stores).
+        max_keys: how many keys this process remembers at most.
+
+    Raises:
+        StoreSettingError: ``url`` names no store (a ValueError).
+        MissingExtraError: the package that the store needs is not installed (also an ImportError).
+    """
+    scheme, separator, _ = url.partition("://") if isinstance(url, str) else ("", "", "")
+    opener = _OPENERS.get(scheme.lower()) if separator else None
+    if opener is None:
+        raise StoreSettingError(url, "not the URL of a store")
+    return opener(url, ttl, max_keys)
+
+
+def redacted(url: object) -> str:
+    """Return ``url`` without its password."""
+    hidden = re.sub(r"(?s)(://[^/@:]*):.*@", r"\1:***@", str(url))
+    return re.sub(r"(?i)([?&][^=&]*password=)[^&]*", r"\1***", hidden)
+
+
+def _memory(url: str, ttl: float, max_keys: int) -> SessionStore:
+    if url.partition("://")[2] not in ("", "/"):
+        raise StoreSettingError(url, "the store of this process's memory takes no address")
+    return MemoryStore(max_keys)
+
+
+def _sqlite(url: str, ttl: float, max_keys: int) -> SessionStore:
+    try:
+        from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
+    except ImportError as error:
+        raise MissingExtraError(url, "this Python was built without sqlite3") from error
+    return GuardedStore(SqliteStore(_sqlite_path(url), ttl=ttl), max_keys=max_keys, ttl=ttl)
+
+
+def _sqlite_path(url: str) -> str:
+    parts = _split(url)
+    path = unquote(parts.path.removeprefix("/"))
+    if parts.netloc or parts.query or parts.fragment:
+        raise StoreSettingError(url, "a path of a file, and nothing else, follows sqlite:///")
+    if path in ("", "/", ":memory:") or "\0" in path:
+        raise StoreSettingError(url, "it names no file")
+    return path
+
+
+def _redis(url: str, ttl: float, max_keys: int) -> SessionStore:
+    try:
+        from otel_llm_sessions.sessions.stores.redis import RedisStore
+    except ImportError as error:
+        raise MissingExtraError(url, "it needs redis-py 5 or newer: pip install 'otel-llm-sessions[redis]'") from error
+    _split(url)
+    try:
+        store = RedisStore(url, ttl=ttl)
+    except Exception as error:  # redis-py's own words for what it cannot read
+        raise StoreSettingError(url, f"redis-py cannot read it ({redacted(error)})") from None
+    return GuardedStore(store, max_keys=max_keys, ttl=ttl)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise StoreSettingError(url, str(error)) from None
+    return parts
+
+
+_OPENERS: dict[str, Callable[[str, float, int], SessionStore]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "redis": _redis,
+    "rediss": _redis,
+}

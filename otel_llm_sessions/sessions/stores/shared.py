@@ -1,0 +1,80 @@
+"""What a store shared by processes offers to the guard that stands in front of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from otel_llm_sessions.sessions.link import SessionLink
+
+DEFAULT_TTL = 30 * 24 * 3600.0
+"""How long a session is remembered, in seconds: as long as the provider keeps responses."""
+
+DEFAULT_TIME_LIMIT = 0.05
+"""How long one operation on a store may take, in seconds."""
+
+Entry = tuple[str, SessionLink]
+
+
+class StoreDown(Exception):
+    """The store did not answer, or not in time."""
+
+
+class StoreRefused(Exception):
+    """The store answers, but does not take what it was given (it is full, or read-only)."""
+
+
+class SharedStore(ABC):
+    """A store outside of this process. Its operations raise `StoreDown` or `StoreRefused`, within the time limit."""
+
+    scope: str
+    on_emptied: Callable[[], None] | None = None
+    """Called when the store turns out to have lost what it held (restarted without its data, file deleted)."""
+
+    @abstractmethod
+    def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        """Return for each of ``keys``, in order, its link, or None where it is unknown; one round trip."""
+
+    @abstractmethod
+    def put_all(self, entries: Sequence[Entry]) -> None:
+        """Remember each entry; one round trip."""
+
+    @abstractmethod
+    def claim(self, key: str) -> bool:
+        """Return True to exactly one of all callers, in all processes, that ever claim ``key``."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release connections; the store is not used afterwards."""
+
+    @abstractmethod
+    async def aget_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        """As ``get_all``, for callers on an event loop."""
+
+    @abstractmethod
+    async def aput_all(self, entries: Sequence[Entry]) -> None:
+        """As ``put_all``, for callers on an event loop."""
+
+    @abstractmethod
+    async def aclaim(self, key: str) -> bool:
+        """As ``claim``, for callers on an event loop."""
+
+    def get(self, keys: Sequence[str]) -> SessionLink | None:
+        """Return the link of the first of ``keys``, in order, that is known."""
+        return _first(self.get_all(keys))
+
+    def put(self, keys: Sequence[str], link: SessionLink) -> None:
+        """Remember ``link`` under each of ``keys``."""
+        self.put_all([(key, link) for key in keys])
+
+    async def aget(self, keys: Sequence[str]) -> SessionLink | None:
+        """As ``get``, for callers on an event loop."""
+        return _first(await self.aget_all(keys))
+
+    async def aput(self, keys: Sequence[str], link: SessionLink) -> None:
+        """As ``put``, for callers on an event loop."""
+        await self.aput_all([(key, link) for key in keys])
+
+
+def _first(links: Sequence[SessionLink | None]) -> SessionLink | None:
+    return next((link for link in links if link is not None), None)

@@ -1,0 +1,376 @@
+"""The store of one machine: an SQLite file.
+
+One thread of each process owns the process's one connection, and callers wait for it no longer than the time limit: a
+lock, a slow disk or a network file system holds up that thread and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from typing import Any, TypeVar
+
+from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.sessions.stores import forks
+from otel_llm_sessions.sessions.stores.codec import decode, hashed, records
+from otel_llm_sessions.sessions.stores.shared import (
+    DEFAULT_TIME_LIMIT,
+    DEFAULT_TTL,
+    Entry,
+    SharedStore,
+    StoreDown,
+    StoreRefused,
+)
+
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file cannot be deleted either
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("otel_llm_sessions")
+
+T = TypeVar("T")
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS links (key BLOB PRIMARY KEY, value BLOB NOT NULL, expires INTEGER NOT NULL)"
+    " WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS claims (key BLOB PRIMARY KEY, token BLOB NOT NULL, expires INTEGER NOT NULL)"
+    " WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS scope (only INTEGER PRIMARY KEY CHECK (only = 1), name TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS links_by_expiry ON links (expires)",
+    "CREATE INDEX IF NOT EXISTS claims_by_expiry ON claims (expires)",
+)
+_PUT = (
+    "INSERT INTO links VALUES (?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires"
+)
+_CLAIM = (
+    "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET token = excluded.token,"
+    " expires = excluded.expires WHERE claims.expires <= ?"
+)
+_EXPIRED = (
+    "DELETE FROM links WHERE key IN (SELECT key FROM links WHERE expires <= ? LIMIT 1000)",
+    "DELETE FROM claims WHERE key IN (SELECT key FROM claims WHERE expires <= ? LIMIT 1000)",
+)
+_REFUSALS = ("full", "readonly", "read-only")
+_SIDE_FILES = ("-wal", "-shm")
+
+_WRITES_BETWEEN_CLEANINGS = 512
+_MAX_WAITING = 1_000
+
+
+class SqliteStore(SharedStore):
+    """Keeps links in an SQLite file that many processes of one machine share; thread-safe and fork-safe."""
+
+    def __init__(self, path: str | Path, *, ttl: float = DEFAULT_TTL, time_limit: float = DEFAULT_TIME_LIMIT) -> None:
+        """Args: path of the file (made when it is missing), seconds until an entry expires, seconds a caller waits."""
+        self.path = os.path.abspath(path)
+        self.scope = uuid.uuid4().hex
+        self._ttl = ttl
+        self._time_limit = time_limit
+        self._worker = _Worker(self._open)
+        self._seen = False
+        forks.renew_in_child(self)
+
+    def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        """Return the link of each of ``keys``, in order, None where it is unknown."""
+        hashes = [hashed(key) for key in keys]
+        return self._wait(lambda file: file.read(hashes))
+
+    def put_all(self, entries: Sequence[Entry]) -> None:
+        """Remember each entry, in one transaction."""
+        rows = records(entries)
+        self._wait(lambda file: file.write(rows, self._ttl))
+
+    def claim(self, key: str) -> bool:
+        """Return True to exactly one of all callers that claim ``key``."""
+        claimed, token = hashed(key, b"claim"), uuid.uuid4().bytes
+        return self._wait(lambda file: file.claim(claimed, token, self._ttl))
+
+    async def aget_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        """As ``get_all``, for callers on an event loop."""
+        hashes = [hashed(key) for key in keys]
+        return await self._await(lambda file: file.read(hashes))
+
+    async def aput_all(self, entries: Sequence[Entry]) -> None:
+        """As ``put_all``, for callers on an event loop."""
+        rows = records(entries)
+        await self._await(lambda file: file.write(rows, self._ttl))
+
+    async def aclaim(self, key: str) -> bool:
+        """As ``claim``, for callers on an event loop."""
+        claimed, token = hashed(key, b"claim"), uuid.uuid4().bytes
+        return await self._await(lambda file: file.claim(claimed, token, self._ttl))
+
+    def close(self) -> None:
+        """Close the connection once what waits is done."""
+        self._worker.stop(self._time_limit)
+
+    def after_fork_in_child(self) -> None:
+        """Leave thread and connection to the parent."""
+        forks.leave_to_parent(self._worker)
+        self._worker = _Worker(self._open)
+        if not self._seen:
+            self.scope = uuid.uuid4().hex
+
+    def _wait(self, job: Callable[[_File], T]) -> T:
+        future = self._worker.submit(job)
+        try:
+            return future.result(self._time_limit)
+        except FutureTimeout as timeout:
+            future.cancel()
+            raise StoreDown(f"no answer from {self.path} in {self._time_limit * 1000:.0f} ms") from timeout
+        except (sqlite3.Error, OSError) as error:
+            raise _fault(error, self.path) from error
+
+    async def _await(self, job: Callable[[_File], T]) -> T:
+        future = asyncio.wrap_future(self._worker.submit(job))
+        try:
+            return await asyncio.wait_for(future, self._time_limit)
+        except (asyncio.TimeoutError, TimeoutError) as timeout:
+            raise StoreDown(f"no answer from {self.path} in {self._time_limit * 1000:.0f} ms") from timeout
+        except (sqlite3.Error, OSError) as error:
+            raise _fault(error, self.path) from error
+
+    def _open(self) -> _File:
+        file = _File.open(self.path, busy=self._time_limit * 0.8, scope=self.scope)
+        was_seen, self._seen, self.scope = self._seen, True, file.scope
+        if was_seen and file.was_empty and self.on_emptied is not None:
+            self.on_emptied()
+        return file
+
+
+def _fault(error: Exception, path: str) -> Exception:
+    text = str(error)
+    kind = StoreRefused if any(word in text for word in _REFUSALS) else StoreDown
+    return kind(f"{path}: {text}")
+
+
+class _Worker:
+    """The thread that owns a process's connection; started by the first job."""
+
+    def __init__(self, open_file: Callable[[], _File]) -> None:
+        self._open_file = open_file
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[_File], Any]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+        self._file: _File | None = None
+
+    def submit(self, job: Callable[[_File], T]) -> Future[T]:
+        """Queue ``job``; raises StoreDown when too many wait already."""
+        future: Future[T] = Future()
+        with self._lock:
+            if self._stopped or self._jobs.qsize() >= _MAX_WAITING:
+                raise StoreDown("closed" if self._stopped else f"{_MAX_WAITING} operations wait already")
+            self._jobs.put((future, job))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="otel-llm-sessions-sqlite", daemon=True)
+                self._thread.start()
+        return future
+
+    def stop(self, patience: float) -> None:
+        """End the thread, after what waits, and close the connection."""
+        with self._lock:
+            thread, self._stopped = self._thread, True
+            self._jobs.put(None)
+        if thread is not None:
+            thread.join(patience)
+
+    def _run(self) -> None:
+        while (item := self._jobs.get()) is not None:
+            future, job = item
+            if future.set_running_or_notify_cancel():
+                self._do(future, job)
+            del future, job, item  # what waits for the next job should not keep the last one alive
+        if self._file is not None:
+            self._file.close()
+
+    def _do(self, future: Future[Any], job: Callable[[_File], Any]) -> None:
+        try:
+            result = job(self._current_file())
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+            self._clean_up()
+
+    def _current_file(self) -> _File:
+        if self._file is not None and self._file.is_gone():
+            # Closing it would delete the side files of the database that now has its name.
+            forks.leave_to_parent(self._file)
+            self._file = None
+        if self._file is None:
+            self._file = self._open_file()
+        return self._file
+
+    def _clean_up(self) -> None:
+        file = self._file
+        if file is not None and file.writes >= _WRITES_BETWEEN_CLEANINGS:
+            file.writes = 0
+            threading.Thread(
+                target=_clean, args=(file.path,), name="otel-llm-sessions-sqlite-clean", daemon=True
+            ).start()
+
+
+class _File:
+    """An open database."""
+
+    def __init__(self, path: str, connection: sqlite3.Connection, scope: str, was_empty: bool) -> None:
+        self.path = path
+        self.scope = scope
+        self.was_empty = was_empty
+        self.writes = _WRITES_BETWEEN_CLEANINGS
+        self._connection = connection
+        self._identity = _identity(path)
+
+    @classmethod
+    def open(cls, path: str, *, busy: float, scope: str) -> _File:
+        """Open the database at ``path``, made and given ``scope`` when it is new."""
+        with _alone(os.path.dirname(path), busy):
+            if not os.path.exists(path):
+                _remove_side_files(path)
+            connection = _connect(path, busy)
+            try:
+                return cls(path, connection, *_agree_on_scope(connection, scope))
+            except BaseException:
+                connection.close()
+                raise
+
+    def read(self, hashes: Sequence[bytes]) -> list[SessionLink | None]:
+        """Return the link of each hashed key."""
+        marks = ",".join("?" * len(hashes))
+        rows = self._connection.execute(
+            f"SELECT key, value FROM links WHERE key IN ({marks}) AND expires > ?", (*hashes, _now())
+        )
+        values = dict(rows.fetchall())
+        return [decode(values.get(key)) for key in hashes]
+
+    def write(self, rows: Sequence[tuple[bytes, bytes]], ttl: float) -> None:
+        """Write each key and its record, all or none."""
+        expires = _now() + round(ttl)
+        with _transaction(self._connection):
+            self._connection.executemany(_PUT, [(key, record, expires) for key, record in rows])
+        self.writes += len(rows)
+
+    def claim(self, key: bytes, token: bytes, ttl: float) -> bool:
+        """Return whether ``token`` is the one that now holds ``key``."""
+        now = _now()
+        self.writes += 1
+        return self._connection.execute(_CLAIM, (key, token, now + round(ttl), now)).rowcount == 1
+
+    def is_gone(self) -> bool:
+        """Whether another file, or none, now has this one's name."""
+        return _identity(self.path) != self._identity
+
+    def close(self) -> None:
+        """Close the connection, unless the file was deleted meanwhile."""
+        if self.is_gone():
+            forks.leave_to_parent(self._connection)
+        else:
+            self._connection.close()
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _connect(path: str, busy: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=busy, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        # Checkpoints wait for the disk: the cleaning thread does them, not a caller.
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _agree_on_scope(connection: sqlite3.Connection, proposed: str) -> tuple[str, bool]:
+    """Return the scope of all who share the database, and whether it had none."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'scope'").fetchone():
+        return connection.execute("SELECT name FROM scope").fetchone()[0], False
+    with _transaction(connection):
+        for statement in _TABLES:
+            connection.execute(statement)
+        new = connection.execute("INSERT OR IGNORE INTO scope VALUES (1, ?)", (proposed,)).rowcount == 1
+        (scope,) = connection.execute("SELECT name FROM scope").fetchone()
+    return scope, new
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def _alone(directory: str, patience: float) -> Iterator[None]:
+    """Be the only process that opens a database in ``directory``: two must not make a deleted file anew at once."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        _lock_within(handle, patience)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock_within(handle: int, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.002)
+
+
+def _remove_side_files(path: str) -> None:
+    for suffix in _SIDE_FILES:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + suffix)
+
+
+def _clean(path: str) -> None:
+    """Delete what expired, and move what was written from the log into the database; best effort."""
+    if not os.path.exists(path):
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=0.01, isolation_level=None)) as connection:
+            for statement in _EXPIRED:
+                while connection.execute(statement, (_now(),)).rowcount == 1000:
+                    time.sleep(0.01)  # others want to write, too
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.Error as error:
+        logger.debug("the session store %s could not be cleaned: %s", path, error)
