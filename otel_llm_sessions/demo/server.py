@@ -123,7 +123,7 @@ class LoopbackServer:
 
     def script_stream(
         self,
-        chunks: bytes | str | Iterable[bytes | str],
+        lines_or_bytes: bytes | str | Iterable[bytes | str],
         status: int = 200,
         break_after: int | None = None,
         hold_after: int | None = None,
@@ -136,7 +136,7 @@ class LoopbackServer:
         After `break_after` of them the connection is cut; after `hold_after` nothing more is sent until
         `release()`, or until the client goes away.
         """
-        reply = Reply(status, b"", content_type, headers or {}, chunked(chunks), break_after, hold_after)
+        reply = Reply(status, b"", content_type, headers or {}, chunked(lines_or_bytes), break_after, hold_after)
         self._enqueue(Scripted(reply, path))
 
     def release(self) -> None:
@@ -159,17 +159,12 @@ class LoopbackServer:
                 self._welcome(Connection(peer, self._answer, self._gate, self._closing, self._chunk_delay))
 
     def _welcome(self, connection: Connection) -> None:
-        thread = threading.Thread(target=self._serve, args=(connection,), name="loopback-connection", daemon=True)
+        """Start a connection's thread; those that have ended are forgotten here, so that `close` joins every other."""
+        thread = threading.Thread(target=connection.serve, name="loopback-connection", daemon=True)
         with self._lock:
+            self._connections = {kept: runs for kept, runs in self._connections.items() if runs.is_alive()}
             self._connections[connection] = thread
-        thread.start()
-
-    def _serve(self, connection: Connection) -> None:
-        try:
-            connection.serve()
-        finally:
-            with self._lock:
-                del self._connections[connection]
+            thread.start()
 
     def _answer(self, request: RecordedRequest) -> Reply:
         """The scripted reply if one fits, else the API's; the request is recorded before."""
