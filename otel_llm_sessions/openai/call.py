@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, read_reply
@@ -51,6 +50,7 @@ class Call:
         "_placement",
         "_plan",
         "_resolution",
+        "_sent_in",
         "_session_id",
         "_span",
         "_started",
@@ -75,6 +75,7 @@ class Call:
         self._session_id: SessionId | None = None
         self._span: Span | None = None
         self._owner: Any = None
+        self._sent_in = context
         self._started = 0
         self._once = [None]
 
@@ -98,7 +99,7 @@ class Call:
             owner: whether the claim of the session's trace was got.
         """
         runtime, context = self.runtime, self.context
-        ambient = get_current_span(context)
+        ambient = get_current_span(context) if context else INVALID_SPAN
         self._placement = placement = runtime.placer.place(
             self._resolution,
             self._plan,
@@ -111,7 +112,7 @@ class Call:
         if placement.proven is not None and placement.trace is not None:
             self._mark_first(placement.proven, placement.trace)
         self._started = time.time_ns()
-        if runtime.settings.spans != "always":
+        if context and runtime.settings.spans != "always":
             self._owner = owner_of_call(context, ambient)
         if self._owner is not None:
             self._annotate(placement, ambient)
@@ -134,7 +135,8 @@ class Call:
             links=placement.links,
             start_time=self._started,
         )
-        return set_span_in_context(span, placement.context)
+        self._sent_in = set_span_in_context(span, placement.context)
+        return self._sent_in
 
     def _session_attributes(self) -> dict[str, Any]:
         resolution = self._resolution
@@ -165,7 +167,7 @@ class Call:
             self._owner.attributes.update(attributes)
 
     def _mark_first(self, first: SessionLink, trace: SessionTrace) -> None:
-        emit_marker(self.runtime.roots, self.provider, replace(first, trace=trace))
+        emit_marker(self.runtime.roots, self.provider, first._replace(trace=trace))
 
     # --- while the reply comes in ---------------------------------------------------------------------------
 
@@ -251,7 +253,7 @@ class Call:
                 {**self.request.attributes, **attributes},
                 seconds,
                 self.first_chunk,
-                set_span_in_context(span, self.context),
+                self._sent_in,
             )
 
     def _left_behind(self, ended: int, error_type: str | None) -> Record | None:
@@ -309,4 +311,4 @@ class Call:
         if previous is not None:
             return Record(others, previous)
         keys = [*others, response_key(asked, scope)] if asked else others
-        return Record(keys, replace(self._link(time.time_ns()), turn=1))
+        return Record(keys, self._link(time.time_ns())._replace(turn=1))

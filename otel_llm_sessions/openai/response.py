@@ -160,7 +160,7 @@ def read_choices(reply: Reply, choices: Any) -> None:
     for position, choice in enumerate(choices):
         index = field(choice, "index")
         reason = field(choice, "finish_reason")
-        key = index if isinstance(index, int) else position
+        key = index if type(index) is int else position
         if isinstance(reason, str):
             reply.choices[key] = reason
         else:

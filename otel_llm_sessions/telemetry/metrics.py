@@ -38,7 +38,7 @@ def latest_names_wanted() -> bool:
 
 
 def _kept(attributes: Attributes) -> dict[str, AttributeValue]:
-    return {name: value for name, value in attributes.items() if name in semconv.METRIC_ATTRIBUTES}
+    return {name: attributes[name] for name in semconv.METRIC_ATTRIBUTES if name in attributes}
 
 
 class CurrentMetrics:

@@ -1,0 +1,137 @@
+"""What the tests share: a server that speaks the OpenAI API, clients that talk to it, and the spans of their calls."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+if importlib.util.find_spec("openai") is not None:  # the packaging tests run without it
+    from openai import AsyncOpenAI, OpenAI
+    from opentelemetry.context import Context, attach, get_current
+
+    from otel_llm_sessions import OpenAISessionsInstrumentor
+    from otel_llm_sessions.demo.server import LoopbackServer
+    from otel_llm_sessions.testing import CapturedSpans, capture_spans
+
+MODEL = "gpt-4o-mini"
+
+
+class Api:
+    """One way to make calls and wait for their results, so that a test says once what holds for both clients."""
+
+    def __init__(self, client: Any, finish: Callable[[Any], Any]) -> None:
+        self.client = client
+        self._finish = finish
+
+    def chat(self, text: str = "Hello", **arguments: Any) -> Any:
+        """One chat call."""
+        arguments = {"model": MODEL, "messages": [{"role": "user", "content": text}], **arguments}
+        return self._finish(self.client.chat.completions.create(**arguments))
+
+    def respond(self, text: str = "Hello", **arguments: Any) -> Any:
+        """One responses call."""
+        return self._finish(self.client.responses.create(**{"model": MODEL, "input": text, **arguments}))
+
+    def retrieve(self, response_id: str, **arguments: Any) -> Any:
+        """Fetch a response."""
+        return self._finish(self.client.responses.retrieve(response_id, **arguments))
+
+    def with_options(self, **options: Any) -> Api:
+        """The same with a client of other options."""
+        return Api(self.client.with_options(**options), self._finish)
+
+    def read(self, stream: Any, at_most: int | None = None) -> list[Any]:
+        """Read a stream (its first pieces), then close it."""
+        return self._finish(self._aread(stream, at_most) if hasattr(stream, "__aiter__") else _read(stream, at_most))
+
+    async def _aread(self, stream: Any, at_most: int | None) -> list[Any]:
+        pieces: list[Any] = []
+        async with stream:
+            while len(pieces) != at_most:
+                try:
+                    pieces.append(await anext(stream))
+                except StopAsyncIteration:
+                    break
+        return pieces
+
+
+def _read(stream: Any, at_most: int | None) -> list[Any]:
+    with stream:
+        return [piece for _, piece in zip(range(at_most if at_most is not None else 1_000_000), stream)]
+
+
+@pytest.fixture(scope="session")
+def _loopback() -> Iterator[LoopbackServer]:
+    with LoopbackServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(_loopback: LoopbackServer) -> LoopbackServer:
+    """The loopback server, with no requests recorded so far."""
+    _loopback.requests.clear()
+    _loopback._scripts.clear()
+    return _loopback
+
+
+@pytest.fixture
+def client(server: LoopbackServer) -> Iterator[OpenAI]:
+    """A client that does not retry."""
+    with OpenAI(base_url=server.base_url, api_key="test", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_client(server: LoopbackServer) -> AsyncIterator[AsyncOpenAI]:
+    """An asynchronous client that does not retry."""
+    async with AsyncOpenAI(base_url=server.base_url, api_key="test", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(params=["sync", "async"])
+def api(request: pytest.FixtureRequest, server: LoopbackServer) -> Iterator[Api]:
+    """Calls through OpenAI, then the same test through AsyncOpenAI."""
+    options: dict[str, Any] = {"base_url": server.base_url, "api_key": "test", "max_retries": 0}
+    if request.param == "sync":
+        with OpenAI(**options) as client:
+            yield Api(client, lambda result: result)
+        return
+    loop = asyncio.new_event_loop()
+    async_client = AsyncOpenAI(**options)
+    try:
+        yield Api(async_client, loop.run_until_complete)
+    finally:
+        loop.run_until_complete(async_client.close())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+@pytest.fixture
+def spans(request: pytest.FixtureRequest) -> Iterator[CapturedSpans]:
+    """The spans of the test's calls; ``parametrize("spans", [{...settings...}], indirect=True)`` for other settings."""
+    with capture_spans(**getattr(request, "param", {})) as captured:
+        yield captured
+
+
+@pytest.fixture(params=["session", "turn"])
+def both_modes(request: pytest.FixtureRequest) -> Iterator[CapturedSpans]:
+    """The spans of the test's calls, with ``TRACES=session`` and again with ``TRACES=turn``."""
+    with capture_spans(traces=request.param) as captured:
+        yield captured
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """No test leaves the client instrumented or a context attached."""
+    yield
+    instrumentor = OpenAISessionsInstrumentor()
+    if instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.uninstrument()
+    left = get_current()
+    if left:
+        attach(Context())
+        pytest.fail(f"the test left a context attached: {left}")
