@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -86,13 +85,13 @@ def watch_http(response: Any, call: Call) -> Record | None:
         reader.complete()
         return call.finish()
     watch = Watch(call, reader.feed, reader.complete)
-    of, kind = weakref.ref(response), type(response)
+    read, aread = response.iter_bytes, response.aiter_bytes
 
     def iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-        return watched(kind.iter_bytes(of(), *args, **kwargs), watch)
+        return watched(read(*args, **kwargs), watch)
 
     def aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-        return AsyncWatched(kind.aiter_bytes(of(), *args, **kwargs), watch)
+        return AsyncWatched(aread(*args, **kwargs), watch)
 
     # Every way to read a body but iter_raw() goes through these two (httpx 0.25 to httpx2 2.16).
     watch.hook(response, iter_bytes=iter_bytes, aiter_bytes=aiter_bytes)

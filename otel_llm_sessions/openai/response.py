@@ -70,7 +70,7 @@ def field(value: Any, name: str) -> Any:
 class Reply:
     """What is known of a reply so far; filled from a whole reply, or chunk by chunk."""
 
-    __slots__ = ("attributes", "choices", "error_type", "ids", "route", "status", "usage")
+    __slots__ = ("attributes", "choices", "error_type", "goes_on", "ids", "route", "status", "usage")
 
     def __init__(self, route: Route) -> None:
         self.route = route
@@ -82,6 +82,8 @@ class Reply:
         self.usage: Any = None
         self.status: str | None = None
         self.error_type: str | None = None
+        self.goes_on = False
+        """Whether the server works on in the background when nobody reads the stream any more."""
 
     def add_id(self, id_: Any) -> bool:
         """Remember an id; return whether it is a new one."""
@@ -101,7 +103,7 @@ class Reply:
 
     def cut_short(self) -> None:
         """Note that the choices that have not finished never will."""
-        if self.route.is_turn and self.status not in UNFINISHED:
+        if self.route.is_turn and not self.goes_on:
             unfinished = [choice for choice, reason in self.choices.items() if reason is None]
             for choice in unfinished or ([] if self.choices else [0]):
                 self.choices[choice] = "error"
@@ -172,8 +174,9 @@ def read_response_state(reply: Reply, value: Any) -> None:
     status = field(value, "status")
     if isinstance(status, str) and status:
         reply.status = status
+    reply.goes_on = reply.status in UNFINISHED and field(value, "background") is True
     reason = finish_reason(reply.status, value)
-    if reason is not None and reply.route.is_turn:
+    if reason is not None:
         reply.choices[0] = reason
     read_error(reply, field(value, "error"))
     if reply.status == "failed" and reply.error_type is None and reply.route.is_turn:
@@ -188,7 +191,7 @@ def finish_reason(status: str | None, value: Any) -> str | None:
     if status in STATUS_REASONS:
         return STATUS_REASONS[status]
     output = field(value, "output")
-    if status in UNFINISHED or not isinstance(output, (list, tuple)):
+    if status is None or status in UNFINISHED or not isinstance(output, (list, tuple)):
         return None
     return "tool_calls" if any(field(item, "type") in TOOL_CALL_ITEMS for item in output) else "stop"
 
@@ -257,6 +260,7 @@ def see_response_event(reply: Reply, event: Any) -> bool:
         return is_new
     if kind == "error":
         read_error(reply, field(event, "error") or event)
+        reply.cut_short()
     return False
 
 

@@ -51,15 +51,17 @@ class Watch:
     def hook(self, response: Any, **readers: Callable[..., Any]) -> None:
         """Put hooks on one HTTP response, taken off again when the call ends.
 
-        They are attributes of the instance, so that its class stays what it was, and hold it weakly, so that it is
-        freed when the application lets go of it.
+        They are attributes of the instance, so that its class stays what it was. They hold the response strongly: a
+        generator of the client that the garbage collector finalizes still closes it through them, when weak
+        references are cleared already.
 
         Args:
             response: the response, of ``httpx2`` (``httpx`` with older clients).
             readers: hooks for methods that read the body.
         """
         self._hooked = weakref.ref(response)
-        response.__dict__.update(close=_close_hook(self), aclose=_aclose_hook(self), **readers)
+        me = weakref.ref(self)
+        response.__dict__.update(close=_close_hook(response, me), aclose=_aclose_hook(response, me), **readers)
 
     @property
     def response(self) -> Any:
@@ -122,34 +124,30 @@ def end_all() -> None:
         watch.remember(watch.end())
 
 
-def _close_hook(watch: Watch) -> Callable[[], None]:
-    ref = weakref.ref(watch)
-    response = watch.response
-    close, of = type(response).close, weakref.ref(response)
+def _close_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], None]:
+    close = response.close
 
     def hooked() -> None:
         try:
-            close(of())
+            close()
         finally:
-            watch = ref()
-            if watch is not None and not watch.reading:
-                watch.remember(watch.end())
+            watching = watch()
+            if watching is not None and not watching.reading:
+                watching.remember(watching.end())
 
     return hooked
 
 
-def _aclose_hook(watch: Watch) -> Callable[[], Any]:
-    ref = weakref.ref(watch)
-    response = watch.response
-    aclose, of = type(response).aclose, weakref.ref(response)
+def _aclose_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], Any]:
+    aclose = response.aclose
 
     async def hooked() -> None:
         try:
-            await aclose(of())
+            await aclose()
         finally:
-            watch = ref()
-            if watch is not None and not watch.reading:
-                await watch.aremember(watch.end())
+            watching = watch()
+            if watching is not None and not watching.reading:
+                await watching.aremember(watching.end())
 
     return hooked
 

@@ -1,0 +1,331 @@
+"""Every span ends exactly once, whatever becomes of the reply (DESIGN 9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry.trace import StatusCode
+
+from otel_llm_sessions.demo.receiver import OtlpReceiver
+from otel_llm_sessions.testing import capture_spans
+
+MODEL = "gpt-4o-mini"
+MESSAGES = [{"role": "user", "content": "Tell me a story"}]
+
+
+@pytest.fixture
+def spans(caplog):
+    """One model span per test is expected; nothing of ours may be reported, and no span ended twice."""
+    with capture_spans(traces="turn") as captured, caplog.at_level(logging.DEBUG):
+        yield captured
+        gc.collect()
+    ours = [record for record in caplog.records if record.name.startswith(("otel_llm_sessions", "opentelemetry"))]
+    assert not ours, [record.getMessage() for record in ours]
+
+
+def only(spans: Any) -> Any:
+    gc.collect()
+    assert len(spans) == 1, [span.name for span in spans]
+    return spans[0]
+
+
+def open_stream(client: Any, kind: str, **arguments: Any) -> Any:
+    if kind == "chat":
+        return client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True, **arguments)
+    return client.responses.create(model=MODEL, input="Tell me a story", stream=True, **arguments)
+
+
+kinds = pytest.mark.parametrize("kind", ["chat", "responses"])
+
+
+@kinds
+def test_a_stream_read_to_the_end(client, spans, kind):
+    for _ in open_stream(client, kind):
+        assert not spans
+    span = only(spans)
+    assert span.status.status_code is StatusCode.UNSET
+    assert span.attributes["gen_ai.response.finish_reasons"] == ("stop",)
+    assert span.attributes["gen_ai.response.time_to_first_chunk"] > 0
+
+
+@kinds
+def test_a_stream_closed_before_it_was_read(client, spans, kind):
+    open_stream(client, kind).close()
+    assert only(spans).status.status_code is StatusCode.UNSET
+
+
+@kinds
+def test_a_stream_closed_in_the_middle(client, spans, kind):
+    stream = open_stream(client, kind)
+    next(stream)
+    stream.close()
+    span = only(spans)
+    assert span.status.status_code is StatusCode.UNSET
+    assert span.attributes["gen_ai.response.finish_reasons"] == ("error",)
+    assert not {"close", "aclose"} & set(stream.response.__dict__)
+
+
+@kinds
+def test_a_stream_in_a_with_block_that_is_broken_out_of(client, spans, kind):
+    with open_stream(client, kind) as stream:
+        for _ in stream:
+            break
+    only(spans)
+
+
+@kinds
+def test_a_stream_that_is_abandoned_still_ends_its_span(client, spans, kind):
+    stream = open_stream(client, kind)
+    for _ in stream:
+        break
+    del stream
+    assert only(spans).status.status_code is StatusCode.UNSET
+
+
+@kinds
+def test_a_stream_that_was_never_touched(client, spans, kind):
+    open_stream(client, kind)
+    only(spans)
+
+
+@kinds
+def test_a_transport_break_in_the_middle(client, spans, kind):
+    with pytest.raises(openai.APIConnectionError):
+        list(open_stream(client, kind, extra_headers={"x-loopback-mode": "break=3"}))
+    span = only(spans)
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes["error.type"].endswith("APIConnectionError")
+    assert span.attributes["gen_ai.response.finish_reasons"] == ("error",)
+
+
+@kinds
+def test_an_error_event_in_the_middle(client, spans, kind):
+    stream = open_stream(client, kind, extra_headers={"x-loopback-mode": "error_event=3"})
+    try:
+        list(stream)
+    except openai.APIError:
+        pass
+    span = only(spans)
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes["error.type"]
+    assert span.status.description is None
+
+
+def test_failed_and_incomplete_responses(client, spans):
+    list(open_stream(client, "responses", extra_headers={"x-loopback-mode": "failed"}))
+    assert spans[0].status.status_code is StatusCode.ERROR
+    assert spans[0].attributes["error.type"] == "server_error"
+    assert spans[0].attributes["gen_ai.response.finish_reasons"] == ("error",)
+    list(open_stream(client, "responses", extra_headers={"x-loopback-mode": "incomplete"}))
+    assert spans[1].status.status_code is StatusCode.UNSET
+    assert spans[1].attributes["gen_ai.response.finish_reasons"] == ("length",)
+
+
+@kinds
+def test_an_exception_in_the_loop_body(client, spans, kind):
+    with pytest.raises(KeyboardInterrupt), open_stream(client, kind) as stream:
+        for _ in stream:
+            raise KeyboardInterrupt
+    assert only(spans).status.status_code is StatusCode.UNSET
+
+
+def test_the_stream_managers(client, spans):
+    with client.chat.completions.stream(model=MODEL, messages=MESSAGES) as stream:
+        stream.until_done()
+    with client.responses.stream(model=MODEL, input="x") as stream:
+        stream.until_done()
+    with client.responses.stream(model=MODEL, input="x") as stream:
+        next(stream)
+    assert len(spans) == 3
+    assert all(span.attributes["gen_ai.response.id"] for span in spans)
+
+
+@kinds
+async def test_async_endings(async_client, spans, kind):
+    async for _ in await open_stream(async_client, kind):
+        pass
+    stream = await open_stream(async_client, kind)
+    await stream.close()
+    async with await open_stream(async_client, kind) as stream:
+        async for _ in stream:
+            break
+    assert len(spans) == 3
+    with pytest.raises(openai.APIConnectionError):
+        async for _ in await open_stream(async_client, kind, extra_headers={"x-loopback-mode": "break=3"}):
+            pass
+    assert spans[3].status.status_code is StatusCode.ERROR
+
+
+@kinds
+async def test_an_async_stream_that_is_abandoned(async_client, spans, kind):
+    stream = await open_stream(async_client, kind)
+    async for _ in stream:
+        break
+    del stream
+    # The loop closes the client's generators in tasks of its own before anything can be collected.
+    while len(asyncio.all_tasks()) > 1 or not spans:
+        await asyncio.sleep(0)
+        gc.collect()
+    only(spans)
+
+
+@kinds
+def test_an_async_stream_that_is_abandoned_when_its_loop_ends(server, spans, kind):
+    async def main() -> None:
+        client = openai.AsyncOpenAI(base_url=server.base_url, api_key="x")
+        async for _ in await open_stream(client, kind):
+            break
+        await client.close()
+
+    asyncio.run(main())
+    only(spans)
+
+
+@kinds
+async def test_a_task_cancelled_while_it_reads(async_client, server, spans, kind):
+    stream = await open_stream(async_client, kind, extra_headers={"x-loopback-mode": "hold=2"})
+    read = []
+
+    async def reading() -> None:
+        async for chunk in stream:
+            read.append(chunk)
+
+    task = asyncio.create_task(reading())
+    while len(read) < 2:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    server.release()
+    assert only(spans).status.status_code is StatusCode.UNSET
+
+
+async def test_a_task_cancelled_while_it_waits_for_the_reply(async_client, server, spans):
+    task = asyncio.create_task(
+        async_client.responses.create(model=MODEL, input="x", extra_headers={"x-loopback-mode": "delay=30"})
+    )
+    while not server.requests:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert only(spans).attributes["error.type"].endswith("CancelledError")
+
+
+def test_a_coroutine_that_is_thrown_away_in_another_context(server, spans):
+    async def main() -> None:
+        client = openai.AsyncOpenAI(base_url=server.base_url, api_key="x")
+        call = client.responses.create(model=MODEL, input="x", extra_headers={"x-loopback-mode": "delay=30"})
+        call.send(None)
+        import contextvars
+
+        contextvars.Context().run(call.close)
+        await client.close()
+
+    try:
+        asyncio.run(main())
+    except RuntimeError:
+        pass  # the client's own: its connection pool is closed with a request under way
+    only(spans)
+
+
+READERS = {
+    "parse": lambda raw: [event for event in raw.parse()],
+    "iter_lines": lambda raw: list(raw.iter_lines()),
+    "iter_bytes": lambda raw: list(raw.iter_bytes()),
+    "iter_text": lambda raw: list(raw.iter_text()),
+    "read": lambda raw: raw.read(),
+    "text": lambda raw: raw.text(),
+}
+
+
+@kinds
+@pytest.mark.parametrize("reader", READERS)
+def test_streaming_responses_are_observed_as_they_are_read(client, spans, kind, reader):
+    api = client.chat.completions if kind == "chat" else client.responses
+    arguments: dict[str, Any] = {"messages": MESSAGES} if kind == "chat" else {"input": "x"}
+    with api.with_streaming_response.create(model=MODEL, stream=True, **arguments) as raw:
+        assert not raw.is_closed
+        assert not raw.http_response.is_stream_consumed
+        READERS[reader](raw)
+    span = only(spans)
+    assert span.attributes["gen_ai.response.id"]
+    assert span.attributes["gen_ai.response.finish_reasons"] == ("stop",)
+
+
+@pytest.mark.parametrize("reader", ["parse", "json", "read", "text", "iter_bytes", "nothing"])
+def test_streaming_responses_of_plain_replies(client, spans, reader):
+    with client.responses.with_streaming_response.create(model=MODEL, input="x") as raw:
+        assert not raw.is_closed
+        if reader == "iter_bytes":
+            list(raw.iter_bytes())
+        elif reader != "nothing":
+            getattr(raw, reader)()
+    span = only(spans)
+    assert ("gen_ai.response.id" in span.attributes) == (reader != "nothing")
+
+
+async def test_async_streaming_responses(async_client, spans):
+    async with async_client.responses.with_streaming_response.create(model=MODEL, input="x", stream=True) as raw:
+        lines = [line async for line in raw.iter_lines()]
+        assert any(line.startswith("data:") for line in lines)
+    async with async_client.responses.with_streaming_response.create(model=MODEL, input="x") as raw:
+        assert (await raw.json())["id"]
+    async with async_client.chat.completions.with_streaming_response.create(
+        model=MODEL, messages=MESSAGES, stream=True
+    ) as raw:
+        async for _ in await raw.parse():
+            break
+    assert len(spans) == 3
+    assert all(span.attributes["gen_ai.response.id"] for span in spans)
+
+
+def test_raw_responses_are_read_without_parsing_for_the_application(client, spans):
+    raw = client.responses.with_raw_response.create(model=MODEL, input="x")
+    assert raw._parsed_by_type == {}
+    assert only(spans).attributes["gen_ai.response.id"] == raw.parse().id
+    assert raw.headers["content-type"].startswith("application/json")
+    raw = client.responses.with_raw_response.create(model=MODEL, input="x", stream=True)
+    assert len(spans) == 1
+    assert len(list(raw.parse())) > 3
+    assert spans[1].attributes["gen_ai.response.finish_reasons"] == ("stop",)
+
+
+def test_a_span_still_open_when_the_process_exits_is_exported(server, tmp_path):
+    app = tmp_path / "app.py"
+    app.write_text(
+        textwrap.dedent(
+            """
+            import sys
+            from openai import OpenAI
+            from opentelemetry import trace
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+            from otel_llm_sessions import OpenAISessionsInstrumentor
+            provider = TracerProvider()
+            provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(sys.argv[2] + "/v1/traces")))
+            trace.set_tracer_provider(provider)
+            OpenAISessionsInstrumentor().instrument()
+            client = OpenAI(base_url=sys.argv[1], api_key="x")
+            stream = client.responses.create(model="m", input="x", stream=True)
+            print(next(stream).type)
+            """
+        )
+    )
+    with OtlpReceiver() as receiver:
+        done = subprocess.run(
+            [sys.executable, str(app), server.base_url, receiver.endpoint], capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout == "response.created\n"
+        assert done.stderr == ""
+        assert sorted(span.name for span in receiver.spans) == ["chat m", "session"]
