@@ -51,7 +51,8 @@ class Call:
     def said(self, history: Any, text: str, form: Any, variant: int = 0) -> str:
         """What the model says to the user's text, in the `form` asked for (a response format)."""
         if isinstance(form, Mapping) and form.get("type") == "json_schema":
-            return example(form.get("schema") or (form.get("json_schema") or {}).get("schema"), text)
+            inner = form.get("json_schema", form)  # chat wraps it once more
+            return example(inner.get("schema") if isinstance(inner, Mapping) else None, text)
         if isinstance(form, Mapping) and form.get("type") == "json_object":
             return example({"type": "object", "required": ["answer"]}, text)
         result = tool_output(history)

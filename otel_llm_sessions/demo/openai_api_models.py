@@ -14,6 +14,7 @@ from otel_llm_sessions.demo.openai_api_text import tokens
 
 NAMES = ("gpt-4o-mini", "gpt-4.1", "gpt-5-mini", "text-embedding-3-small")
 DIMENSIONS = 16
+LARGEST = 4096
 
 
 def model(name: str) -> Json:
@@ -38,11 +39,20 @@ def embeddings(call: Call) -> Json:
     """A vector for every input: the same for the same text."""
     given = call.body.get("input")
     inputs = given if isinstance(given, list) and not all(isinstance(part, int) for part in given) else [given]
-    size = call.body.get("dimensions") or DIMENSIONS
-    data = [embedding(call, index, vector(text, int(size))) for index, text in enumerate(inputs)]
+    size = dimensions(call.body.get("dimensions"))
+    data = [embedding(call, index, vector(text, size)) for index, text in enumerate(inputs)]
     asked = sum(map(tokens, inputs))
     usage = {"prompt_tokens": asked, "total_tokens": asked}
     return {"object": "list", "data": data, "model": call.model, "usage": usage}
+
+
+def dimensions(asked: Any) -> int:
+    """How long vectors are to be; raises ApiError when a length is asked for that is none."""
+    if asked is None:
+        return DIMENSIONS
+    if not isinstance(asked, int) or not 0 < asked <= LARGEST:
+        raise ApiError(400, f"Invalid 'dimensions': {asked!r}", param="dimensions", code="invalid_value")
+    return asked
 
 
 def embedding(call: Call, index: int, numbers: list[float]) -> Json:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from otel_llm_sessions.demo.openai_api_errors import ApiError
 from otel_llm_sessions.demo.openai_api_schema import Example
 from otel_llm_sessions.demo.openai_api_text import answer, entries, plain_text
 
@@ -36,8 +37,11 @@ def word(name: str, text: str) -> str:
 
 
 def example(schema: Any, text: str) -> str:
-    """The smallest JSON text the schema accepts, with words from the user's text."""
-    return json.dumps(Example(schema, lambda name: word(name, text)).value())
+    """The smallest JSON text the schema accepts, with words from the user's text; ApiError if it is no schema."""
+    try:
+        return json.dumps(Example(schema, lambda name: word(name, text)).value())
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ApiError(400, f"Invalid schema: {error}", code="invalid_json_schema") from error
 
 
 def wanted_calls(body: Mapping[str, Any], history: Any, text: str) -> list[ToolCall]:

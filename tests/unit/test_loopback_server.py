@@ -367,6 +367,19 @@ def test_a_body_that_is_no_json_object_is_refused(server):
         assert reply.status == 400
 
 
+@pytest.mark.parametrize(
+    ("path", "odd"),
+    [
+        ("/v1/embeddings", {"input": "a", "dimensions": -1}),
+        ("/v1/embeddings", {"input": "a", "dimensions": "many"}),
+        ("/v1/responses", {"text": {"format": {"type": "json_schema", "schema": {"type": "array", "minItems": "a"}}}}),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(server, path, odd):
+    with Raw(server, path, {"model": MODEL, **odd}) as reply:
+        assert reply.status == 400
+
+
 # Modes
 
 
