@@ -1,0 +1,662 @@
+"""The attributes of spans, one by one, against the GenAI conventions and their OpenAI page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.trace import SpanKind, StatusCode
+
+from otel_llm_sessions.demo.openai_api_errors import KNOWN
+from otel_llm_sessions.demo.openai_api_modes import STREAM_ERROR
+from otel_llm_sessions.openai.server import server_of
+from otel_llm_sessions.testing import capture_spans
+
+MODEL = "gpt-4o-mini"
+MESSAGES = [{"role": "user", "content": "Hello"}]
+TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+LLM_SESSION = ("session.id", "llm_session.source", "llm_session.turn")
+
+
+@pytest.fixture
+def spans():
+    with capture_spans(traces="turn") as captured:
+        yield captured
+
+
+def modes(*wanted: str) -> dict[str, str]:
+    """The header that asks the loopback server for errors and oddities."""
+    return {"x-loopback-mode": ",".join(wanted)}
+
+
+def port_of(server: Any) -> int:
+    return int(server.base_url.split(":")[2].split("/")[0])
+
+
+def created(server: Any, api_type: str, operation: str = "chat", **more: Any) -> dict[str, Any]:
+    """What every span starts with."""
+    return {
+        "gen_ai.operation.name": operation,
+        "gen_ai.provider.name": "openai",
+        "openai.api.type": api_type,
+        "server.address": "127.0.0.1",
+        "server.port": port_of(server),
+        **more,
+    }
+
+
+def usage(read: int, written: int, cached: int = 0, reasoning: int = 0) -> dict[str, int]:
+    return {
+        "gen_ai.usage.input_tokens": read,
+        "gen_ai.usage.output_tokens": written,
+        "gen_ai.usage.cache_read.input_tokens": cached,
+        "gen_ai.usage.reasoning.output_tokens": reasoning,
+    }
+
+
+def of_session(session_id: str, source: str, turn: int | None = 1) -> dict[str, Any]:
+    named = {"session.id": session_id, "llm_session.source": source}
+    return named if turn is None else {**named, "llm_session.turn": turn}
+
+
+def read(span: Any) -> dict[str, Any]:
+    """A span's attributes without the one that is a measured time."""
+    attributes = dict(span.attributes)
+    taken = attributes.pop(TIME_TO_FIRST_CHUNK, None)
+    assert taken is None or 0 < taken < 60
+    return attributes
+
+
+# --- every attribute of every operation ---------------------------------------------------------------------
+
+
+def test_a_chat_call_has_exactly_the_attributes_of_the_conventions(api, server, spans):
+    reply = api.chat("Hello")
+    assert [(span.name, span.kind, span.status.status_code) for span in spans] == [
+        (f"chat {MODEL}", SpanKind.CLIENT, StatusCode.UNSET)
+    ]
+    assert read(spans[0]) == {
+        **created(server, "chat_completions"),
+        "gen_ai.request.model": MODEL,
+        "gen_ai.response.id": reply.id,
+        "gen_ai.response.model": MODEL,
+        "gen_ai.response.finish_reasons": ("stop",),
+        "openai.response.service_tier": "default",
+        "openai.response.system_fingerprint": "fp_loopback",
+        **usage(reply.usage.prompt_tokens, reply.usage.completion_tokens),
+    }
+
+
+def test_a_responses_call_has_exactly_the_attributes_of_the_conventions(api, server, spans):
+    reply = api.respond("Hello")
+    assert (spans[0].name, spans[0].kind) == (f"chat {MODEL}", SpanKind.CLIENT)
+    assert read(spans[0]) == {
+        **created(server, "responses"),
+        **of_session(reply.id, "new"),
+        "gen_ai.request.model": MODEL,
+        "gen_ai.response.id": reply.id,
+        "gen_ai.response.model": MODEL,
+        "gen_ai.response.finish_reasons": ("stop",),
+        "openai.response.service_tier": "default",
+        **usage(reply.usage.input_tokens, reply.usage.output_tokens),
+    }
+
+
+def test_a_streamed_chat_call_says_the_same_and_when_the_first_chunk_came(api, server, spans):
+    chunks = api.read(api.chat("Hello", stream=True, stream_options={"include_usage": True}))
+    (span,) = spans
+    assert TIME_TO_FIRST_CHUNK in span.attributes
+    assert read(span) == {
+        **created(server, "chat_completions"),
+        "gen_ai.request.model": MODEL,
+        "gen_ai.request.stream": True,
+        "gen_ai.response.id": chunks[0].id,
+        "gen_ai.response.model": MODEL,
+        "gen_ai.response.finish_reasons": ("stop",),
+        "openai.response.service_tier": "default",
+        "openai.response.system_fingerprint": "fp_loopback",
+        **usage(chunks[-1].usage.prompt_tokens, chunks[-1].usage.completion_tokens),
+    }
+
+
+def test_a_streamed_responses_call_says_the_same_and_when_the_first_chunk_came(api, server, spans):
+    reply = api.read(api.respond("Hello", stream=True))[-1].response
+    (span,) = spans
+    assert TIME_TO_FIRST_CHUNK in span.attributes
+    assert read(span) == {
+        **created(server, "responses"),
+        **of_session(reply.id, "new"),
+        "gen_ai.request.model": MODEL,
+        "gen_ai.request.stream": True,
+        "gen_ai.response.id": reply.id,
+        "gen_ai.response.model": MODEL,
+        "gen_ai.response.finish_reasons": ("stop",),
+        "openai.response.service_tier": "default",
+        **usage(reply.usage.input_tokens, reply.usage.output_tokens),
+    }
+
+
+def test_a_plain_call_has_no_time_to_first_chunk_and_is_not_marked_as_streamed(api, spans):
+    api.chat()
+    api.respond()
+    assert not [span for span in spans if {TIME_TO_FIRST_CHUNK, "gen_ai.request.stream"} & span.attributes.keys()]
+
+
+def test_compacting_is_an_operation_of_its_own_and_invents_no_finish_reason(api, server, spans):
+    first = api.respond("Hello")
+    compacted = api._finish(api.client.responses.compact(model=MODEL, input="Go on", previous_response_id=first.id))
+    assert spans[1].name == f"compact {MODEL}"
+    assert read(spans[1]) == {
+        **created(server, "responses", "compact"),
+        **of_session(first.id, "chain", 2),
+        "gen_ai.request.model": MODEL,
+        "gen_ai.request.previous_response.id": first.id,
+        "gen_ai.response.id": compacted.id,
+        **usage(compacted.usage.input_tokens, compacted.usage.output_tokens, first.usage.total_tokens),
+    }
+
+
+def test_fetching_a_response_tells_of_it_but_never_counts_its_tokens_again(api, server, spans):
+    made = api.respond("Hello")
+    assert api.retrieve(made.id).usage.total_tokens > 0
+    assert spans[1].name == "fetch_response"
+    assert read(spans[1]) == {
+        **created(server, "responses", "fetch_response"),
+        **of_session(made.id, "chain", turn=None),
+        "gen_ai.response.id": made.id,
+        "gen_ai.response.model": MODEL,
+        "gen_ai.response.status": "completed",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "openai.response.service_tier": "default",
+    }
+
+
+def test_a_streamed_fetch_says_where_it_takes_up_again_and_counts_no_tokens(api, server, spans):
+    made = api.respond("Hello")
+    api.read(api.retrieve(made.id, stream=True, starting_after=3))
+    assert read(spans[1]) == {
+        **created(server, "responses", "fetch_response"),
+        **of_session(made.id, "chain", turn=None),
+        "gen_ai.request.stream": True,
+        "gen_ai.request.stream_cursor": "3",
+        "gen_ai.response.id": made.id,
+        "gen_ai.response.model": MODEL,
+        "gen_ai.response.status": "completed",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "openai.response.service_tier": "default",
+    }
+
+
+def test_a_background_response_is_queued_and_has_no_finish_reason_until_it_is_fetched_or_cancelled(api, server, spans):
+    queued = api.respond("Hello", background=True)
+    api._finish(api.client.responses.cancel(queued.id))
+    made, cancelled = map(read, spans)
+    assert made["gen_ai.response.status"] == "queued"
+    assert "gen_ai.response.finish_reasons" not in made
+    assert not [name for name in made if name.startswith("gen_ai.usage")]
+    assert spans[1].name == "cancel_response"
+    assert cancelled == {
+        **created(server, "responses", "cancel_response"),
+        **of_session(queued.id, "chain", turn=None),
+        "gen_ai.response.id": queued.id,
+        "gen_ai.response.model": MODEL,
+        "gen_ai.response.status": "cancelled",
+        "gen_ai.response.finish_reasons": ("cancelled",),
+        "openai.response.service_tier": "default",
+    }
+
+
+def test_fetching_a_response_whose_generation_failed_is_not_a_failure_of_the_fetch(api, spans):
+    made = api.respond("Hello", extra_headers=modes("failed"))
+    api.retrieve(made.id)
+    assert [span.status.status_code for span in spans] == [StatusCode.ERROR, StatusCode.UNSET]
+    assert "error.type" not in spans[1].attributes
+    assert spans[1].attributes["gen_ai.response.status"] == "failed"
+    assert spans[1].attributes["gen_ai.response.finish_reasons"] == ("error",)
+
+
+# --- what was asked for -------------------------------------------------------------------------------------
+
+CHAT_PARAMETERS = [
+    ({"max_tokens": 20}, {"gen_ai.request.max_tokens": 20}),
+    ({"max_completion_tokens": 20}, {"gen_ai.request.max_tokens": 20}),
+    ({"temperature": 0.5}, {"gen_ai.request.temperature": 0.5}),
+    ({"temperature": 0}, {"gen_ai.request.temperature": 0}),
+    ({"top_p": 0.9}, {"gen_ai.request.top_p": 0.9}),
+    ({"extra_body": {"top_k": 40}}, {"gen_ai.request.top_k": 40}),
+    ({"frequency_penalty": 0.1}, {"gen_ai.request.frequency_penalty": 0.1}),
+    ({"presence_penalty": -0.1}, {"gen_ai.request.presence_penalty": -0.1}),
+    ({"seed": 7}, {"gen_ai.request.seed": 7}),
+    ({"stop": "END"}, {"gen_ai.request.stop_sequences": ("END",)}),
+    ({"stop": ["a", "b"]}, {"gen_ai.request.stop_sequences": ("a", "b")}),
+    ({"n": 1}, {}),
+    ({"n": 3}, {"gen_ai.request.choice.count": 3, "gen_ai.response.finish_reasons": ("stop",) * 3}),
+    ({"response_format": {"type": "text"}}, {"gen_ai.output.type": "text"}),
+    ({"response_format": {"type": "json_object"}}, {"gen_ai.output.type": "json"}),
+    ({"reasoning_effort": "low"}, {"gen_ai.request.reasoning.level": "low"}),
+    ({"service_tier": "flex"}, {"openai.request.service_tier": "flex"}),
+    ({"stop": None, "seed": None, "n": None, "max_tokens": None, "response_format": openai.NOT_GIVEN}, {}),
+    ({"temperature": openai.NOT_GIVEN, "top_p": openai.NOT_GIVEN, "service_tier": openai.NOT_GIVEN}, {}),
+]
+
+RESPONSES_PARAMETERS = [
+    ({"max_output_tokens": 20}, {"gen_ai.request.max_tokens": 20}),
+    ({"temperature": 0.5, "top_p": 0.9}, {"gen_ai.request.temperature": 0.5, "gen_ai.request.top_p": 0.9}),
+    ({"reasoning": {"effort": "high"}}, {"gen_ai.request.reasoning.level": "high"}),
+    ({"reasoning": {"summary": "auto"}}, {}),
+    ({"service_tier": "priority"}, {"openai.request.service_tier": "priority"}),
+    ({"text": {"format": {"type": "text"}}}, {"gen_ai.output.type": "text"}),
+    ({"text": {"format": {"type": "json_object"}}}, {"gen_ai.output.type": "json"}),
+    ({"text": {"verbosity": "low"}}, {}),
+    ({"prompt": {"id": "pmpt_1", "version": "2"}}, {"gen_ai.prompt.name": "pmpt_1", "gen_ai.prompt.version": "2"}),
+    ({"prompt": {"id": "pmpt_1"}}, {"gen_ai.prompt.name": "pmpt_1"}),
+    ({"instructions": "Be brief", "user": "me", "reasoning": None, "text": openai.NOT_GIVEN}, {}),
+]
+
+VARYING = re.compile(r"^gen_ai\.(usage|response\.id)|^session\.id$")
+
+
+def names_and_values(span: Any) -> dict[str, Any]:
+    return {name: value for name, value in span.attributes.items() if not VARYING.search(name)}
+
+
+@pytest.mark.parametrize(("parameters", "expected"), CHAT_PARAMETERS, ids=str)
+def test_a_parameter_of_chat_becomes_its_attribute_and_no_other(client, spans, parameters, expected):
+    client.chat.completions.create(model=MODEL, messages=MESSAGES)
+    client.chat.completions.create(model=MODEL, messages=MESSAGES, **parameters)
+    plain, asked = map(names_and_values, spans)
+    assert asked == {**plain, **expected}
+
+
+@pytest.mark.parametrize(("parameters", "expected"), RESPONSES_PARAMETERS, ids=str)
+def test_a_parameter_of_responses_becomes_its_attribute_and_no_other(client, spans, parameters, expected):
+    client.responses.create(model=MODEL, input="Hello")
+    client.responses.create(model=MODEL, input="Hello", **parameters)
+    plain, asked = map(names_and_values, spans)
+    assert asked == {**plain, **expected}
+
+
+def test_parsing_into_a_model_asks_for_json(client, spans):
+    from pydantic import BaseModel
+
+    class City(BaseModel):
+        name: str
+
+    client.chat.completions.parse(model=MODEL, messages=MESSAGES, response_format=City)
+    client.responses.parse(model=MODEL, input="Hello", text_format=City)
+    assert [span.attributes["gen_ai.output.type"] for span in spans] == ["json", "json"]
+
+
+def test_a_chained_call_says_which_response_it_continues(api, spans):
+    first = api.respond("Hello")
+    api.respond("Go on", previous_response_id=first.id)
+    assert spans[1].attributes["gen_ai.request.previous_response.id"] == first.id
+    assert spans[1].attributes["gen_ai.usage.cache_read.input_tokens"] == first.usage.total_tokens
+
+
+def test_reasoning_tokens_are_counted_apart(api, spans):
+    chat = api.chat(model="gpt-5-mini", reasoning_effort="high").usage
+    response = api.respond(model="gpt-5-mini", reasoning={"effort": "high"}).usage
+    told = [span.attributes["gen_ai.usage.reasoning.output_tokens"] for span in spans]
+    assert told == [
+        chat.completion_tokens_details.reasoning_tokens,
+        response.output_tokens_details.reasoning_tokens,
+    ]
+    assert min(told) > 0
+
+
+def test_no_usage_is_invented_when_the_server_sends_none(api, spans):
+    api.chat(extra_headers=modes("no_usage"))
+    api.respond(extra_headers=modes("no_usage"))
+    api.read(api.chat(stream=True))
+    assert len(spans) == 3
+    assert not [name for span in spans for name in span.attributes if name.startswith("gen_ai.usage")]
+
+
+def test_usage_is_recorded_as_sent_even_where_it_does_not_add_up(client, server, spans):
+    sent = {
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "total_tokens": 99,
+        "prompt_tokens_details": {"cached_tokens": 30, "cache_write_tokens": 5},
+        "completion_tokens_details": {"reasoning_tokens": 40},
+    }
+    server.script({"id": "chatcmpl-odd", "object": "chat.completion", "model": "m", "choices": [], "usage": sent})
+    client.chat.completions.create(model=MODEL, messages=MESSAGES)
+    told = {name: value for name, value in spans[0].attributes.items() if name.startswith("gen_ai.usage")}
+    assert told == {**usage(3, 4, 30, 40), "gen_ai.usage.cache_write.input_tokens": 5}
+
+
+def test_the_model_that_answers_is_told_apart_from_the_model_that_was_asked(client, server, spans):
+    server.script(
+        {"id": "chatcmpl-dated", "object": "chat.completion", "model": "gpt-4o-mini-2024-07-18", "choices": []}
+    )
+    client.chat.completions.create(model=MODEL, messages=MESSAGES)
+    assert spans[0].attributes["gen_ai.request.model"] == MODEL
+    assert spans[0].attributes["gen_ai.response.model"] == "gpt-4o-mini-2024-07-18"
+
+
+# --- who answers --------------------------------------------------------------------------------------------
+
+
+def azure_options(server: Any, **more: Any) -> dict[str, Any]:
+    return {"azure_endpoint": server.azure_endpoint, "api_key": "x", "api_version": "2024-10-21", **more}
+
+
+def test_an_azure_client_is_azure_and_takes_the_model_from_the_call(server, spans):
+    with openai.AzureOpenAI(**azure_options(server)) as azure:
+        azure.chat.completions.create(model="my-deployment", messages=MESSAGES)
+    assert spans[0].name == "chat my-deployment"
+    assert spans[0].attributes["gen_ai.provider.name"] == "azure.ai.openai"
+    assert spans[0].attributes["gen_ai.request.model"] == "my-deployment"
+
+
+def test_without_a_model_the_azure_deployment_is_the_model(server, spans):
+    with openai.AzureOpenAI(**azure_options(server, azure_deployment="my-deployment")) as azure:
+        azure.post("/chat/completions", body={"messages": MESSAGES}, cast_to=openai.types.chat.ChatCompletion)
+    assert spans[0].name == "chat my-deployment"
+    assert spans[0].attributes["gen_ai.request.model"] == "my-deployment"
+
+
+async def test_an_asynchronous_azure_client_is_azure_too(server, spans):
+    async with openai.AsyncAzureOpenAI(**azure_options(server, azure_deployment="my-deployment")) as azure:
+        await azure.responses.create(model="gpt-4o", input="Hello")
+    assert spans[0].attributes["gen_ai.provider.name"] == "azure.ai.openai"
+    assert spans[0].attributes["gen_ai.request.model"] == "gpt-4o"
+
+
+def test_a_call_without_any_model_is_named_by_its_operation_alone(client, server, spans):
+    server.script({"id": "resp_prompt", "object": "response", "model": "gpt-5", "status": "completed", "output": []})
+    client.responses.create(prompt={"id": "pmpt_1"})
+    assert spans[0].name == "chat"
+    assert "gen_ai.request.model" not in spans[0].attributes
+    assert spans[0].attributes["gen_ai.response.model"] == "gpt-5"
+
+
+PROVIDERS = [
+    ("https://api.openai.com/v1", "openai", "api.openai.com", 443),
+    ("https://my-resource.openai.azure.com/openai/v1/", "azure.ai.openai", "my-resource.openai.azure.com", 443),
+    ("https://foundry.services.ai.azure.com/models", "azure.ai.inference", "foundry.services.ai.azure.com", 443),
+    (
+        "https://bedrock-runtime.us-east-1.amazonaws.com/v1",
+        "aws.bedrock",
+        "bedrock-runtime.us-east-1.amazonaws.com",
+        443,
+    ),
+    (
+        "https://generativelanguage.googleapis.com/v1beta/openai/",
+        "gcp.gemini",
+        "generativelanguage.googleapis.com",
+        443,
+    ),
+    ("https://api.groq.com/openai/v1", "groq", "api.groq.com", 443),
+    ("https://api.mistral.ai/v1", "mistral_ai", "api.mistral.ai", 443),
+    ("https://api.deepseek.com", "deepseek", "api.deepseek.com", 443),
+    ("https://api.x.ai/v1", "x_ai", "api.x.ai", 443),
+    ("https://api.perplexity.ai", "perplexity", "api.perplexity.ai", 443),
+    ("http://localhost:11434/v1", "openai", "localhost", 11434),
+    ("http://gateway/v1", "openai", "gateway", 80),
+    ("https://notapi.x.ai.example.com/v1", "openai", "notapi.x.ai.example.com", 443),
+]
+
+
+@pytest.mark.parametrize(("base_url", "provider", "address", "port"), PROVIDERS, ids=[row[0] for row in PROVIDERS])
+def test_provider_address_and_port_follow_the_clients_base_url(base_url, provider, address, port):
+    with openai.OpenAI(base_url=base_url, api_key="x") as client:
+        server = server_of(client)
+    assert (server.provider, server.address, server.port) == (provider, address, port)
+
+
+def test_a_subclass_of_the_azure_client_is_azure():
+    class OurAzure(openai.AzureOpenAI):
+        pass
+
+    with OurAzure(azure_endpoint="https://gateway.example.com", api_key="x", api_version="1") as client:
+        assert server_of(client).provider == "azure.ai.openai"
+
+
+# --- when attributes are there ------------------------------------------------------------------------------
+
+
+class Witness(Sampler):
+    """Remembers what a sampler gets to see."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+
+    def should_sample(self, parent_context, trace_id, name, kind=None, attributes=None, links=None, trace_state=None):
+        self.seen.append((name, dict(attributes or {})))
+        return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
+
+    def get_description(self) -> str:
+        return "Witness"
+
+
+def test_a_sampler_sees_whom_the_call_goes_to_and_which_session_it_belongs_to(api, server):
+    witness = Witness()
+    provider = TracerProvider(sampler=witness, shutdown_on_exit=False)
+    with capture_spans(traces="turn", tracer_provider=provider):
+        first = api.respond("Hello")
+        api.respond("Go on", previous_response_id=first.id, temperature=0.5)
+        api.chat("Hello", extra_body={"metadata": {"session_id": "chat-42"}})
+        api.retrieve(first.id)
+    assert witness.seen == [
+        (
+            f"chat {MODEL}",
+            {
+                **created(server, "responses"),
+                "gen_ai.request.model": MODEL,
+                "llm_session.source": "new",
+                "llm_session.turn": 1,
+            },
+        ),
+        (
+            f"chat {MODEL}",
+            {
+                **created(server, "responses"),
+                **of_session(first.id, "chain", 2),
+                "gen_ai.request.model": MODEL,
+                "gen_ai.request.temperature": 0.5,
+                "gen_ai.request.previous_response.id": first.id,
+            },
+        ),
+        (
+            f"chat {MODEL}",
+            {
+                **created(server, "chat_completions"),
+                **of_session("chat-42", "metadata"),
+                "gen_ai.request.model": MODEL,
+                "gen_ai.conversation.id": "chat-42",
+            },
+        ),
+        (
+            "fetch_response",
+            {
+                **created(server, "responses", "fetch_response"),
+                **of_session(first.id, "chain", turn=None),
+                "gen_ai.response.id": first.id,
+            },
+        ),
+    ]
+
+
+def test_the_provider_of_the_application_decides_which_spans_there_are(api):
+    class Never(Witness):
+        def should_sample(self, *args, **kwargs):
+            return SamplingResult(Decision.DROP)
+
+    with capture_spans(traces="turn", tracer_provider=TracerProvider(sampler=Never(), shutdown_on_exit=False)) as spans:
+        first = api.respond("Hello")
+        assert api.respond("Go on", previous_response_id=first.id).output_text
+    assert not spans
+
+
+# --- errors -------------------------------------------------------------------------------------------------
+
+ERROR_TEXTS = [message for message, _, _ in KNOWN.values()] + [STREAM_ERROR, "The model failed", "Connection error"]
+
+
+def assert_failed(span: Any, error_type: str) -> None:
+    """The span is an error of this type, and the server's words are nowhere on it."""
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes["error.type"] == error_type
+    told = span.to_json()
+    assert not [text for text in ERROR_TEXTS if text.rstrip(".") in told]
+
+
+FAILURES = [
+    ("status=400", openai.BadRequestError),
+    ("status=401", openai.AuthenticationError),
+    ("status=404", openai.NotFoundError),
+    ("status=429", openai.RateLimitError),
+    ("status=500", openai.InternalServerError),
+    ("close", openai.APIConnectionError),
+]
+
+
+@pytest.mark.parametrize(("mode", "error"), FAILURES, ids=[row[0] for row in FAILURES])
+@pytest.mark.parametrize("call", ["chat", "respond"])
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_a_call_that_fails_is_one_span_with_the_type_of_the_error(api, spans, mode, error, call, stream):
+    with pytest.raises(error):
+        getattr(api, call)(extra_headers=modes(mode), stream=stream)
+    (span,) = spans
+    assert span.name == f"chat {MODEL}"
+    assert_failed(span, f"openai.{error.__name__}")
+
+
+def test_a_timeout_is_an_error(api, spans):
+    with pytest.raises(openai.APITimeoutError):
+        api.with_options(timeout=0.05).chat(extra_headers=modes("delay=5"))
+    assert_failed(spans[0], "openai.APITimeoutError")
+
+
+def test_a_failed_fetch_is_an_error_too(api, spans):
+    with pytest.raises(openai.NotFoundError):
+        api.retrieve("resp_unknown_to_the_server")
+    assert spans[0].name == "fetch_response"
+    assert_failed(spans[0], "openai.NotFoundError")
+
+
+def test_retries_are_within_the_one_span_of_their_call(api, server, spans):
+    with pytest.raises(openai.RateLimitError):
+        api.with_options(max_retries=2).chat(extra_headers=modes("status=429"))
+    assert len(server.requests) == 3
+    assert len(spans) == 1
+    assert_failed(spans[0], "openai.RateLimitError")
+
+
+def test_a_call_that_a_retry_saves_is_not_an_error(api, server, spans):
+    headers = {**modes("fail_first=1"), "x-loopback-key": f"saved-by-retry-{id(spans)}"}
+    api.with_options(max_retries=1).chat(extra_headers=headers)
+    assert len(server.requests) == 2
+    (span,) = spans
+    assert span.status.status_code is StatusCode.UNSET
+    assert "error.type" not in span.attributes
+
+
+@pytest.mark.parametrize("call", ["chat", "respond"])
+def test_html_with_status_200_is_an_error(api, spans, call):
+    assert "<html>" in getattr(api, call)(extra_headers=modes("html"))
+    assert_failed(spans[0], "invalid_response")
+    assert "Please sign in" not in spans[0].to_json()
+
+
+@pytest.mark.parametrize("call", ["chat", "respond"])
+def test_html_in_the_place_of_a_stream_is_an_error(api, spans, call):
+    assert api.read(getattr(api, call)(extra_headers=modes("html"), stream=True)) == []
+    assert_failed(spans[0], "invalid_response")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_a_response_that_failed_is_an_error_with_its_code(api, spans, stream):
+    reply = api.respond(extra_headers=modes("failed"), stream=stream)
+    if stream:
+        assert api.read(reply)[-1].type == "response.failed"
+    assert_failed(spans[0], "server_error")
+    assert spans[0].attributes["gen_ai.response.finish_reasons"] == ("error",)
+    assert spans[0].attributes["gen_ai.response.status"] == "failed"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_a_response_that_is_incomplete_is_no_error_and_says_why_it_ended(api, spans, stream):
+    reply = api.respond(extra_headers=modes("incomplete"), stream=stream)
+    if stream:
+        api.read(reply)
+    (span,) = spans
+    assert span.status.status_code is StatusCode.UNSET
+    assert "error.type" not in span.attributes
+    assert span.attributes["gen_ai.response.finish_reasons"] == ("length",)
+    assert span.attributes["gen_ai.response.status"] == "incomplete"
+
+
+def test_an_error_event_in_the_middle_of_a_responses_stream_is_an_error(api, spans):
+    stream = api.respond(extra_headers=modes("error_event=3"), stream=True)
+    try:
+        events = api.read(stream)
+    except openai.APIError:
+        events = []  # newer clients raise it
+    assert all(event.type != "response.completed" for event in events)
+    assert_failed(spans[0], "server_error")
+    assert spans[0].attributes["gen_ai.response.finish_reasons"] == ("error",)
+    assert spans[0].attributes["session.id"] == spans[0].attributes["gen_ai.response.id"]
+
+
+def test_an_error_chunk_in_the_middle_of_a_chat_stream_is_an_error(api, spans):
+    stream = api.chat(extra_headers=modes("error_event=2"), stream=True)
+    with pytest.raises(openai.APIError):
+        api.read(stream)
+    assert_failed(spans[0], "openai.APIError")
+    assert spans[0].attributes["gen_ai.response.finish_reasons"] == ("error",)
+
+
+@pytest.mark.parametrize("call", ["chat", "respond"])
+def test_a_stream_whose_connection_breaks_is_an_error(api, spans, call):
+    stream = getattr(api, call)(extra_headers=modes("break=2"), stream=True)
+    with pytest.raises((openai.APIConnectionError, httpx2.RemoteProtocolError)) as raised:
+        api.read(stream)
+    kind = type(raised.value)
+    assert_failed(spans[0], f"{kind.__module__}.{kind.__qualname__}")
+    assert spans[0].attributes["gen_ai.response.finish_reasons"] == ("error",)
+    assert spans[0].attributes["gen_ai.response.id"]
+
+
+@pytest.mark.parametrize("call", ["chat", "respond"])
+def test_a_stream_that_the_application_leaves_is_no_error_but_its_reply_was_cut_short(api, spans, call):
+    api.read(getattr(api, call)(stream=True), at_most=3)
+    (span,) = spans
+    assert span.status.status_code is StatusCode.UNSET
+    assert "error.type" not in span.attributes
+    assert span.attributes["gen_ai.response.finish_reasons"] == ("error",)
+
+
+def test_a_background_stream_that_the_application_leaves_goes_on_without_it(api, spans):
+    api.read(api.respond(stream=True, background=True), at_most=2)
+    (span,) = spans
+    assert span.status.status_code is StatusCode.UNSET
+    assert "gen_ai.response.finish_reasons" not in span.attributes
+    assert span.attributes["gen_ai.response.status"] in {"queued", "in_progress"}
+
+
+def test_tool_calls_are_the_finish_reason_of_both_apis(api, spans):
+    function = {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+    api.chat("weather in Paris", tools=[{"type": "function", "function": function}], tool_choice="required")
+    api.respond("weather in Paris", tools=[{"type": "function", **function}], tool_choice="required")
+    assert [span.attributes["gen_ai.response.finish_reasons"] for span in spans] == [("tool_calls",)] * 2
+
+
+SENTINELS: list[Callable[[], Any]] = [lambda: openai.NOT_GIVEN, lambda: openai.omit]
+
+
+@pytest.mark.parametrize("sentinel", SENTINELS, ids=["NOT_GIVEN", "omit"])
+def test_sentinels_never_become_attribute_values(client, spans, sentinel):
+    names = ("temperature", "top_p", "seed", "stop", "n", "service_tier", "response_format", "reasoning_effort")
+    client.chat.completions.create(model=MODEL, messages=MESSAGES, **dict.fromkeys(names, sentinel()))
+    assert {type(value) for value in spans[0].attributes.values()} <= {str, int, float, bool, tuple}
+    assert [name for name in spans[0].attributes if name.startswith("gen_ai.request")] == ["gen_ai.request.model"]
