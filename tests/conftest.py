@@ -46,7 +46,10 @@ class Api:
 
     def read(self, stream: Any, at_most: int | None = None) -> list[Any]:
         """Read a stream (its first pieces), then close it."""
-        return self._finish(self._aread(stream, at_most) if hasattr(stream, "__aiter__") else _read(stream, at_most))
+        # By the client: the stream wrappers of some instrumentations have the methods of both kinds.
+        if isinstance(self.client, AsyncOpenAI):
+            return self._finish(self._aread(stream, at_most))
+        return _read(stream, at_most)
 
     async def _aread(self, stream: Any, at_most: int | None) -> list[Any]:
         pieces: list[Any] = []

@@ -19,7 +19,7 @@ from otel_llm_sessions.sessions.keys import response_key, session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionId, SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
 from otel_llm_sessions.telemetry import semconv
-from otel_llm_sessions.telemetry.span import owner_of_call
+from otel_llm_sessions.telemetry.span import is_owned
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.placement import Placement
 from otel_llm_sessions.traces.roots import NO_PLAN, ROOT_NANOSECONDS, Plan
@@ -45,8 +45,8 @@ class Call:
     """The state of one call; methods are the steps that the client's wrapper takes, in order."""
 
     __slots__ = (
+        "_is_ours",
         "_once",
-        "_owner",
         "_placement",
         "_plan",
         "_resolution",
@@ -74,7 +74,7 @@ class Call:
         self._placement: Placement = Placement(context, [], None)
         self._session_id: SessionId | None = None
         self._span: Span | None = None
-        self._owner: Any = None
+        self._is_ours = True
         self._sent_in = context
         self._started = 0
         self._once = [None]
@@ -112,9 +112,7 @@ class Call:
         if placement.proven is not None and placement.trace is not None:
             self._mark_first(placement.proven, placement.trace)
         self._started = time.time_ns()
-        if context and runtime.settings.spans != "always":
-            self._owner = owner_of_call(context, ambient)
-        if self._owner is not None:
+        if context and runtime.settings.spans != "always" and is_owned(context, ambient):
             self._annotate(placement, ambient)
             return context
         if runtime.settings.spans == "annotate":
@@ -153,18 +151,11 @@ class Call:
             attributes[PART] = self._placement.trace.part
         return attributes
 
-    def _annotate(self, placement: Placement, ambient: Span) -> None:
-        self._set_on_owner(self._session_attributes())
-        self._span = self._owner if isinstance(self._owner, Span) else ambient
+    def _annotate(self, placement: Placement, owned: Span) -> None:
+        self._span, self._is_ours = owned, False
+        owned.set_attributes(self._session_attributes())
         for link in placement.links:
-            self._span.add_link(link.context, link.attributes)
-
-    def _set_on_owner(self, attributes: dict[str, Any]) -> None:
-        if isinstance(self._owner, Span):
-            self._owner.set_attributes(attributes)
-        else:
-            # util-genai's data: copied onto its span when that ends.
-            self._owner.attributes.update(attributes)
+            owned.add_link(link.context, link.attributes)
 
     def _mark_first(self, first: SessionLink, trace: SessionTrace) -> None:
         emit_marker(self.runtime.roots, self.provider, first._replace(trace=trace))
@@ -192,9 +183,7 @@ class Call:
         attributes = {semconv.SESSION_ID: self._session_id}
         if self.runtime.settings.conversation_id == "always":
             attributes[semconv.CONVERSATION_ID] = self._session_id
-        if self._owner is not None:
-            self._set_on_owner(attributes)
-        elif self._span is not None:
+        if self._span is not None:
             self._span.set_attributes(attributes)
         if self._placement.open_root is not None:
             self._placement.open_root.set_attribute(semconv.SESSION_ID, self._session_id)
@@ -232,13 +221,13 @@ class Call:
             self._end_span(error_type, ended)
         finally:
             self._end_root()
-            if self._span is not None and self._owner is None:
+            if self._span is not None and self._is_ours:
                 self._span.end(ended)
         return self._left_behind(ended, error_type)
 
     def _end_span(self, error_type: str | None, ended: int) -> None:
         span, metrics = self._span, self.runtime.metrics.get()
-        if span is None or self._owner is not None or not (span.is_recording() or metrics is not None):
+        if span is None or not self._is_ours or not (span.is_recording() or metrics is not None):
             return
         attributes = self.reply.final_attributes()
         if self.first_chunk is not None:

@@ -49,14 +49,11 @@ def is_model_call(attributes: Mapping[str, Any] | None) -> bool:
     )
 
 
-def owner_of_call(context: Context, current: Span) -> Any | None:
-    """Return what to annotate when another instrumentation already has a span for this call, else None.
+def is_owned(context: Context, current: Span) -> bool:
+    """Whether another instrumentation already has a span for the call that is about to be made.
 
-    That is the current span if it is a model call by its attributes, else the data that util-genai puts into the
-    context and copies onto its own span when that ends.
+    Its span is the current one, or (util-genai) an ancestor of it, which this package has no way to reach.
     """
-    if not context:
-        return None
     if current.is_recording() and is_model_call(getattr(current, "attributes", None)):
-        return current
-    return context.get(UTIL_GENAI_INFERENCE) or context.get(UTIL_GENAI_FETCH)
+        return True
+    return context.get(UTIL_GENAI_INFERENCE) is not None or context.get(UTIL_GENAI_FETCH) is not None
