@@ -12,6 +12,7 @@ import pytest
 
 DISTRIBUTION = "otel-llm-sessions"
 PUBLIC = {
+    "__version__",
     "OpenAISessionsInstrumentor",
     "Session",
     "session",
