@@ -2,40 +2,117 @@
 
 from __future__ import annotations
 
-import atexit
 import sys
+import threading
 import weakref
 from collections.abc import Collection
 from dataclasses import fields
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wrapt
+from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from otel_llm_sessions import threads
-from otel_llm_sessions.openai.opener import SessionOpener
-from otel_llm_sessions.openai.patch import Patch
-from otel_llm_sessions.openai.runtime import Runtime
-from otel_llm_sessions.openai.watch import end_all
 from otel_llm_sessions.session import SessionSpanProcessor, set_opener
 from otel_llm_sessions.sessions.store import SessionStore
-from otel_llm_sessions.sessions.stores.opening import open_store
 from otel_llm_sessions.settings import Settings, settings_from
+
+if TYPE_CHECKING:
+    from otel_llm_sessions.openai.opener import SessionOpener
+    from otel_llm_sessions.openai.patch import Patch
+    from otel_llm_sessions.openai.runtime import Runtime
 
 INSTRUMENTS = ("openai >= 1.66, < 4",)
 
 OTHER_KEYWORDS = frozenset({"tracer_provider", "meter_provider", "logger_provider"})
 
+MEMORY = "memory://"
+
 _processors: weakref.WeakKeyDictionary[Any, SessionSpanProcessor] = weakref.WeakKeyDictionary()
 """The processor of each provider: a provider has no way to remove one, so it is switched off and on."""
 
-_active: Patch | None = None
+
+class Running:
+    """One instrumentation, from ``instrument()`` to ``uninstrument()``.
+
+    What it is made of is imported when openai is, or at the first ``session(...)``, so that a process that uses
+    neither starts as fast as without it.
+    """
+
+    def __init__(self, settings: Settings, store: SessionStore | None, keywords: dict[str, Any]) -> None:
+        self._settings = settings
+        self._store = store
+        self._tracer_provider = keywords.get("tracer_provider")
+        self._meter_provider = keywords.get("meter_provider")
+        self._lock = threading.RLock()
+        self._made: tuple[Runtime, Patch, SessionOpener] | None = None
+        add_processor(self._tracer_provider or trace.get_tracer_provider())
+
+    def patch(self, openai: ModuleType) -> None:
+        """Wrap the client's request methods."""
+        self._make()[1].apply(openai)
+
+    def opener(self) -> SessionOpener:
+        """Return what puts ``session(...)`` into its session's trace."""
+        return self._make()[2]
+
+    def stop(self) -> None:
+        """Put everything back as it was."""
+        if self._made is not None:
+            runtime, patch, _ = self._made
+            patch.remove()
+            threads.stop_carrying()
+            runtime.store.close()
+        elif self._store is not None:
+            self._store.close()
+        for processor in _processors.values():
+            processor.enabled = False
+
+    def _make(self) -> tuple[Runtime, Patch, SessionOpener]:
+        with self._lock:
+            if self._made is None:
+                from otel_llm_sessions.openai.opener import SessionOpener
+                from otel_llm_sessions.openai.patch import Patch
+                from otel_llm_sessions.openai.runtime import Runtime
+                from otel_llm_sessions.openai.watch import end_all_at_exit
+                from otel_llm_sessions.sessions.stores.memory import MemoryStore
+
+                end_all_at_exit()
+                store = self._store or MemoryStore(self._settings.max_keys)
+                runtime = Runtime(self._settings, store, self._tracer_provider, self._meter_provider, add_processor)
+                self._made = runtime, Patch(runtime), SessionOpener(runtime, threads.carry_sessions)
+            return self._made
+
+
+_running: Running | None = None
 
 
 def _on_import(openai: ModuleType) -> None:
-    if _active is not None:
-        _active.apply(openai)
+    if _running is not None:
+        _running.patch(openai)
+
+
+def add_processor(provider: Any) -> None:
+    """Have ``session.id`` stamped on the spans of a provider; does nothing for one of the API only, or twice."""
+    processor = _processors.get(provider)
+    if processor is not None:
+        processor.enabled = True
+    elif hasattr(provider, "add_span_processor"):
+        _processors[provider] = processor = SessionSpanProcessor()
+        provider.add_span_processor(processor)
+
+
+def store_of(given: Any, settings: Settings) -> SessionStore | None:
+    """Return the store given or named; None for the default, which is made when it is needed."""
+    if isinstance(given, SessionStore):
+        return given
+    if settings.store == MEMORY:
+        return None
+    from otel_llm_sessions.sessions.stores.opening import open_store
+
+    return open_store(settings.store, ttl=settings.ttl, max_keys=settings.max_keys)
 
 
 class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
@@ -58,7 +135,7 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         return INSTRUMENTS
 
     def _instrument(self, **kwargs: Any) -> None:
-        global _active
+        global _running
         names = {field.name for field in fields(Settings)}
         unknown = sorted(set(kwargs) - names - OTHER_KEYWORDS)
         if unknown:
@@ -66,38 +143,20 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             raise TypeError(f"instrument() has no keyword {', '.join(unknown)}: expected any of {allowed}")
         given_store = kwargs.get("store")
         if isinstance(given_store, SessionStore):
-            settings, store = settings_from({**kwargs, "store": None}), given_store
-        else:
-            settings = settings_from(kwargs)
-            store = open_store(settings.store, ttl=settings.ttl, max_keys=settings.max_keys)
-        runtime = Runtime(settings, store, kwargs.get("tracer_provider"), kwargs.get("meter_provider"), _add_processor)
-        self._runtime = runtime
-        self._patch = _active = Patch(runtime)
-        set_opener(SessionOpener(runtime, threads.carry_sessions))
-        runtime.tracers.get()
-        _watch_imports()
+            kwargs["store"] = None
+        settings = settings_from(kwargs)
+        self._running = _running = Running(settings, store_of(given_store, settings), kwargs)
+        set_opener(_running.opener)
         openai = sys.modules.get("openai")
         if openai is not None:
-            _active.apply(openai)
+            _running.patch(openai)
+        _watch_imports()
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        global _active
-        _active = None
+        global _running
+        _running = None
         set_opener(None)
-        threads.stop_carrying()
-        self._patch.remove()
-        for processor in _processors.values():
-            processor.enabled = False
-        self._runtime.store.close()
-
-
-def _add_processor(provider: Any) -> None:
-    processor = _processors.get(provider)
-    if processor is not None:
-        processor.enabled = True
-    elif hasattr(provider, "add_span_processor"):
-        _processors[provider] = processor = SessionSpanProcessor()
-        provider.add_span_processor(processor)
+        self._running.stop()
 
 
 _watching = False
@@ -108,4 +167,3 @@ def _watch_imports() -> None:
     if not _watching:
         _watching = True
         wrapt.register_post_import_hook(_on_import, "openai")
-        atexit.register(end_all)

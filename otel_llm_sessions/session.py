@@ -71,11 +71,11 @@ class Opener(Protocol):
         ...
 
 
-_opener: Opener | None = None
+_opener: Callable[[], Opener] | None = None
 
 
-def set_opener(opener: Opener | None) -> None:
-    """Set who opens session traces: the running instrumentation, or None when there is none."""
+def set_opener(opener: Callable[[], Opener] | None) -> None:
+    """Set who opens session traces: the running instrumentation, asked when it is needed; None when there is none."""
     global _opener
     _opener = opener
 
@@ -113,7 +113,7 @@ class session:
     def __enter__(self) -> Session:
         named, context = self._named()
         if _opener is not None:
-            context = _opener.enter(named.id, context)
+            context = _opener().enter(named.id, context)
         return self._attach(named, context)
 
     def __exit__(
@@ -128,7 +128,7 @@ class session:
     async def __aenter__(self) -> Session:
         named, context = self._named()
         if _opener is not None:
-            context = await _opener.aenter(named.id, context)
+            context = await _opener().aenter(named.id, context)
         return self._attach(named, context)
 
     async def __aexit__(

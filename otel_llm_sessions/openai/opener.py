@@ -24,9 +24,15 @@ class SessionOpener:
     Only where no span is current: then everything started inside becomes part of the session's trace.
     """
 
-    def __init__(self, runtime: Runtime, on_first: Callable[[], None]) -> None:
+    def __init__(self, runtime: Runtime, on_use: Callable[[], None]) -> None:
+        """Serve a running instrumentation.
+
+        Args:
+            runtime: the instrumentation.
+            on_use: called before a session is entered.
+        """
         self._runtime = runtime
-        self._on_first = on_first
+        self._on_use = on_use
 
     def enter(self, session_id: str, context: Context) -> Context:
         """Return ``context`` inside the session's trace; unchanged under another span, or with ``TRACES=turn``."""
@@ -57,7 +63,7 @@ class SessionOpener:
             return context
 
     def _is_outermost(self, context: Context) -> bool:
-        self._on_first()
+        self._on_use()
         self._runtime.tracers.get()
         current = get_current_span(context).get_span_context()
         return self._runtime.settings.traces == "session" and (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -122,6 +124,12 @@ def end_all() -> None:
     """End every call whose reply is still being read; for the end of the process."""
     for watch in list(_open):
         watch.remember(watch.end())
+
+
+@functools.cache
+def end_all_at_exit() -> None:
+    """Have ``end_all`` called before the tracer provider shuts down, if that was set before; once per process."""
+    atexit.register(end_all)
 
 
 def _close_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], None]:
