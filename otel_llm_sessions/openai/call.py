@@ -238,12 +238,7 @@ class Call:
         span.set_attributes(attributes)
         if metrics is not None:
             seconds = (ended - self._started) / 1_000_000_000
-            metrics.record(
-                {**self.request.attributes, **attributes},
-                seconds,
-                self.first_chunk,
-                self._sent_in,
-            )
+            metrics.record(self.request.attributes, attributes, seconds, self.first_chunk, self._sent_in)
 
     def _left_behind(self, ended: int, error_type: str | None) -> Record | None:
         record = self.record(ended=ended)

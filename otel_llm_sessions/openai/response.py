@@ -125,7 +125,10 @@ class Reply:
 
 
 def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
-    """Add token counts as they were sent; what is missing or not a whole number is left out."""
+    """Add token counts as they were sent; what is missing or not a whole number is left out.
+
+    Of the details (cached, reasoning) the conventions ask "when applicable": a zero is left out too.
+    """
     for name, attribute in USAGE_COUNTS[api]:
         count = field(usage, name)
         if type(count) is int:
@@ -135,7 +138,7 @@ def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
         if details is not None:
             for detail, attribute in counts:
                 count = field(details, detail)
-                if type(count) is int:
+                if type(count) is int and count:
                     attributes[attribute] = count
 
 

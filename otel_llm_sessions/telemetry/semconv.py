@@ -104,17 +104,8 @@ LATEST_TOKEN_COUNTERS: Final[dict[str, str]] = {
 TOKEN_TYPES: Final[dict[str, str]] = {USAGE_INPUT_TOKENS: "input", USAGE_OUTPUT_TOKENS: "output"}
 """``gen_ai.token.type`` of ``gen_ai.client.token.usage``, by the span attribute it counts."""
 
-METRIC_ATTRIBUTES: Final = frozenset(
-    {
-        OPERATION_NAME,
-        PROVIDER_NAME,
-        REQUEST_MODEL,
-        RESPONSE_MODEL,
-        SERVER_ADDRESS,
-        SERVER_PORT,
-        ERROR_TYPE,
-    }
-)
+ASKED_METRIC_ATTRIBUTES: Final = (OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL, SERVER_ADDRESS, SERVER_PORT)
+ANSWERED_METRIC_ATTRIBUTES: Final = (RESPONSE_MODEL, ERROR_TYPE)
 """The span attributes that metrics carry too, as the official instrumentation's: few, since the SDK hashes them at each
 record, of low cardinality, and never a session."""
 

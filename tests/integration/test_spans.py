@@ -55,8 +55,8 @@ def usage(read: int, written: int, cached: int = 0, reasoning: int = 0) -> dict[
     return {
         "gen_ai.usage.input_tokens": read,
         "gen_ai.usage.output_tokens": written,
-        "gen_ai.usage.cache_read.input_tokens": cached,
-        "gen_ai.usage.reasoning.output_tokens": reasoning,
+        **({"gen_ai.usage.cache_read.input_tokens": cached} if cached else {}),
+        **({"gen_ai.usage.reasoning.output_tokens": reasoning} if reasoning else {}),
     }
 
 

@@ -610,8 +610,22 @@ def test_chunk_delay_and_latency():
 # The server itself
 
 
+@pytest.fixture(autouse=True)
+def threads_before():
+    """The threads of other servers: the one that the whole test session shares."""
+    _before.clear()
+    _before.update(threading.enumerate())
+
+
+_before = set()
+
+
+def loopback_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("loopback") and thread not in _before]
+
+
 def connection_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "loopback-connection"]
+    return [thread for thread in loopback_threads() if thread.name == "loopback-connection"]
 
 
 def test_requests_are_recorded(client, server):
@@ -655,7 +669,7 @@ def test_close_leaves_no_thread_and_no_port(client, server):
         server.close()
         with pytest.raises(http.client.IncompleteRead):
             reply.read()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("loopback")]
+    assert not loopback_threads()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(urlsplit(server.base_url).netloc.split(":"))
     server.close()
