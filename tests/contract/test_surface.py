@@ -201,7 +201,7 @@ def test_client_post_is_one_span(client: Client, path: str, streamed: bool) -> N
     check_reply(span, Method("post", "post", api=api), seen)
 
 
-@pytest.mark.parametrize("cast_to", [object, str, dict])
+@pytest.mark.parametrize("cast_to", [object, str])
 def test_client_post_may_ask_for_any_type(client: Client, cast_to: Any) -> None:
     async def post() -> Any:
         return await settled(client.openai.post("/responses", cast_to=cast_to, body=BODIES["/responses"]))
