@@ -78,9 +78,7 @@ def test_a_span_arrives_with_everything_it_carried(receiver, tracer):
         "gen_ai.response.finish_reasons": ("stop", "length"),
     }
     linked = arrived["first"]
-    assert chat.links == (
-        ReceivedLink(linked.trace_id, linked.span_id, {"llm_session.link": "previous_turn"}),
-    )
+    assert chat.links == (ReceivedLink(linked.trace_id, linked.span_id, {"llm_session.link": "previous_turn"}),)
     assert chat.events == (ReceivedEvent("chunk", 1_500, {"index": 1}),)
     assert (chat.status, chat.status_message) == ("ERROR", "too bad")
     assert chat.resource["service.name"] == "shop"
