@@ -32,6 +32,7 @@ TURN = "llm_session.turn"
 PART = "llm_session.part"
 
 NOWHERE = SpanRef(0, 0, 0)
+NOT_PLACED = Placement(Context(), [], None)
 
 
 class Record(NamedTuple):
@@ -71,7 +72,7 @@ class Call:
         self.first_chunk: float | None = None
         self._resolution: Resolution = NONE
         self._plan: Plan = NO_PLAN
-        self._placement: Placement = Placement(context, [], None)
+        self._placement: Placement = NOT_PLACED
         self._session_id: SessionId | None = None
         self._span: Span | None = None
         self._is_ours = True

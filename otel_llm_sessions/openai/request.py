@@ -39,6 +39,8 @@ class KeyLists(NamedTuple):
     headers: tuple[str, ...]
     body: tuple[str, ...]
     metadata: tuple[str, ...]
+    any_body: frozenset[str]
+    """The same as ``body``: most requests have none of them, which a set tells at once."""
 
 
 class Request(NamedTuple):
@@ -73,7 +75,7 @@ def read_request(
     """
     body = mapping(options.json_data)
     extra = mapping(options.extra_json)
-    model = text(extra.get("model")) or text(body.get("model")) or server.deployment
+    model = text((extra and extra.get("model")) or body.get("model")) or server.deployment
     route = match.route
     attributes: dict[str, Any] = {
         semconv.OPERATION_NAME: route.operation,
@@ -203,11 +205,11 @@ def given_session(
     found = header_session(options.headers, getattr(client, "_custom_headers", None), keys.headers)
     if found:
         return Given(found, "header")
-    if extra and (found := first_id(extra, keys.body)):
-        return Given(found, "body")
-    if found := first_id(body, keys.body):
-        return Given(found, "body")
-    for source in (extra, body):
+    sources = (extra, body) if extra else (body,)
+    for source in sources:
+        if not keys.any_body.isdisjoint(source) and (found := first_id(source, keys.body)):
+            return Given(found, "body")
+    for source in sources:
         metadata = source.get("metadata")
         if metadata and (found := first_id(mapping(metadata), keys.metadata)):
             return Given(found, "metadata")

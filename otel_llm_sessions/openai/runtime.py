@@ -42,7 +42,9 @@ class Runtime:
             if settings.traces == "session"
             else TurnTraces()
         )
-        self.keys = KeyLists(settings.headers, settings.body_keys, settings.metadata_keys)
+        self.keys = KeyLists(
+            settings.headers, settings.body_keys, settings.metadata_keys, frozenset(settings.body_keys)
+        )
         self.enabled = True
 
     def remember(self, record: Record | None) -> None:
