@@ -19,7 +19,7 @@ from otel_llm_sessions.sessions.keys import response_key, session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionId, SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
 from otel_llm_sessions.telemetry import semconv
-from otel_llm_sessions.telemetry.span import is_owned
+from otel_llm_sessions.telemetry.span import annotate, is_owned
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.placement import Placement
 from otel_llm_sessions.traces.roots import NO_PLAN, ROOT_NANOSECONDS, Plan
@@ -154,7 +154,7 @@ class Call:
 
     def _annotate(self, placement: Placement, owned: Span) -> None:
         self._span, self._is_ours = owned, False
-        owned.set_attributes(self._session_attributes())
+        annotate(self.context, owned, self._session_attributes())
         for link in placement.links:
             owned.add_link(link.context, link.attributes)
 
@@ -184,8 +184,10 @@ class Call:
         attributes = {semconv.SESSION_ID: self._session_id}
         if self.runtime.settings.conversation_id == "always":
             attributes[semconv.CONVERSATION_ID] = self._session_id
-        if self._span is not None:
+        if self._span is not None and self._is_ours:
             self._span.set_attributes(attributes)
+        elif self._span is not None:
+            annotate(self.context, self._span, attributes)
         if self._placement.open_root is not None:
             self._placement.open_root.set_attribute(semconv.SESSION_ID, self._session_id)
             self._end_root()

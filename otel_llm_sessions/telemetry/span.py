@@ -16,6 +16,7 @@ SCOPE = "otel_llm_sessions"
 
 UTIL_GENAI_INFERENCE = "opentelemetry.genai.client.inference.context"
 UTIL_GENAI_FETCH = "opentelemetry.genai.client.fetch_response.context"
+UTIL_GENAI = (UTIL_GENAI_INFERENCE, UTIL_GENAI_FETCH)
 """Context keys of opentelemetry-util-genai 1.3b0: set while a span of that kind is open."""
 
 
@@ -52,8 +53,26 @@ def is_model_call(attributes: Mapping[str, Any] | None) -> bool:
 def is_owned(context: Context, current: Span) -> bool:
     """Whether another instrumentation already has a span for the call that is about to be made.
 
-    Its span is the current one, or (util-genai) an ancestor of it, which this package has no way to reach.
+    Its span is the current one, or (util-genai) an ancestor of it.
     """
     if current.is_recording() and is_model_call(getattr(current, "attributes", None)):
         return True
-    return context.get(UTIL_GENAI_INFERENCE) is not None or context.get(UTIL_GENAI_FETCH) is not None
+    return any(context.get(key) is not None for key in UTIL_GENAI)
+
+
+def annotate(context: Context, current: Span, attributes: Mapping[str, Any]) -> None:
+    """Set attributes on the span that another instrumentation has for a call.
+
+    util-genai copies what is in the data it keeps in the context onto its span, and onto its event, when the span
+    ends; so they get there also where another span has become the current one.
+
+    Args:
+        context: the context in which the call was made.
+        current: the span that is current there.
+        attributes: what to set.
+    """
+    current.set_attributes(attributes)
+    for key in UTIL_GENAI:
+        data = context.get(key)
+        if data is not None:
+            data.attributes.update(attributes)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Beside other instrumentations of the same client: one model span per call, theirs, with our session on it (DESIGN 7)."""
+"""Beside other instrumentations of the same client: one model span per call, theirs, with our session on it."""
 
 from __future__ import annotations
 
@@ -141,8 +141,16 @@ def test_no_second_model_span_inside_util_genais_even_when_another_span_lies_bet
         handler = TelemetryHandler(tracer_provider=provider)
         tracer = provider.get_tracer("framework")
         with handler.inference("openai", request_model="m"), tracer.start_as_current_span("between"):
-            client.chat.completions.create(model="m", messages=[], extra_body=SESSION)
-    assert [(span.name, span.attributes.get("session.id")) for span in spans] == [("between", "X"), ("chat m", None)]
+            first = client.responses.create(model="m", input="x").id
+        with handler.fetch_response("openai", response_id=first), tracer.start_as_current_span("between"):
+            client.responses.retrieve(first)
+    told = [(span.name, span.attributes["session.id"], span.attributes["llm_session.source"]) for span in spans]
+    assert told == [
+        ("between", first, "new"),
+        ("chat m", first, "new"),
+        ("between", first, "chain"),
+        ("fetch_response", first, "chain"),
+    ]
 
 
 def test_the_session_is_there_before_the_owner_ends_its_span(client):
