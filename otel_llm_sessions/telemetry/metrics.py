@@ -53,6 +53,12 @@ def _kept(asked: Attributes, answered: Attributes) -> dict[str, AttributeValue]:
     return kept
 
 
+def without_server(kept: dict[str, AttributeValue]) -> None:
+    """Take away what the conventions only recommend: the SDK hashes each attribute at each record."""
+    kept.pop(semconv.SERVER_ADDRESS, None)
+    kept.pop(semconv.SERVER_PORT, None)
+
+
 class CurrentMetrics:
     """The metrics under the names that today's official instrumentation emits."""
 
@@ -84,6 +90,7 @@ class CurrentMetrics:
         self._duration.record(seconds, kept, context=context)
         if first_chunk is not None:
             self._first_chunk.record(first_chunk, kept, context=context)
+        without_server(kept)
         for name, token_type in semconv.TOKEN_TYPES.items():
             count = answered.get(name)
             if isinstance(count, int):
@@ -126,6 +133,7 @@ class LatestMetrics:
         self._duration.record(seconds, kept, context=context)
         if first_chunk is not None:
             self._first_chunk.record(first_chunk, kept, context=context)
+        without_server(kept)
         for name, counter in self._counters.items():
             count = answered.get(name)
             if isinstance(count, int):
