@@ -31,9 +31,6 @@ class Settings:
     headers: tuple[str, ...] = sources.HEADERS
     body_keys: tuple[str, ...] = sources.BODY_KEYS
     metadata_keys: tuple[str, ...] = sources.METADATA_KEYS
-    history: bool = False
-    provider_lookup: bool = False
-    propagate: frozenset[str] = frozenset()
     namespace: str | None = None
     max_turns: int = 500
     max_age: float = 24 * 3600.0
@@ -62,22 +59,6 @@ def _names(value: Any) -> tuple[str, ...]:
 
 def _header_names(value: Any) -> tuple[str, ...]:
     return tuple(name.lower() for name in _names(value))
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = str(value).strip().lower()
-    if text not in ("true", "false", "1", "0"):
-        raise ValueError
-    return text in ("true", "1")
-
-
-def _propagate(value: Any) -> frozenset[str]:
-    names = frozenset(name.lower() for name in _names(value or ())) - {"none"}
-    if not names <= {"metadata", "headers", "litellm"}:
-        raise ValueError
-    return names
 
 
 def _count(value: Any) -> int:
@@ -123,9 +104,6 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "headers": (_header_names, _NAMES_ALLOWED),
     "body_keys": (_names, _NAMES_ALLOWED),
     "metadata_keys": (_names, _NAMES_ALLOWED),
-    "history": (_boolean, "true or false"),
-    "provider_lookup": (_boolean, "true or false"),
-    "propagate": (_propagate, "any of metadata, headers, litellm, comma-separated, or none"),
     "namespace": (_text, "a string of printable characters"),
     "max_turns": (_count, _COUNT_ALLOWED),
     "max_age": (_duration, _DURATION_ALLOWED),
