@@ -273,11 +273,9 @@ WRONG = [
     ("traces", "sessions", "one of session, turn"),
     ("spans", "never", "one of auto, always, annotate"),
     ("conversation_id", "sometimes", "one of given, always"),
-    ("history", "maybe", "true or false"),
     ("max_turns", "0", "a whole number greater than 0"),
     ("max_age", "yesterday", "a time greater than 0, such as 90s, 30m, 24h or 7d"),
     ("store", "mysql://localhost", "memory://, sqlite:///PATH, redis://… or rediss://…"),
-    ("propagate", "everything", "any of metadata, headers, litellm, comma-separated, or none"),
 ]
 
 
