@@ -23,9 +23,7 @@ Source = Literal[
 ]
 """How the session of a call was found (the values of ``llm_session.source``)."""
 
-GIVEN_SOURCES: frozenset[str] = frozenset(
-    {"header", "body", "metadata", "context", "baggage", "conversation"}
-)
+GIVEN_SOURCES: frozenset[str] = frozenset({"header", "body", "metadata", "context", "baggage", "conversation"})
 """Sources whose id is the application's or the provider's own, not one derived from a response id."""
 
 

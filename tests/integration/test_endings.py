@@ -239,7 +239,7 @@ def test_a_coroutine_that_is_thrown_away_in_another_context(server, spans):
 
 
 READERS = {
-    "parse": lambda raw: [event for event in raw.parse()],
+    "parse": lambda raw: list(raw.parse()),
     "iter_lines": lambda raw: list(raw.iter_lines()),
     "iter_bytes": lambda raw: list(raw.iter_bytes()),
     "iter_text": lambda raw: list(raw.iter_text()),
