@@ -47,6 +47,7 @@ class Call:
 
     __slots__ = (
         "_is_ours",
+        "_is_silent",
         "_once",
         "_placement",
         "_plan",
@@ -76,6 +77,7 @@ class Call:
         self._session_id: SessionId | None = None
         self._span: Span | None = None
         self._is_ours = True
+        self._is_silent = False
         self._sent_in = context
         self._started = 0
         self._once = [None]
@@ -90,6 +92,9 @@ class Call:
         self._session_id = resolution.session_id
         runtime.tracers.get()
         self.provider = runtime.tracers.provider
+        if runtime.settings.spans == "annotate" and not is_owned(self.context, get_current_span(self.context)):
+            self._is_silent = True
+            return None
         self._plan = runtime.placer.plan(resolution, self.provider)
         return self._plan.opening.claim_key if self._plan.opening is not None else None
 
@@ -100,6 +105,9 @@ class Call:
             owner: whether the claim of the session's trace was got.
         """
         runtime, context = self.runtime, self.context
+        if self._is_silent:
+            self._started = time.time_ns()
+            return context
         ambient = get_current_span(context) if context else INVALID_SPAN
         self._placement = placement = runtime.placer.place(
             self._resolution,
@@ -115,8 +123,6 @@ class Call:
         self._started = time.time_ns()
         if context and runtime.settings.spans != "always" and is_owned(context, ambient):
             self._annotate(placement, ambient)
-            return context
-        if runtime.settings.spans == "annotate":
             return context
         return self._start_span(placement)
 

@@ -7,9 +7,12 @@ import sys
 import textwrap
 from typing import Any
 
+import openai
 import pytest
 from opentelemetry import trace
 from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor as GenAIInstrumentor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.util.genai.handler import TelemetryHandler
 
@@ -89,34 +92,47 @@ def test_stream_managers_too(beside, client):
     assert [span.attributes.get("session.id") for span in spans] == [first, "X"]
 
 
-def test_chat_beside_openllmetry(server):
-    # In a process of its own: its uninstrument() (0.62.4) leaves its wrappers on the client.
-    program = textwrap.dedent(
-        """
-        import sys
-        from openai import OpenAI
-        from opentelemetry.instrumentation.openai import OpenAIInstrumentor
-        from opentelemetry.sdk.trace import TracerProvider
-        from otel_llm_sessions.testing import capture_spans
-        provider = TracerProvider()
-        client = OpenAI(base_url=sys.argv[1], api_key="x")
-        first = sys.argv[2] == "theirs first"
-        if first:
+OPENLLMETRY = """
+    import asyncio, sys
+    from openai import AsyncOpenAI, OpenAI
+    from opentelemetry.instrumentation.openai import OpenAIInstrumentor
+    from opentelemetry.sdk.trace import TracerProvider
+    from otel_llm_sessions.testing import capture_spans
+
+    provider = TracerProvider()
+    asked = {"model": "m", "messages": [], "extra_body": {"metadata": {"session_id": "X"}}}
+
+    def calls(client):
+        client.chat.completions.create(**asked)
+        list(client.chat.completions.create(stream=True, **asked))
+        with client.chat.completions.stream(**asked) as stream:
+            stream.until_done()
+
+    async def async_calls(client):
+        await client.chat.completions.create(**asked)
+        async for _ in await client.chat.completions.create(stream=True, **asked):
+            pass
+
+    first = sys.argv[2] == "theirs first"
+    if first:
+        OpenAIInstrumentor().instrument(tracer_provider=provider)
+    with capture_spans(tracer_provider=provider, traces="turn") as spans:
+        if not first:
             OpenAIInstrumentor().instrument(tracer_provider=provider)
-        with capture_spans(tracer_provider=provider, traces="turn") as spans:
-            if not first:
-                OpenAIInstrumentor().instrument(tracer_provider=provider)
-            session = {"extra_body": {"metadata": {"session_id": "X"}}}
-            client.chat.completions.create(model="m", messages=[], **session)
-            list(client.chat.completions.create(model="m", messages=[], stream=True, **session))
-            print([(span.name, span.attributes["session.id"]) for span in spans])
-        """
-    )
-    for order in ("theirs first", "ours first"):
-        done = subprocess.run(
-            [sys.executable, "-c", program, server.base_url, order], capture_output=True, text=True, timeout=60
-        )
-        assert done.stdout == "[('openai.chat', 'X'), ('openai.chat', 'X')]\n", done.stderr
+        calls(OpenAI(base_url=sys.argv[1], api_key="x"))
+        asyncio.run(async_calls(AsyncOpenAI(base_url=sys.argv[1], api_key="x")))
+        for span in spans:
+            print(span.name, span.attributes["session.id"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["theirs first", "ours first"])
+def test_chat_beside_openllmetry(server, order):
+    # In a process of its own: its uninstrument() (0.62.4) leaves its wrappers on the client.
+    command = [sys.executable, "-c", textwrap.dedent(OPENLLMETRY), server.base_url, order]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["openai.chat X"] * 5, done.stderr
 
 
 def test_always_makes_a_span_of_our_own(beside, client):
@@ -178,3 +194,99 @@ def test_annotated_spans_count_as_nested_turns(beside, client):
     first = client.responses.create(model="m", input="x")
     client.responses.create(model="m", input="x", previous_response_id=first.id)
     assert len(models(provider_spans)) == 2
+
+
+async def test_stream_managers_of_the_asynchronous_client_too(beside, async_client):
+    spans = beside(GenAIInstrumentor())
+    async with async_client.responses.stream(model="m", input="x") as stream:
+        first = (await stream.get_final_response()).id
+    async with async_client.responses.stream(model="m", input="x", previous_response_id=first) as stream:
+        await stream.until_done()
+    async with async_client.chat.completions.stream(model="m", messages=[], extra_body=SESSION) as stream:
+        await stream.until_done()
+    assert [span.attributes.get("session.id") for span in spans] == [first, first, "X"]
+    assert [link.context.span_id for link in spans[1].links] == [spans[0].context.span_id]
+
+
+def test_a_call_made_while_a_stream_is_open_is_a_call_of_its_own(beside, client):
+    spans = beside(GenAIInstrumentor())
+    with client.responses.create(model="m", input="x", stream=True) as stream:
+        outer = next(iter(stream)).response.id
+        inner = client.responses.create(model="m", input="y").id
+        list(stream)
+    assert [span.attributes["session.id"] for span in spans] == [inner, outer]
+
+
+def test_a_streamed_fetch_is_annotated_too(beside, api):
+    spans = beside(GenAIInstrumentor())
+    first = api.respond().id
+    api.read(api.retrieve(first, stream=True))
+    assert [(span.name, span.attributes["session.id"]) for span in spans] == [
+        ("chat gpt-4o-mini", first),
+        ("fetch_response", first),
+    ]
+
+
+def test_a_call_that_fails_is_annotated_and_its_owner_says_what_failed(beside, api):
+    spans = beside(GenAIInstrumentor())
+    with pytest.raises(openai.BadRequestError):
+        api.chat(extra_body=SESSION, extra_headers={"x-loopback-mode": "status=400"})
+    (span,) = spans
+    assert span.attributes["session.id"] == "X"
+    assert span.attributes["error.type"]
+
+
+def test_what_the_other_instrumentation_does_not_know_is_a_span_of_ours(beside, client):
+    spans = beside(GenAIInstrumentor())
+    first = client.responses.create(model="m", input="x").id
+    client.responses.compact(model="m", input="y", previous_response_id=first)
+    assert [(span.name, span.instrumentation_scope.name, span.attributes["session.id"]) for span in spans] == [
+        ("chat m", "opentelemetry.instrumentation.genai.openai", first),
+        ("compact m", "otel_llm_sessions", first),
+    ]
+    assert [link.context.span_id for link in spans[1].links] == [spans[0].context.span_id]
+
+
+def test_an_annotated_call_is_measured_once_by_its_owner(client):
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(tracer_provider=provider, meter_provider=meters, traces="turn"):
+        handler = TelemetryHandler(tracer_provider=provider, meter_provider=meters)
+        with handler.inference("openai", request_model="m"):
+            client.chat.completions.create(model="m", messages=[])
+    scopes = [
+        scope.scope.name for resource in reader.get_metrics_data().resource_metrics for scope in resource.scope_metrics
+    ]
+    assert scopes == ["opentelemetry.util.genai.handler"]
+    meters.shutdown()
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"gen_ai.operation.name": "chat"},
+        {"gen_ai.operation.name": "generate_content"},
+        {"openinference.span.kind": "LLM"},
+        {"llm.request.type": "chat"},
+    ],
+    ids=str,
+)
+def test_any_span_that_is_a_model_call_by_its_attributes_is_annotated(client, attributes):
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(tracer_provider=provider, traces="turn") as spans:
+        with provider.get_tracer("owner").start_as_current_span("theirs", attributes=attributes):
+            client.chat.completions.create(model="m", messages=[], extra_body=SESSION)
+    assert [(span.name, span.attributes["session.id"]) for span in spans] == [("theirs", "X")]
+
+
+def test_only_annotating_opens_no_session_trace_for_calls_without_a_span(client):
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(tracer_provider=provider, spans="annotate", traces="session") as spans:
+        first = client.responses.create(model="m", input="x").id
+        client.chat.completions.create(model="m", messages=[], extra_body=SESSION)
+        assert not spans
+        with provider.get_tracer("owner").start_as_current_span("theirs", attributes={"gen_ai.operation.name": "chat"}):
+            client.responses.create(model="m", input="y", previous_response_id=first)
+    assert {span.name for span in spans} == {"session", "turn", "theirs"}
+    assert {span.attributes["session.id"] for span in spans} == {first}
