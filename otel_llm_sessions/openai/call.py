@@ -22,7 +22,7 @@ from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.span import annotate, is_owned
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.placement import Placement
-from otel_llm_sessions.traces.roots import NO_PLAN, ROOT_NANOSECONDS, Plan
+from otel_llm_sessions.traces.roots import NO_PLAN, ROOT_NANOSECONDS, UNNAMED_ROOT_NAME, Plan
 
 if TYPE_CHECKING:
     from otel_llm_sessions.openai.runtime import Runtime
@@ -95,7 +95,7 @@ class Call:
         if runtime.settings.spans == "annotate" and not is_owned(self.context, get_current_span(self.context)):
             self._is_silent = True
             return None
-        self._plan = runtime.placer.plan(resolution, self.provider)
+        self._plan = runtime.placer.plan(resolution, self.provider, is_turn=request.match.route.is_turn)
         return self._plan.opening.claim_key if self._plan.opening is not None else None
 
     def start(self, owner: bool) -> Context:
@@ -201,6 +201,8 @@ class Call:
     def _end_root(self) -> None:
         root, trace = self._placement.open_root, self._placement.trace
         if root is not None and trace is not None and root.is_recording():
+            if self._session_id is None:
+                root.update_name(UNNAMED_ROOT_NAME)
             root.end(trace.started + ROOT_NANOSECONDS)
 
     # --- the end --------------------------------------------------------------------------------------------
@@ -250,14 +252,19 @@ class Call:
             metrics.record(self.request.attributes, attributes, seconds, self.first_chunk, self._sent_in)
 
     def _left_behind(self, ended: int, error_type: str | None) -> Record | None:
-        record = self.record(ended=ended)
-        if record is not None and self.request.match.route.is_turn and self._stands_elsewhere():
-            emit_marker(self.runtime.roots, self.provider, record.link, error_type)
-        return record
+        if self._stands_elsewhere():
+            emit_marker(self.runtime.roots, self.provider, self._link(ended), error_type)
+        return self.record(ended=ended)
 
     def _stands_elsewhere(self) -> bool:
-        """Whether the turn's span is in another trace than its session's, which then gets a marker."""
-        return self._placement.nested and self._placement.trace is not None and self._span is not None
+        """Whether this is a turn whose span is in another trace than its session's, which then gets a marker."""
+        placement = self._placement
+        return (
+            placement.nested
+            and placement.trace is not None
+            and self._session_id is not None
+            and self.request.match.route.is_turn
+        )
 
     def record(self, ended: int | bool) -> Record | None:
         """Return the link of this turn and the keys it is to be remembered under; None if there are none."""

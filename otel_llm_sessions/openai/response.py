@@ -54,6 +54,11 @@ TOOL_CALL_ITEMS: Final = frozenset({"function_call", "custom_tool_call"})
 UNFINISHED: Final = frozenset({"queued", "in_progress"})
 
 
+MAX_IDS: Final = 16
+MAX_CHOICES: Final = 128
+"""What is remembered of one reply, however long its stream and however odd its server: OpenAI's ``n`` goes to 128."""
+
+
 def field(value: Any, name: str) -> Any:
     """Return a field of a reply that may be a model, a dict (old clients) or anything else; None if it has none."""
     if type(value) is dict:
@@ -91,6 +96,8 @@ class Reply:
             return False
         if id_ in self.ids:
             self.ids.remove(id_)
+        elif len(self.ids) == MAX_IDS:
+            del self.ids[1]
         self.ids.append(id_)
         return True
 
@@ -166,6 +173,8 @@ def read_choices(reply: Reply, choices: Any) -> None:
         index = field(choice, "index")
         reason = field(choice, "finish_reason")
         key = index if type(index) is int else position
+        if key not in reply.choices and len(reply.choices) == MAX_CHOICES:
+            continue
         if isinstance(reason, str):
             reply.choices[key] = reason
         else:
