@@ -73,7 +73,7 @@ class SessionOpener:
     def _plan(self, session_id: str, found: SessionLink | None) -> tuple[Resolution, Plan]:
         given = Given(SessionId(session_id), "context")
         resolution = resolve(Evidence(given, None, None), found, None, starts_session=False)
-        return resolution, self._runtime.placer.plan(resolution, self._runtime.tracers.provider)
+        return resolution, self._runtime.placer.plan(resolution, self._runtime.tracers.provider, is_turn=False)
 
     def _inside(self, resolution: Resolution, plan: Plan, owner: bool, context: Context) -> Context:
         placement: Placement = self._runtime.placer.place(

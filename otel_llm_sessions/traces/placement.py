@@ -6,7 +6,9 @@ parents alone (``TRACES=turn``). Both give links.
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import OrderedDict
 from typing import NamedTuple, Protocol
 
 from opentelemetry.context import Context
@@ -21,8 +23,9 @@ from opentelemetry.trace import (
 
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
+from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.traces.links import link_to, root_ref, span_context, turn_links
-from otel_llm_sessions.traces.roots import NO_PLAN, Plan, Roots
+from otel_llm_sessions.traces.roots import MAX_KNOWN, NO_PLAN, Plan, Roots
 
 
 class Placement(NamedTuple):
@@ -44,8 +47,14 @@ class Placement(NamedTuple):
 class Placer(Protocol):
     """Decides where spans stand."""
 
-    def plan(self, resolution: Resolution, provider: TracerProvider) -> Plan:
-        """Return the trace of the turn's session, or what has to be opened (and claimed) for it."""
+    def plan(self, resolution: Resolution, provider: TracerProvider, *, is_turn: bool = True) -> Plan:
+        """Return the trace of the session, or what has to be opened (and claimed) for it.
+
+        Args:
+            resolution: the session of the call.
+            provider: the tracer provider in force.
+            is_turn: whether the call counts as a turn of the session.
+        """
         ...
 
     def place(
@@ -76,7 +85,7 @@ class Placer(Protocol):
 class TurnTraces:
     """``TRACES=turn``: trace ids and parents are left alone."""
 
-    def plan(self, resolution: Resolution, provider: TracerProvider) -> Plan:
+    def plan(self, resolution: Resolution, provider: TracerProvider, *, is_turn: bool = True) -> Plan:
         """See ``Placer.plan``."""
         return NO_PLAN
 
@@ -95,34 +104,84 @@ class TurnTraces:
         return Placement(context, turn_links(resolution), None)
 
 
+class TurnCounts:
+    """Counts the turns in each part of a session that this process knows of.
+
+    A turn's number alone does not tell: turns in parallel, and forks of a chain, have the same one.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._counts: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._lock = threading.Lock()
+        forks.renew_in_child(self)
+
+    def add(self, session_id: str, part: int, before: int, is_turn: bool) -> bool:
+        """Count one more turn, if there is room for it; return whether there is.
+
+        Args:
+            session_id: the session.
+            part: the part of it.
+            before: how many turns the part has by the turn's number, those of other processes included.
+            is_turn: whether to count; else only look.
+        """
+        key = (session_id, part)
+        with self._lock:
+            count = max(self._counts.get(key, 0), before)
+            if count < self._most and is_turn:
+                self._counts[key] = count + 1
+                self._counts.move_to_end(key)
+                if len(self._counts) > MAX_KNOWN:
+                    self._counts.popitem(last=False)
+            return count < self._most
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew in a child process: what another thread had locked at the fork stays locked there for ever."""
+        self._lock = threading.Lock()
+
+
 class SessionTraces:
     """``TRACES=session``: each session appears as one trace."""
 
     def __init__(self, roots: Roots, max_turns: int, max_age: float) -> None:
         self._roots = roots
-        self._max_turns = max_turns
+        self._turns = TurnCounts(max_turns)
         self._max_age = int(max_age * 1_000_000_000)
 
-    def plan(self, resolution: Resolution, provider: TracerProvider) -> Plan:
+    def plan(self, resolution: Resolution, provider: TracerProvider, *, is_turn: bool = True) -> Plan:
         """See ``Placer.plan``."""
         session_id, previous = resolution.session_id, resolution.previous
         if session_id is None:
             return NO_PLAN
-        source = resolution.origin
         if previous is None or previous.session_id != session_id:
-            return self._roots.plan(session_id, source, provider)
-        if previous.trace is None:
-            plan = self._roots.plan(session_id, source, provider, start=previous.start, first_turn=previous.turn)
-            return plan._replace(proven=previous) if plan.opening and previous.span.trace_id else plan
-        if not self._is_full(previous.trace, resolution.turn):
-            return Plan(previous.trace)
-        before = previous.trace
-        return self._roots.plan(
-            session_id, source, provider, part=before.part + 1, first_turn=resolution.turn, before=before
-        )
+            plan = self._roots.plan(session_id, resolution.origin, provider)
+        elif previous.trace is None:
+            plan = self._roots.plan(
+                session_id, resolution.origin, provider, start=previous.start, first_turn=previous.turn
+            )
+            if plan.opening and previous.span.trace_id:
+                plan = plan._replace(proven=previous)
+        else:
+            plan = Plan(previous.trace)
+        return self._with_room(plan, resolution, provider, is_turn)
 
-    def _is_full(self, trace: SessionTrace, turn: int) -> bool:
-        return turn - trace.first_turn >= self._max_turns or time.time_ns() - trace.started >= self._max_age
+    def _with_room(self, plan: Plan, resolution: Resolution, provider: TracerProvider, is_turn: bool) -> Plan:
+        """Return ``plan``, or that of the first part after it that is not full."""
+        session_id = resolution.session_id
+        assert session_id is not None
+        while (trace := plan.trace) is not None:
+            first_turn, part = trace.first_turn, trace.part
+            if not self._is_old(trace) and self._turns.add(session_id, part, resolution.turn - first_turn, is_turn):
+                return plan
+            plan = self._roots.plan(
+                session_id, resolution.origin, provider, part=part + 1, first_turn=resolution.turn, before=trace
+            )
+        if plan.opening is not None:
+            self._turns.add(session_id, plan.opening.part, resolution.turn - plan.opening.first_turn, is_turn)
+        return plan
+
+    def _is_old(self, trace: SessionTrace) -> bool:
+        return time.time_ns() - trace.started >= self._max_age
 
     def place(
         self,

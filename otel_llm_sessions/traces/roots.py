@@ -20,11 +20,15 @@ from opentelemetry.trace import (
 
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
 from otel_llm_sessions.sessions.store import SessionStore
+from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.traces.ids import DerivedIdGenerator, derived_root_span_id, derived_trace_id
 from otel_llm_sessions.traces.links import link_to, root_ref
 from otel_llm_sessions.version import __version__
 
 ROOT_NAME = "session"
+UNNAMED_ROOT_NAME = "no session"
+"""Name of the root above a first call that failed before it had an id: every span named ``session`` is one."""
+
 ROOT_NANOSECONDS = 1_000_000
 
 SCOPE = "otel_llm_sessions.traces"
@@ -80,6 +84,11 @@ class Roots:
         self._provider: TracerProvider | None = None
         self._tracer: Any = None
         self._ids: DerivedIdGenerator | None = None
+        forks.renew_in_child(self)
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew in a child process: what another thread had locked at the fork stays locked there for ever."""
+        self._lock = threading.RLock()
 
     def tracer(self, provider: TracerProvider) -> Any:
         """Return the tracer of roots and markers; its id generator can be told which ids come next."""
@@ -111,7 +120,7 @@ class Roots:
     ) -> Plan:
         """Return the trace of a part of a session, or what has to be opened for it."""
         self.tracer(provider)
-        known = self._known.get((session_id, part))
+        known = self.known(session_id, part)
         if known is not None:
             return Plan(known)
         namespace = self.namespace(provider)
@@ -139,19 +148,26 @@ class Roots:
         tracer = self.tracer(provider)
         attributes = _root_attributes(opening)
         links = [link_to(root_ref(opening.before), "session")] if opening.before is not None else []
-        key = (opening.session_id, opening.part)
+        if self._ids is None:
+            with self._lock:
+                trace = self.known(opening.session_id, opening.part)
+                return trace or self._keep(opening, self._emit(tracer, opening, attributes, links))
+        # Not under the lock: a processor may export the root right here.
+        if owner:
+            return self._keep(opening, self._emit(tracer, opening, attributes, links))
+        flags = _decided_flags(tracer, opening.trace_id, attributes, links)
+        return self._keep(opening, _trace(opening, opening.trace_id, opening.root_span_id, flags))
+
+    def known(self, session_id: SessionId, part: int) -> SessionTrace | None:
+        """Return the trace of a part that was opened here not long ago."""
+        return self._known.get((session_id, part))
+
+    def _keep(self, opening: Opening, trace: SessionTrace) -> SessionTrace:
         with self._lock:
-            if self._ids is None and key in self._known:
-                return self._known[key]
-            if owner or self._ids is None:
-                trace = self._emit(tracer, opening, attributes, links)
-            else:
-                flags = _decided_flags(tracer, opening.trace_id, attributes, links)
-                trace = _trace(opening, opening.trace_id, opening.root_span_id, flags)
-            self._known[key] = trace
+            self._known[opening.session_id, opening.part] = trace
             if len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
-            return trace
+        return trace
 
     def fresh(self, provider: TracerProvider, start: int) -> tuple[Span, SessionTrace]:
         """Start the root of a session that has no id yet, in a trace with a random id; left open, to be named."""
@@ -207,5 +223,8 @@ def _derived_ids(tracer: Any) -> DerivedIdGenerator | None:
 
 def _decided_flags(tracer: Any, trace_id: int, attributes: dict[str, Any], links: list[Link]) -> int:
     """Return the flags of the root that another caller emits: the same sampler, asked the same."""
-    result = tracer.sampler.should_sample(NOWHERE, trace_id, ROOT_NAME, SpanKind.INTERNAL, attributes, links)
+    sampler = getattr(tracer, "sampler", None)
+    if sampler is None:
+        return int(TraceFlags.SAMPLED)
+    result = sampler.should_sample(NOWHERE, trace_id, ROOT_NAME, SpanKind.INTERNAL, attributes, links)
     return int(TraceFlags.SAMPLED if result.decision.is_sampled() else TraceFlags.DEFAULT)
