@@ -20,10 +20,13 @@ from otel_llm_sessions.guard import logger, report
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
-from otel_llm_sessions.sessions.stores.shared import Entry, SharedStore, StoreRefused
+from otel_llm_sessions.sessions.stores.shared import Entry, SharedStore, StoreOpening, StoreRefused
 
 DEFAULT_REST = 30.0
 """How long a store that failed is left alone, in seconds."""
+
+OPENING_REST = 1.0
+"""How long a store is left alone that only takes long to open, in seconds."""
 
 MUTABLE_PREFIXES = ("s:", "c:")
 """Keys of sessions and conversations point to another turn after each turn; all others never change."""
@@ -83,8 +86,8 @@ class GuardedStore:
         try:
             self._inner.put(keys, link)
         except Exception as fault:
-            self._recovery.keep(keys, link)
             self._recovery.failed("write to", fault)
+            self._recovery.keep(keys, link)
 
     def claim(self, key: str) -> bool:
         """Return True to exactly one of all callers that claim ``key``; of this process's while the store is down."""
@@ -95,9 +98,8 @@ class GuardedStore:
         try:
             return self._inner.claim(key)
         except Exception as fault:
-            self._recovery.keep_claim(key)
             self._recovery.failed("write to", fault)
-            return True
+            return self._recovery.keep_claim(key)
 
     async def aget(self, keys: Sequence[str]) -> SessionLink | None:
         """As ``get``, for callers on an event loop."""
@@ -120,8 +122,8 @@ class GuardedStore:
         try:
             await self._inner.aput(keys, link)
         except Exception as fault:
-            self._recovery.keep(keys, link)
             self._recovery.failed("write to", fault)
+            self._recovery.keep(keys, link)
         except BaseException:
             self._recovery.keep(keys, link)
             self._recovery.begin(0.0)
@@ -136,9 +138,8 @@ class GuardedStore:
         try:
             return await self._inner.aclaim(key)
         except Exception as fault:
-            self._recovery.keep_claim(key)
             self._recovery.failed("write to", fault)
-            return True
+            return self._recovery.keep_claim(key)
 
     def close(self) -> None:
         """Write what waits, if the store takes it now, and release connections."""
@@ -218,7 +219,7 @@ class _Recovery:
         """Keep callers away from the store for a while: from writing only when it merely refused what was written."""
         report(f"{action} the session store, which is left alone for {self._rest:g} s", fault)
         self._shut(fault)
-        self.begin(self._rest)
+        self.begin(min(self._rest, OPENING_REST) if isinstance(fault, StoreOpening) else self._rest)
 
     def keep(self, keys: Sequence[str], link: SessionLink) -> None:
         """Put what was not written on the backlog; the oldest makes room."""

@@ -29,11 +29,13 @@ from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.sessions.stores.codec import KEY_PREFIX, decode, hashed, records
 from otel_llm_sessions.sessions.stores.shared import (
+    CONNECT_LIMIT,
     DEFAULT_TIME_LIMIT,
     DEFAULT_TTL,
     Entry,
     SharedStore,
     StoreDown,
+    StoreOpening,
     StoreRefused,
 )
 
@@ -136,7 +138,9 @@ class RedisStore(SharedStore):
     def _run(self, commands: list[Command]) -> list[Any]:
         try:
             return self._connections.exchange(commands) if commands else []
-        except (RedisError, OSError, FutureTimeout) as error:
+        except FutureTimeout as error:
+            raise StoreOpening(f"no connection to Redis: {_words(error, self._time_limit)}") from error
+        except (RedisError, OSError) as error:
             raise StoreDown(f"no answer from Redis: {_words(error, self._time_limit)}") from error
 
     async def _arun(self, commands: list[Command]) -> list[Any]:
@@ -145,7 +149,8 @@ class RedisStore(SharedStore):
         try:
             return await asyncio.wait_for(self._loops.exchange(commands), self._time_limit)
         except (RedisError, OSError, asyncio.TimeoutError) as error:
-            raise StoreDown(f"no answer from Redis: {_words(error, self._time_limit)}") from error
+            kind = StoreOpening if self._loops.is_connecting() else StoreDown
+            raise kind(f"no answer from Redis: {_words(error, self._time_limit)}") from error
 
 
 def _check(replies: list[Any]) -> list[Any]:
@@ -165,7 +170,7 @@ def _options(parsed: dict[str, Any], time_limit: float | None, base: type) -> di
     silent = {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
     return {name: value for name, value in parsed.items() if name not in _POOL_OPTIONS} | {
         "socket_timeout": time_limit,
-        "socket_connect_timeout": time_limit,
+        "socket_connect_timeout": CONNECT_LIMIT,
         "health_check_interval": 0,
         "protocol": 2,
         "decode_responses": False,
@@ -280,7 +285,14 @@ class _Loops:
             except RedisConnectionError:
                 # As above: what became of an idle connection says nothing about how Redis is now.
                 await kept.drop_idle()
-        return await _aexchange_on(self._new(), kept.idle, commands)
+        while not kept.idle:  # another task may take what this one made
+            await kept.connect(self._new())
+        return await _aexchange_on(kept.idle.pop(), kept.idle, commands)
+
+    def is_connecting(self) -> bool:
+        """Whether a connection of the running loop is being made."""
+        kept = self._of_loop.get(asyncio.get_running_loop())
+        return kept is not None and bool(kept.connecting)
 
     def drop(self) -> None:
         """Have each loop close its connections."""
@@ -308,11 +320,32 @@ class _LoopConnections:
 
     def __init__(self) -> None:
         self.idle: deque[Any] = deque()
+        self.connecting: set[asyncio.Task[None]] = set()
         self._closer = self._closed_at_the_end()
 
     async def close_with_loop(self) -> None:
         """Have the running loop close what is idle when it ends, as asyncio.run does."""
         await self._closer.__anext__()
+
+    async def connect(self, connection: Any) -> None:
+        """Make ``connection`` and put it with what is idle; goes on when its caller waits no longer."""
+        task = asyncio.get_running_loop().create_task(self._connect(connection))
+        self.connecting.add(task)
+        task.add_done_callback(self._connected)
+        await asyncio.shield(task)
+
+    async def _connect(self, connection: Any) -> None:
+        try:
+            await asyncio.wait_for(connection.connect(), CONNECT_LIMIT)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self.idle.append(connection)
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        self.connecting.discard(task)
+        if not task.cancelled():
+            task.exception()  # a caller that waits raises it; one that is gone cannot
 
     async def drop_idle(self) -> None:
         """Close the connections that no task uses."""
@@ -328,8 +361,6 @@ class _LoopConnections:
 
 async def _aexchange_on(connection: Any, idle: deque[Any], commands: list[Command]) -> list[Any]:
     try:
-        if not connection.is_connected:
-            await connection.connect()
         await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         replies = [await _areply(connection) for _ in commands]
     except BaseException:

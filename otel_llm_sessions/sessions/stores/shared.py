@@ -13,11 +13,18 @@ DEFAULT_TTL = 30 * 24 * 3600.0
 DEFAULT_TIME_LIMIT = 0.05
 """How long one operation on a store may take, in seconds."""
 
+CONNECT_LIMIT = 2.0
+"""How long making a connection may take, in seconds; no caller waits that long for it."""
+
 Entry = tuple[str, SessionLink]
 
 
 class StoreDown(Exception):
     """The store did not answer, or not in time."""
+
+
+class StoreOpening(StoreDown):
+    """The connection is being made, and that takes longer than a caller waits; it goes on without one."""
 
 
 class StoreRefused(Exception):

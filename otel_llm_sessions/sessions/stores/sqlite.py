@@ -30,6 +30,7 @@ from otel_llm_sessions.sessions.stores.shared import (
     Entry,
     SharedStore,
     StoreDown,
+    StoreOpening,
     StoreRefused,
 )
 
@@ -130,7 +131,7 @@ class SqliteStore(SharedStore):
             return future.result(self._time_limit)
         except FutureTimeout as timeout:
             future.cancel()
-            raise StoreDown(f"no answer from {self.path} in {self._time_limit * 1000:.0f} ms") from timeout
+            raise self._late() from timeout
         except (sqlite3.Error, OSError) as error:
             raise _fault(error, self.path) from error
 
@@ -139,9 +140,13 @@ class SqliteStore(SharedStore):
         try:
             return await asyncio.wait_for(future, self._time_limit)
         except (asyncio.TimeoutError, TimeoutError) as timeout:
-            raise StoreDown(f"no answer from {self.path} in {self._time_limit * 1000:.0f} ms") from timeout
+            raise self._late() from timeout
         except (sqlite3.Error, OSError) as error:
             raise _fault(error, self.path) from error
+
+    def _late(self) -> StoreDown:
+        kind = StoreOpening if self._worker.is_opening else StoreDown
+        return kind(f"no answer from {self.path} in {self._time_limit * 1000:.0f} ms")
 
     def _open(self) -> _File:
         file = _File.open(self.path, busy=self._time_limit * 0.8, scope=self.scope)
@@ -166,6 +171,7 @@ class _Worker:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self.is_opening = False
         self._file: _File | None = None
 
     def submit(self, job: Callable[[_File], T]) -> Future[T]:
@@ -212,7 +218,11 @@ class _Worker:
             forks.leave_to_parent(self._file)
             self._file = None
         if self._file is None:
-            self._file = self._open_file()
+            self.is_opening = True
+            try:
+                self._file = self._open_file()
+            finally:
+                self.is_opening = False
         return self._file
 
     def _clean_up(self) -> None:
@@ -243,7 +253,9 @@ class _File:
                 _remove_side_files(path)
             connection = _connect(path, busy)
             try:
-                return cls(path, connection, *_agree_on_scope(connection, scope))
+                agreed, was_empty = _agree_on_scope(connection, scope)
+                connection.execute("PRAGMA synchronous=NORMAL")
+                return cls(path, connection, agreed, was_empty)
             except BaseException:
                 connection.close()
                 raise
@@ -297,8 +309,9 @@ def _identity(path: str) -> tuple[int, int] | None:
 def _connect(path: str, busy: float) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=busy, isolation_level=None, check_same_thread=False)
     try:
+        # A database that is just being made has nothing to lose, and need not wait for the disk.
+        connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
         # Checkpoints wait for the disk: the cleaning thread does them, not a caller.
         connection.execute("PRAGMA wal_autocheckpoint=0")
     except BaseException:

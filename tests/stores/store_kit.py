@@ -1,0 +1,116 @@
+"""What the tests of the stores are written with: links, waiting, a redis-server, processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, SpanRef
+
+NO_REDIS = "redis-server is not installed: the tests that need a real Redis do not run"
+
+
+def a_link(turn: int = 1, session: str = "session-1", *, ended: bool = True, start: int | None = None) -> SessionLink:
+    """A link as the package writes them: a later turn starts later."""
+    now = time.time_ns() if start is None else start
+    return SessionLink(
+        session_id=SessionId(session),
+        source="header",
+        turn=turn,
+        span=SpanRef((1 << 127) + turn, (1 << 63) + turn, 1),
+        start=now,
+        end=now + 1_000 if ended else 0,
+        model="gpt-4o-mini",
+        input_tokens=12,
+        output_tokens=None,
+        response_id=f"resp_{turn:048x}",
+        trace=SessionTrace(1 << 126, 1 << 62, 1, 1, now, 1),
+    )
+
+
+def until(happened: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until ``happened()`` is true; fails when it is not within ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class RedisServer:
+    """A redis-server process of its own, on a free port, which keeps nothing on disk."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(
+            ["redis-server", *options, "--dir", str(self._directory)], stdout=subprocess.DEVNULL
+        )
+        until(self._answers)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Redis takes connections and commands, and answers none."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def ask(self, *words: str) -> bytes:
+        """Send one command without redis-py and return the raw reply (of at most one packet)."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            parts = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+            connection.sendall(f"*{len(words)}\r\n{parts}".encode())
+            return connection.recv(1 << 20)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self.ask("PING") == b"+PONG\r\n"
+        return False
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return how many seconds ``call`` took."""
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def in_child(check: Callable[[], object]) -> None:
+    """Fork, and fail unless ``check()`` returns a true value in the child within ten seconds."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # a deadlock ends here
+        passed = False
+        with contextlib.suppress(BaseException):
+            passed = bool(check())
+        os._exit(0 if passed else 1)
+    assert os.waitpid(child, 0)[1] == 0, "the child failed, or hung"
+
+
+KINDS = ("memory", "sqlite", "sqlite-guarded", "redis", "redis-guarded")
+SHARED = tuple(kind for kind in KINDS if kind != "memory")

@@ -1,0 +1,85 @@
+"""A URL names a store, or is one clear error."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from otel_llm_sessions.sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.sessions.stores.opening import MissingExtraError, open_store, redacted
+
+
+def test_memory_needs_no_guard(closing):
+    assert isinstance(closing(open_store("memory://")), MemoryStore)
+
+
+def test_the_number_of_keys_is_a_setting(closing):
+    assert closing(open_store("memory://", max_keys=7))._max_keys == 7
+
+
+def test_sqlite_makes_its_file_when_it_is_first_used(closing, tmp_path):
+    path = tmp_path / "sessions of today.db"
+    store = closing(open_store(f"sqlite:///{path}".replace(" ", "%20")))
+    assert isinstance(store, GuardedStore)
+    assert not path.exists()
+    store.get(["s:1"])
+    assert path.exists()
+
+
+def test_three_slashes_are_a_path_from_here_also_when_the_process_goes_elsewhere(closing, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = closing(open_store("sqlite:///here.db"))
+    monkeypatch.chdir("/")
+    store.get(["s:1"])
+    assert (tmp_path / "here.db").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://localhost", "redis://user:pw@[::1]:6380/3", "rediss://host:6379/0?ssl_cert_reqs=none"]
+)
+def test_redis_is_not_connected_by_opening_it(closing, url):
+    pytest.importorskip("redis")
+    assert isinstance(closing(open_store(url)), GuardedStore)
+
+
+WRONG = [
+    *("", "memory", "/var/lib/sessions.db", "mysql://host/db", "://", "memory://there", "unix:///run/redis.sock"),
+    *("sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/file.db", "sqlite:///file.db?mode=ro"),
+    *("redis://host:port", "redis://host:99999", "redis://host/0?no_such_option=1"),
+]
+
+
+@pytest.mark.parametrize("url", [*WRONG, None, 7])
+def test_a_wrong_url_is_an_error_that_says_what_is_allowed(url):
+    with pytest.raises(ValueError, match="OTEL_LLM_SESSIONS_STORE") as error:
+        open_store(url)
+    assert repr(str(url)) in str(error.value)
+    assert "memory://" in str(error.value)
+    assert "rediss://" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://user:hunter2@host/db",
+        "redis://:hunter2@host:port",
+        "redis://u:a@hunter2@h:x",
+        "redis://h?password=hunter2&x=1",
+    ],
+)
+def test_an_error_never_shows_a_password(url):
+    with pytest.raises(ValueError, match=r"\*\*\*") as error:
+        open_store(url)
+    assert "hunter2" not in str(error.value)
+    assert "hunter2" not in redacted(url)
+
+
+def test_a_missing_extra_is_an_error_that_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.delitem(sys.modules, "otel_llm_sessions.sessions.stores.redis", raising=False)
+    with pytest.raises(MissingExtraError, match=r"OTEL_LLM_SESSIONS_STORE.*otel-llm-sessions\[redis\]") as error:
+        open_store("redis://localhost")
+    assert isinstance(error.value, ValueError)
+    assert isinstance(error.value, ImportError)
