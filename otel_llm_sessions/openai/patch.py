@@ -11,14 +11,15 @@ from opentelemetry.context import Context, attach, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.openai.call import Call, Record
+from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.raw import parse, watch_http
 from otel_llm_sessions.openai.request import read_request
 from otel_llm_sessions.openai.routes import find
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.openai.stream import watch_stream
-from otel_llm_sessions.openai.watch import error_type_of
+from otel_llm_sessions.openai.watch import end_forgotten, error_type_of
+from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.sessions.resolver import lookup_keys, second_key
 
 
@@ -73,6 +74,7 @@ def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
     match = find(options.method, options.url)
     if match is None:
         return None
+    end_forgotten()
     context = get_current()
     if context and not is_instrumentation_enabled():
         return None

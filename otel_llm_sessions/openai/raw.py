@@ -6,8 +6,9 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from otel_llm_sessions.openai.call import Call, Record
+from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.watch import AsyncWatched, Watch, watched
+from otel_llm_sessions.sessions.link import Record
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a body, or of one event, that are kept to be read; of a longer one only the end is noticed."""
@@ -30,12 +31,15 @@ class BodyReader:
         self._pieces: list[bytes] = []
         self._size = 0
         self._data: list[bytes] = []
+        self._data_size = 0
+        self._after_cr = False
 
     def feed(self, piece: bytes) -> Record | None:
         """Take in the next piece; return what is to be recorded now."""
         self._size += len(piece)
         if self._size > MAX_BODY:
             self._pieces.clear()
+            self._data.clear()
             return None
         if not self._is_events:
             self._pieces.append(piece)
@@ -43,30 +47,37 @@ class BodyReader:
         return self._feed_events(piece)
 
     def _feed_events(self, piece: bytes) -> Record | None:
+        if self._after_cr and piece:
+            piece = piece.removeprefix(b"\n")  # the other half of a line's end
+            self._after_cr = False
         if b"\n" not in piece and b"\r" not in piece:
             self._pieces.append(piece)
             return None
         lines = b"".join((*self._pieces, piece)).splitlines(keepends=True)
         last = lines.pop() if lines and not lines[-1].endswith((b"\n", b"\r")) else b""
-        self._pieces, self._size = [last], len(last)
+        self._pieces = [last]
+        self._after_cr = piece.endswith(b"\r")
         record = None
         for line in lines:
             record = self._line(line.rstrip(b"\r\n")) or record
+        self._size = len(last) + self._data_size
         return record
 
     def _line(self, line: bytes) -> Record | None:
         if line.startswith(b"data:"):
             self._data.append(line[5:].strip())
+            self._data_size += len(line)
             return None
         if line or not self._data:
             return None
-        data, self._data = b"\n".join(self._data), []
+        data, self._data, self._data_size = b"\n".join(self._data), [], 0
         event = parse(data)
         return self._call.see(event) if isinstance(event, dict) else None
 
     def complete(self) -> None:
         """Read what is left when the body is complete."""
         if self._is_events:
+            self._line(b"".join(self._pieces))
             self._line(b"")
         elif self._size <= MAX_BODY:
             self._call.read(parse(b"".join(self._pieces)))

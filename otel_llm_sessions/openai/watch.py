@@ -5,17 +5,30 @@ from __future__ import annotations
 import asyncio
 import atexit
 import functools
+import os
+import sys
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from threading import get_ident
+from types import FrameType
+from typing import Any, Final, NamedTuple
 
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.openai.call import Call, Record
+from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.sessions.link import Record
 
 ABANDONED = (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 """What ends the reading of a stream without being an error of it."""
 
-_open: weakref.WeakSet[Watch] = weakref.WeakSet()
+LOCKING: Final = ("opentelemetry.sdk", "otel_llm_sessions.sessions", "otel_llm_sessions.traces")
+"""Modules that hold locks, not all of them reentrant, which ending a span takes."""
+
+_open: weakref.WeakValueDictionary[int, Watch] = weakref.WeakValueDictionary()
+"""The watches whose calls have not ended, by identity: unlike a WeakSet, listed at once while threads add to it."""
+
+_forgotten: deque[Watch] = deque()
+"""Watches that were collected where their calls could not be ended."""
 
 
 def error_type_of(error: BaseException) -> str:
@@ -24,10 +37,28 @@ def error_type_of(error: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+class Hooked(NamedTuple):
+    """An HTTP response with hooks on it."""
+
+    response: Any
+    hooks: dict[str, Callable[..., Any]]
+    before: dict[str, Any]
+    """What the response had of its own under the hooks' names."""
+
+    def unhook(self) -> None:
+        """Put back what was there; a hook that somebody has wrapped stays, and passes on."""
+        own = self.response.__dict__
+        for name, hook in self.hooks.items():
+            if own.get(name) is hook:
+                del own[name]
+                if name in self.before:
+                    own[name] = self.before[name]
+
+
 class Watch:
     """Sees what is read of one reply, and ends the call once: at the end, on close, on failure, or when forgotten."""
 
-    __slots__ = ("__weakref__", "_call", "_complete", "_hooked", "_see", "reading")
+    __slots__ = ("__weakref__", "_call", "_complete", "_hooked", "_see", "is_foreign", "reading")
 
     def __init__(
         self,
@@ -45,10 +76,12 @@ class Watch:
         self._call = call
         self._see = see or call.see
         self._complete = complete
-        self._hooked: weakref.ref[Any] | None = None
-        self.reading = False
-        """Whether the application is waiting for the next piece: a close that comes then is the reply's own end."""
-        _open.add(self)
+        self._hooked: Hooked | None = None
+        self.reading = 0
+        """The thread that waits for the next piece, if any: a close that it does then is the reply's own end."""
+        self.is_foreign = False
+        """Whether this is a forked child's copy, whose call the parent process ends."""
+        _open[id(self)] = self
 
     def hook(self, response: Any, **readers: Callable[..., Any]) -> None:
         """Put hooks on one HTTP response, taken off again when the call ends.
@@ -61,14 +94,11 @@ class Watch:
             response: the response, of ``httpx2`` (``httpx`` with older clients).
             readers: hooks for methods that read the body.
         """
-        self._hooked = weakref.ref(response)
         me = weakref.ref(self)
-        response.__dict__.update(close=_close_hook(response, me), aclose=_aclose_hook(response, me), **readers)
-
-    @property
-    def response(self) -> Any:
-        """The HTTP response that has hooks."""
-        return self._hooked() if self._hooked is not None else None
+        hooks = {"close": _close_hook(response, me), "aclose": _aclose_hook(response, me), **readers}
+        own = response.__dict__
+        self._hooked = Hooked(response, hooks, {name: own[name] for name in hooks if name in own})
+        own.update(hooks)
 
     def see(self, chunk: Any) -> Record | None:
         """Take in one chunk; return what is to be recorded now."""
@@ -80,8 +110,12 @@ class Watch:
 
     def end(self, error: BaseException | None = None, *, complete: bool = False) -> Record | None:
         """End the call; return what is to be recorded. Does nothing the second time."""
-        self._unhook()
-        _open.discard(self)
+        hooked, self._hooked = self._hooked, None
+        if hooked is not None:
+            hooked.unhook()
+        _open.pop(id(self), None)
+        if self._call.is_over or self.is_foreign:
+            return None
         cut_short = not complete and self._call.request.stream
         error_type = None if error is None or isinstance(error, ABANDONED) else error_type_of(error)
         try:
@@ -106,24 +140,52 @@ class Watch:
         if record is not None:
             await self._call.runtime.aremember(record)
 
-    def _unhook(self) -> None:
-        response = self.response
-        if response is not None:
-            for name in HOOKS:
-                response.__dict__.pop(name, None)
-
     def __del__(self) -> None:
-        if not self._call.is_over:
+        if self._call.is_over or self.is_foreign:
+            return
+        if _is_amid_locks(sys._getframe(1)):
+            _forgotten.append(self)
+        else:
             self.remember_soon(self.end())
 
 
-HOOKS = ("close", "aclose", "iter_bytes", "aiter_bytes")
+def _is_amid_locks(frame: FrameType | None) -> bool:
+    """Whether the code that the garbage collector interrupted may hold a lock that ending a span would wait for."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(LOCKING):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def end_forgotten() -> None:
+    """End the calls that could not be ended when their replies were collected."""
+    while _forgotten:
+        try:
+            watch = _forgotten.popleft()
+        except IndexError:  # another thread was faster
+            return
+        watch.remember_soon(watch.end())
 
 
 def end_all() -> None:
     """End every call whose reply is still being read; for the end of the process."""
-    for watch in list(_open):
-        watch.remember(watch.end())
+    end_forgotten()
+    for ref in _open.valuerefs():
+        watch = ref()
+        if watch is not None:
+            watch.remember(watch.end())
+
+
+def _disown_all() -> None:
+    for ref in _open.valuerefs():
+        watch = ref()
+        if watch is not None:
+            watch.is_foreign = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
 
 
 @functools.cache
@@ -140,7 +202,7 @@ def _close_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], None]:
             close()
         finally:
             watching = watch()
-            if watching is not None and not watching.reading:
+            if watching is not None and watching.reading != get_ident():
                 watching.remember(watching.end())
 
     return hooked
@@ -154,7 +216,7 @@ def _aclose_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], Any]:
             await aclose()
         finally:
             watching = watch()
-            if watching is not None and not watching.reading:
+            if watching is not None and watching.reading != get_ident():
                 await watching.aremember(watching.end())
 
     return hooked
@@ -164,14 +226,14 @@ def watched(iterator: Iterator[Any], watch: Watch) -> Iterator[Any]:
     """Hand on what ``iterator`` yields, as it yields it."""
     see = watch.see
     try:
-        watch.reading = True
+        watch.reading = get_ident()
         for chunk in iterator:
-            watch.reading = False
+            watch.reading = 0
             record = see(chunk)
             if record is not None:
                 watch.remember(record)
             yield chunk
-            watch.reading = True
+            watch.reading = get_ident()
     except BaseException as error:
         watch.remember(watch.end(error))
         raise
@@ -196,7 +258,7 @@ class AsyncWatched:
 
     async def __anext__(self) -> Any:
         watch = self._watch
-        watch.reading = True
+        watch.reading = get_ident()
         try:
             chunk = await self._iterator.__anext__()
         except StopAsyncIteration:
@@ -210,7 +272,7 @@ class AsyncWatched:
             watch.remember_soon(watch.end(error))
             raise
         finally:
-            watch.reading = False
+            watch.reading = 0
         record = watch.see(chunk)
         if record is not None:
             await watch.aremember(record)
