@@ -112,7 +112,7 @@ class Reply:
 def chat_events(chunks: int) -> Iterator[bytes]:
     """Yield the events of a chat stream of ``chunks`` pieces of text, one network read each."""
     head = {**{k: CHAT[k] for k in ("created", "model", "service_tier", "system_fingerprint")}}
-    head |= {"id": f"chatcmpl-{ 'c' * 29 }", "object": "chat.completion.chunk"}
+    head |= {"id": f"chatcmpl-{'c' * 29}", "object": "chat.completion.chunk"}
 
     def event(delta: dict[str, Any], finish: str | None = None, usage: dict[str, Any] | None = None) -> bytes:
         choices = [] if usage else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
@@ -142,9 +142,7 @@ def response_events(chunks: int) -> Iterator[bytes]:
 
     yield event("response.created", response=opened)
     yield event("response.in_progress", response=opened)
-    yield event(
-        "response.output_item.added", output_index=0, item={**item, "status": "in_progress", "content": []}
-    )
+    yield event("response.output_item.added", output_index=0, item={**item, "status": "in_progress", "content": []})
     empty = {"type": "output_text", "annotations": [], "logprobs": [], "text": ""}
     yield event("response.content_part.added", part=empty, **part)
     for _ in range(chunks):

@@ -1,20 +1,22 @@
 """The program that runs under callgrind: the works, with a mark before and after what counts.
 
-    python -m benchmarks.worker VARIANT WORK...
+python -m benchmarks.worker COUNTING VARIANT,... WORK,...
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 
 from benchmarks.client import make_client
-from benchmarks.variants import VARIANTS
+from benchmarks.variants import VARIANTS, Setup
 from benchmarks.works import WORKS, Work
 
 # The C function at whose entry callgrind writes down what it counted and starts again from zero. Nothing else calls it.
 MARK_FUNCTION = "getpriority"
+CANNOT_SWITCH = 3
 
 
 def mark() -> None:
@@ -37,13 +39,30 @@ def count(variant: str, work: Work) -> None:
         mark()
 
 
-def main(variant: str, names: list[str]) -> None:
-    """Count each work, in the order of the table; the sections come three to a work."""
+def start_counting() -> bool:
+    """Ask callgrind to count from here on; False if this machine does not let it be asked."""
+    command = ["callgrind_control", "--instr=on", str(os.getpid())]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and b"OK" in done.stdout
+
+
+def main(counting: str, variants: list[str], works: list[str]) -> int:
+    """Count each work of the table under each variant; the sections come three to a pair."""
     gc.disable()
+    for variant in variants:
+        with VARIANTS[variant](Setup(), Setup().tracer_provider()):
+            pass
+    if counting == "no" and not start_counting():
+        return CANNOT_SWITCH
     for work in WORKS:
-        if work.name in names:
-            count(variant, work)
+        if work.name in works:
+            for variant in work.variants_of(variants):
+                count(variant, work)
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    sys.exit(main(sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(",")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import openai
@@ -36,10 +36,9 @@ class Work:
     warm: int = 12
     per_chunk: bool = False
 
-    @property
-    def variants(self) -> tuple[str, ...]:
-        """The variants that are measured; a chunk has no floor, it is compared with the client's own work."""
-        return ("bare", "ours", "peer") if self.per_chunk else ("bare", "floor", "ours", "peer")
+    def variants_of(self, names: Sequence[str]) -> list[str]:
+        """Return those of ``names`` that are measured; a chunk has no floor, its measure is the client's own work."""
+        return [name for name in names if not (self.per_chunk and name == "floor")]
 
     def setup_for(self, variant: str) -> Setup:
         """Return the setup under which ``variant`` is measured."""

@@ -1,0 +1,98 @@
+"""Measure and print the table; exit 1 if a budget that is counted in instructions is missed.
+
+python -m benchmarks [--quick] [--only chat,chunk,start,memory]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+from collections.abc import Callable
+
+from benchmarks import cpu, instructions, memory, startup, table
+from benchmarks.table import Figure
+from benchmarks.variants import available
+from benchmarks.works import WORKS
+
+QUICK_VARIANTS = ("bare", "floor", "ours")
+STARTUP_BUDGET = 64.0
+# A page now and then is the allocator's; something kept per call would be hundreds of bytes.
+MEMORY_BUDGET = 16.0
+
+LEGEND = """\
+instr: instructions of one call over the bare client's; ratio: ours to the floor; x: times the floor
+[1] first column: the client's own instructions for a chunk; % of that work"""
+
+
+def startup_figure() -> Figure:
+    """Measure the start of a process."""
+    title = "process start, openai never imported"
+    added = startup.measure()
+    if added is None:
+        return Figure(title, "package not installed", f"<= {STARTUP_BUDGET:.0f} ms", None)
+    return Figure(title, f"+ {added:.1f} ms", f"<= {STARTUP_BUDGET:.0f} ms", added <= STARTUP_BUDGET)
+
+
+def memory_figure() -> Figure:
+    """Measure the growth of memory."""
+    grown = memory.measure()
+    title = f"memory growth over {memory.CALLS:,} calls"
+    return Figure(title, f"{grown:.1f} bytes per call", f"<= {MEMORY_BUDGET:.0f}", grown <= MEMORY_BUDGET)
+
+
+def content_figure() -> Figure:
+    """Say that content is not measured here."""
+    there = importlib.util.find_spec("otel_llm_sessions.telemetry.content") is not None
+    value = "measured apart" if there else "not part of this version"
+    return Figure("100-turn conversation, content on", value, "<= 2 x", None)
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "start": startup_figure,
+    "memory": memory_figure,
+    "content": content_figure,
+}
+
+
+def main() -> int:
+    """Run what the command line asks for; return the exit code."""
+    options = _arguments()
+    wanted = tuple(options.only.split(",")) if options.only else ("",)
+    works = [work for work in WORKS if work.name.startswith(wanted)]
+    figures = (
+        [FIGURES[name] for name in FIGURES if name.startswith(wanted)] if options.only or not options.quick else []
+    )
+    if not works and not figures:
+        names = ", ".join([*(work.name for work in WORKS), *FIGURES])
+        raise SystemExit(f"--only: nothing begins with {options.only}; there are: {names}")
+    variants = [name for name in available() if not options.quick or name in QUICK_VARIANTS]
+    counted = instructions.measure(works, variants, _progress) if works else {}
+    timed = cpu.measure(works, variants, _progress) if works and not options.quick else {}
+    if works:
+        print(table.text(table.rows(works, counted, timed)), LEGEND, sep="\n\n", end="\n\n", flush=True)
+    if figures:
+        print(table.figures_text([figure() for figure in figures]))
+    missed = [work.title for work in works if table.met(counted, work) is False]
+    if missed:
+        print(f"\nover budget: {', '.join(missed)}")
+    return 1 if missed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", metavar="NAMES", help="beginnings of row names, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="instructions only, without peers")
+    return parser.parse_args()
+
+
+_started = time.monotonic()
+
+
+def _progress(what: str) -> None:
+    print(f"[{time.monotonic() - _started:4.0f} s] {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
