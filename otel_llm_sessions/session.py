@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from opentelemetry import baggage
 from opentelemetry.context import Context, attach, get_current, set_value
@@ -24,6 +24,9 @@ from otel_llm_sessions.sessions.sources import (
 from otel_llm_sessions.traces.ids import derived_trace_id
 
 SESSION_ID = "session.id"
+
+ENTRY_KEY = "otel_llm_sessions.entry"
+"""Context key that holds which ``session(...)`` made the context, and what it was made from."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,6 +83,13 @@ def set_opener(opener: Callable[[], Opener] | None) -> None:
     _opener = opener
 
 
+class _Entry(NamedTuple):
+    """One entrance into a session."""
+
+    owner: session
+    outside: Context
+
+
 class session:
     """Names the session of everything inside: a context manager, an async one, and a decorator.
 
@@ -108,7 +118,6 @@ class session:
             )
         self._id = None if id is None else str(id)
         self._propagate = propagate
-        self._entered: list[tuple[Context, Context]] = []
 
     def __enter__(self) -> Session:
         named, context = self._named()
@@ -119,11 +128,15 @@ class session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        mine, previous = self._entered.pop()
-        # Restored by value: the block may end in another context than it began in (an async generator's), where a
-        # token would not be valid.
-        if get_current() is mine:
-            attach(previous)
+        # Found in the context, not kept here: one object may be entered in many threads and tasks at a time. Restored
+        # by value: the block may end in another context than it began in (an async generator's), where a token would
+        # not be valid.
+        entry = get_current().get(ENTRY_KEY)
+        while isinstance(entry, _Entry):
+            if entry.owner is self:
+                attach(entry.outside)
+                return
+            entry = entry.outside.get(ENTRY_KEY)
 
     async def __aenter__(self) -> Session:
         named, context = self._named()
@@ -144,8 +157,7 @@ class session:
         return named, context
 
     def _attach(self, named: Session, context: Context) -> Session:
-        self._entered.append((context, get_current()))
-        attach(context)
+        attach(set_value(ENTRY_KEY, _Entry(self, get_current()), context))
         return named
 
     def __call__(self, function: F) -> F:

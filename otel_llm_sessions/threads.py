@@ -18,28 +18,30 @@ from opentelemetry.context import Context, attach, detach, get_current
 from otel_llm_sessions.sessions.sources import SESSION_CONTEXT_KEY
 
 _lock = threading.Lock()
-_originals: dict[tuple[type, str], Any] = {}
+_patched: list[tuple[type, str, Any, Any]] = []
 
 
 def carry_sessions() -> None:
     """Patch thread starts; does nothing the second time."""
     with _lock:
-        if _originals:
+        if _patched:
             return
         for owner, name, wrapper in (
             (threading.Thread, "start", _start),
             (ThreadPoolExecutor, "submit", _submit),
         ):
-            _originals[owner, name] = owner.__dict__[name]
+            original = owner.__dict__[name]
             wrapt.wrap_function_wrapper(owner, name, wrapper)
+            _patched.append((owner, name, original, owner.__dict__[name]))
 
 
 def stop_carrying() -> None:
-    """Take the patches off again."""
+    """Take the patches off again; one that somebody has wrapped since stays."""
     with _lock:
-        for (owner, name), original in _originals.items():
-            setattr(owner, name, original)
-        _originals.clear()
+        for owner, name, original, wrapper in _patched:
+            if owner.__dict__[name] is wrapper:
+                setattr(owner, name, original)
+        _patched.clear()
 
 
 def _within(context: Context, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,6 +71,11 @@ def _start(wrapped: Callable[[], None], thread: threading.Thread, args: Any, kwa
 
 def _submit(wrapped: Callable[..., Any], executor: ThreadPoolExecutor, args: tuple[Any, ...], kwargs: Any) -> Any:
     context = get_current()
-    if SESSION_CONTEXT_KEY in context and args:
+    if SESSION_CONTEXT_KEY not in context or not args:
+        return wrapped(*args, **kwargs)
+    # Submitting may start a thread of the pool, which outlives the session and serves others.
+    token = attach(Context())
+    try:
         return wrapped(_within(context, args[0]), *args[1:], **kwargs)
-    return wrapped(*args, **kwargs)
+    finally:
+        detach(token)
