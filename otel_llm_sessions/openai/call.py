@@ -7,8 +7,7 @@ or does I/O: what is to be looked up, claimed or recorded is handed to the calle
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, get_current_span, set_span_in_context
@@ -16,7 +15,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, get_cu
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, read_reply
 from otel_llm_sessions.sessions.keys import response_key, session_key
-from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionId, SessionLink, SessionTrace, SpanRef
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.span import annotate, is_owned
@@ -33,13 +32,6 @@ PART = "llm_session.part"
 
 NOWHERE = SpanRef(0, 0, 0)
 NOT_PLACED = Placement(Context(), [], None)
-
-
-class Record(NamedTuple):
-    """What a turn leaves behind."""
-
-    keys: Sequence[str]
-    link: SessionLink
 
 
 class Call:

@@ -9,8 +9,8 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.openai.call import Record
 from otel_llm_sessions.openai.request import KeyLists
+from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.sessions.store import SessionStore
 from otel_llm_sessions.sessions.stores.memory import MemoryStore
 from otel_llm_sessions.settings import Settings

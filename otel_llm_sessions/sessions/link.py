@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, NewType
 
 SessionId = NewType("SessionId", str)
@@ -77,3 +78,10 @@ class SessionLink(NamedTuple):
     def is_given(self) -> bool:
         """Whether the id is the application's or the provider's own."""
         return self.source in GIVEN_SOURCES
+
+
+class Record(NamedTuple):
+    """What a turn leaves behind: its link, and the evidence keys under which it is remembered."""
+
+    keys: Sequence[str]
+    link: SessionLink
