@@ -41,7 +41,8 @@ def ends(pid):
 def test_finish_returns_what_was_printed_errors_included():
     with Processes() as processes:
         process = processes.start(python("import sys; print('out'); sys.exit('bad')"), os.environ)
-        assert processes.finish(process, timeout=20) == "out\nbad\n"
+        # The two streams are one pipe; in which order a process flushes them at its end is its own affair.
+        assert sorted(processes.finish(process, timeout=20).split()) == ["bad", "out"]
         assert process.returncode == 1
 
 
