@@ -53,33 +53,46 @@ def _kept(asked: Attributes, answered: Attributes) -> dict[str, AttributeValue]:
     return kept
 
 
-def without_server(kept: dict[str, AttributeValue]) -> None:
-    """Take away what the conventions only recommend: the SDK hashes each attribute at each record."""
-    kept.pop(semconv.SERVER_ADDRESS, None)
-    kept.pop(semconv.SERVER_PORT, None)
+def _of_tokens(kept: Attributes, attribute: str, value: str) -> dict[str, AttributeValue]:
+    """Return the attributes of a token count: a new dict, since the SDK (before 1.45) keeps the one it is given.
+
+    Without the server, which the conventions only recommend: the SDK hashes each attribute at each record.
+    """
+    of_tokens = {name: kept[name] for name in kept if name not in semconv.SERVER_ATTRIBUTES}
+    of_tokens[attribute] = value
+    return of_tokens
+
+
+class _Times:
+    """The two histograms of seconds, under the names given."""
+
+    def __init__(self, meter: Meter, duration: str, first_chunk: str) -> None:
+        self._duration, self._first_chunk = (
+            meter.create_histogram(
+                name, unit="s", description=text, explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS
+            )
+            for name, text in (
+                (duration, semconv.DURATION_DESCRIPTION),
+                (first_chunk, semconv.FIRST_CHUNK_DESCRIPTION),
+            )
+        )
+
+    def record(self, seconds: float, first_chunk: float | None, kept: Attributes, context: Context) -> None:
+        self._duration.record(seconds, kept, context=context)
+        if first_chunk is not None:
+            self._first_chunk.record(first_chunk, kept, context=context)
 
 
 class CurrentMetrics:
     """The metrics under the names that today's official instrumentation emits."""
 
     def __init__(self, meter: Meter) -> None:
-        self._duration = meter.create_histogram(
-            semconv.OPERATION_DURATION,
-            unit="s",
-            description="Duration of GenAI client operation",
-            explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
-        )
+        self._times = _Times(meter, semconv.OPERATION_DURATION, semconv.TIME_TO_FIRST_CHUNK)
         self._tokens = meter.create_histogram(
             semconv.TOKEN_USAGE,
             unit="{token}",
             description="Number of input and output tokens used by GenAI clients",
             explicit_bucket_boundaries_advisory=semconv.TOKEN_BUCKETS,
-        )
-        self._first_chunk = meter.create_histogram(
-            semconv.TIME_TO_FIRST_CHUNK,
-            unit="s",
-            description="Time to receive the first chunk of a streamed response",
-            explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
         )
 
     def record(
@@ -87,33 +100,24 @@ class CurrentMetrics:
     ) -> None:
         """Record one call; see ``CallMetrics.record``."""
         kept = _kept(asked, answered)
-        self._duration.record(seconds, kept, context=context)
-        if first_chunk is not None:
-            self._first_chunk.record(first_chunk, kept, context=context)
-        without_server(kept)
+        self._times.record(seconds, first_chunk, kept, context)
         for name, token_type in semconv.TOKEN_TYPES.items():
             count = answered.get(name)
             if isinstance(count, int):
-                kept[semconv.TOKEN_TYPE] = token_type
-                self._tokens.record(count, kept, context=NO_EXEMPLARS)
+                of_tokens = _of_tokens(kept, semconv.TOKEN_TYPE, token_type)
+                self._tokens.record(count, of_tokens, context=NO_EXEMPLARS)
 
 
 class LatestMetrics:
-    """The metrics under the names of the newest conventions (``gen_ai.client.inference.*``)."""
+    """The metrics under the names of the newest conventions.
+
+    Those are ``gen_ai.client.inference.*`` for calls of a model; fetching or cancelling a response is none, and stays
+    with ``gen_ai.client.operation.*``.
+    """
 
     def __init__(self, meter: Meter) -> None:
-        self._duration = meter.create_histogram(
-            semconv.LATEST_DURATION,
-            unit="s",
-            description="GenAI client inference operation duration",
-            explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
-        )
-        self._first_chunk = meter.create_histogram(
-            semconv.LATEST_TIME_TO_FIRST_CHUNK,
-            unit="s",
-            description="Time to receive the first chunk of a streamed response",
-            explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
-        )
+        self._times = _Times(meter, semconv.LATEST_DURATION, semconv.LATEST_TIME_TO_FIRST_CHUNK)
+        self._other_times = _Times(meter, semconv.OPERATION_DURATION, semconv.TIME_TO_FIRST_CHUNK)
         self._histograms = {
             attribute: meter.create_histogram(
                 name, unit="{token}", explicit_bucket_boundaries_advisory=semconv.TOKEN_BUCKETS
@@ -130,14 +134,20 @@ class LatestMetrics:
     ) -> None:
         """Record one call; see ``CallMetrics.record``."""
         kept = _kept(asked, answered)
-        self._duration.record(seconds, kept, context=context)
-        if first_chunk is not None:
-            self._first_chunk.record(first_chunk, kept, context=context)
-        without_server(kept)
+        if asked.get(semconv.OPERATION_NAME) not in semconv.INFERENCE_OPERATIONS:
+            return self._other_times.record(seconds, first_chunk, kept, context)
+        self._times.record(seconds, first_chunk, kept, context)
+        return self._count(kept, answered)
+
+    def _count(self, kept: dict[str, AttributeValue], answered: Attributes) -> None:
+        # The conventions have the error's type on durations only.
+        kept = {name: kept[name] for name in kept if name != semconv.ERROR_TYPE}
+        of_tokens = _of_tokens(kept, semconv.TOKEN_MODALITY, "unknown")
         for name, counter in self._counters.items():
-            count = answered.get(name)
+            # They ask for a count of 0 where there is no usage, but not of the parts (cached, reasoning).
+            count = answered.get(name, 0 if name in semconv.TOKEN_TYPES else None)
             if isinstance(count, int):
-                counter.add(count, kept, context=NO_EXEMPLARS)
+                counter.add(count, of_tokens, context=NO_EXEMPLARS)
         for name, histogram in self._histograms.items():
             count = answered.get(name)
             if isinstance(count, int):

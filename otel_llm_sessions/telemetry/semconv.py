@@ -41,6 +41,7 @@ USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 USAGE_CACHE_WRITE_INPUT_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
 USAGE_REASONING_OUTPUT_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
 TOKEN_TYPE: Final = "gen_ai.token.type"
+TOKEN_MODALITY: Final = "gen_ai.token.modality"
 OPENAI_API_TYPE: Final = "openai.api.type"
 OPENAI_REQUEST_SERVICE_TIER: Final = "openai.request.service_tier"
 OPENAI_RESPONSE_SERVICE_TIER: Final = "openai.response.service_tier"
@@ -52,6 +53,9 @@ SESSION_ID: Final = "session.id"
 
 MODEL_OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content", "fetch_response"})
 """Values of ``gen_ai.operation.name`` that say: this span is a call of a model."""
+
+INFERENCE_OPERATIONS: Final = frozenset({"chat", "compact"})
+"""Our operations that make a model work, and so use tokens."""
 
 PROVIDER_OF_CLASS: Final[dict[str, str]] = {
     "AzureOpenAI": "azure.ai.openai",
@@ -75,6 +79,8 @@ PROVIDER_OF_HOST: Final[tuple[tuple[str, str], ...]] = (
     ("api.deepseek.com", "deepseek"),
     ("api.groq.com", "groq"),
     ("api.mistral.ai", "mistral_ai"),
+    ("api.moonshot.ai", "moonshot_ai"),
+    ("api.moonshot.cn", "moonshot_ai"),
     ("api.perplexity.ai", "perplexity"),
     ("api.x.ai", "x_ai"),
     ("watsonx.ai", "ibm.watsonx.ai"),
@@ -85,6 +91,12 @@ PROVIDER_OF_HOST: Final[tuple[tuple[str, str], ...]] = (
 OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
 TOKEN_USAGE: Final = "gen_ai.client.token.usage"
 TIME_TO_FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
+DURATION_DESCRIPTION: Final = "Duration of GenAI client operation"
+FIRST_CHUNK_DESCRIPTION: Final = (
+    "Time to receive the first chunk, measured from when the client issues the generation request to when the first "
+    "chunk is received in the response stream."
+)
+"""As the conventions and the official instrumentation have it: some exporters complain about two descriptions."""
 
 LATEST_DURATION: Final = "gen_ai.client.inference.duration"
 LATEST_TIME_TO_FIRST_CHUNK: Final = "gen_ai.client.inference.time_to_first_chunk"
@@ -108,6 +120,7 @@ ASKED_METRIC_ATTRIBUTES: Final = (OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL, 
 ANSWERED_METRIC_ATTRIBUTES: Final = (RESPONSE_MODEL, ERROR_TYPE)
 """The span attributes that metrics carry too, as the official instrumentation's: few, since the SDK hashes them at each
 record, of low cardinality, and never a session."""
+SERVER_ATTRIBUTES: Final = frozenset({SERVER_ADDRESS, SERVER_PORT})
 
 DURATION_BUCKETS: Final = (
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,

@@ -6,10 +6,14 @@ from typing import Any
 
 import openai
 import pytest
+from opentelemetry.context import Context
+from opentelemetry.metrics import NoOpMeter, NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.util.genai._instruments import _Instruments
 
-from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions.telemetry import metrics, semconv
+from otel_llm_sessions.telemetry.metrics import CurrentMetrics, LatestMetrics, MetricsSource
 from otel_llm_sessions.testing import capture_spans
 
 MESSAGES = [{"role": "user", "content": "Hello there"}]
@@ -82,12 +86,15 @@ def test_errors_are_told_apart(client, metered, reader):
     assert point.attributes["error.type"] == "openai.BadRequestError"
 
 
-def test_the_newest_names_on_request(client, reader, monkeypatch):
-    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http,gen_ai_latest_experimental")
-    provider = MeterProvider([reader], shutdown_on_exit=False)
-    with capture_spans(meter_provider=provider):
-        for _ in client.responses.create(model="m", input="hello", stream=True):
-            pass
+@pytest.fixture
+def latest(monkeypatch, request):
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http, gen_ai_latest_experimental")
+    return request.getfixturevalue("metered")
+
+
+def test_the_newest_names_on_request(client, latest, reader):
+    for _ in client.responses.create(model="m", input="hello", stream=True):
+        pass
     assert set(points(reader)) == {
         "gen_ai.client.inference.duration",
         "gen_ai.client.inference.time_to_first_chunk",
@@ -96,6 +103,97 @@ def test_the_newest_names_on_request(client, reader, monkeypatch):
         "gen_ai.client.inference.usage.input_tokens",
         "gen_ai.client.inference.usage.output_tokens",
     }
+
+
+def test_under_the_newest_names_fetching_is_an_operation_but_no_inference(client, latest, reader):
+    first = client.responses.create(model="m", input="hello").id
+    before = {name: len(found) for name, found in points(reader).items()}
+    client.responses.retrieve(first)
+    (fetched,) = points(reader)["gen_ai.client.operation.duration"]
+    assert fetched.attributes["gen_ai.operation.name"] == "fetch_response"
+    assert {name: len(found) for name, found in points(reader).items()} == {
+        **before,
+        "gen_ai.client.operation.duration": 1,
+    }
+
+
+def test_under_the_newest_names_token_counters_have_a_modality_and_durations_the_error(client, latest, reader):
+    with pytest.raises(openai.BadRequestError):
+        client.responses.create(model="m", input="x", extra_headers={"x-loopback-mode": "status=400"})
+    reply = client.responses.create(model="m", input="x" * 40)
+    found = points(reader)
+    failed, answered = found["gen_ai.client.inference.usage.input_tokens"]
+    assert (failed.value, answered.value) == (0, reply.usage.input_tokens)
+    assert {point.attributes["gen_ai.token.modality"] for point in (failed, answered)} == {"unknown"}
+    assert [point.attributes.get("error.type") for point in found["gen_ai.client.inference.duration"]] == [
+        "openai.BadRequestError",
+        None,
+    ]
+    with_error = {name for name, some in found.items() for point in some if "error.type" in point.attributes}
+    assert with_error == {"gen_ai.client.inference.duration"}
+    (distribution,) = found["gen_ai.client.inference.operation.input_tokens"]
+    assert "gen_ai.token.modality" not in distribution.attributes
+    assert list(distribution.explicit_bounds) == [4**power for power in range(14)]
+
+
+def test_instruments_are_those_of_the_official_instrumentation():
+    ours, theirs = Instruments(), Instruments()
+    CurrentMetrics(ours)
+    _Instruments(theirs)
+    assert len(ours.made) == 3
+    assert ours.made.items() <= theirs.made.items()
+
+
+class Instruments(NoOpMeter):
+    """Remembers how instruments are made, and what is recorded with them."""
+
+    def __init__(self) -> None:
+        super().__init__("instruments")
+        self.made: dict[str, tuple[str, str, tuple[float, ...]]] = {}
+        self.recorded: list[tuple[dict[str, Any], dict[str, Any]]] = []
+
+    def create_histogram(self, name, unit="", description="", *, explicit_bucket_boundaries_advisory=None):
+        self.made[name] = (unit, description, tuple(explicit_bucket_boundaries_advisory))
+        return self
+
+    def create_counter(self, name, unit="", description=""):
+        return self
+
+    def record(self, amount, attributes, context=None):
+        self.recorded.append((attributes, dict(attributes)))
+
+    add = record
+
+
+@pytest.mark.parametrize("kind", [CurrentMetrics, LatestMetrics])
+def test_attributes_given_to_the_sdk_are_not_changed_afterwards(kind):
+    meter = Instruments()  # the SDK before 1.45 keeps the dict that it is given
+    asked = {"gen_ai.operation.name": "chat", "server.address": "a", "server.port": 1}
+    answered = {"gen_ai.usage.input_tokens": 1, "gen_ai.usage.output_tokens": 2, "error.type": "x"}
+    kind(meter).record(asked, answered, 1.0, 0.5, Context())
+    assert len(meter.recorded) >= 4
+    assert [given for given, _ in meter.recorded] == [then for _, then in meter.recorded]
+
+
+def test_nothing_is_measured_until_a_meter_provider_is_set_and_then_it_is(monkeypatch, reader, client):
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    source = MetricsSource(None)
+    assert source.get() is None
+    monkeypatch.setattr(metrics, "get_meter_provider", lambda: provider)
+    assert isinstance(source.get(), CurrentMetrics)
+    assert source.get() is source.get()
+    monkeypatch.setattr(metrics, "get_meter_provider", NoOpMeterProvider)
+    assert source.get() is None
+    provider.shutdown()
+
+
+def test_calls_before_and_after_a_meter_provider_is_set(monkeypatch, reader, client, spans):
+    client.chat.completions.create(model="m", messages=MESSAGES)
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    monkeypatch.setattr(metrics, "get_meter_provider", lambda: provider)
+    client.chat.completions.create(model="m", messages=MESSAGES)
+    (duration,) = points(reader)["gen_ai.client.operation.duration"]
+    assert (len(spans), duration.count) == (2, 1)
     provider.shutdown()
 
 
