@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 if importlib.util.find_spec("openai") is not None:  # the packaging tests run without it
-    from openai import AsyncOpenAI, OpenAI
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
     from opentelemetry.context import Context, attach, get_current
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     from otel_llm_sessions import OpenAISessionsInstrumentor
+    from otel_llm_sessions.demo.receiver import OtlpReceiver, ReceivedSpan
     from otel_llm_sessions.demo.server import LoopbackServer
     from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
@@ -81,30 +85,34 @@ def server(_loopback: LoopbackServer) -> LoopbackServer:
     return _loopback
 
 
+def options_for(server: LoopbackServer) -> dict[str, Any]:
+    """A client's options. (Its HTTP client comes without certificates: to read them takes 100 times as long.)"""
+    return {"base_url": server.base_url, "api_key": "test", "max_retries": 0}
+
+
 @pytest.fixture
 def client(server: LoopbackServer) -> Iterator[OpenAI]:
     """A client that does not retry."""
-    with OpenAI(base_url=server.base_url, api_key="test", max_retries=0) as client:
+    with OpenAI(**options_for(server), http_client=DefaultHttpxClient(verify=False)) as client:
         yield client
 
 
 @pytest.fixture
 async def async_client(server: LoopbackServer) -> AsyncIterator[AsyncOpenAI]:
     """An asynchronous client that does not retry."""
-    async with AsyncOpenAI(base_url=server.base_url, api_key="test", max_retries=0) as client:
+    async with AsyncOpenAI(**options_for(server), http_client=DefaultAsyncHttpxClient(verify=False)) as client:
         yield client
 
 
 @pytest.fixture(params=["sync", "async"])
 def api(request: pytest.FixtureRequest, server: LoopbackServer) -> Iterator[Api]:
     """Calls through OpenAI, then the same test through AsyncOpenAI."""
-    options: dict[str, Any] = {"base_url": server.base_url, "api_key": "test", "max_retries": 0}
     if request.param == "sync":
-        with OpenAI(**options) as client:
+        with OpenAI(**options_for(server), http_client=DefaultHttpxClient(verify=False)) as client:
             yield Api(client, lambda result: result)
         return
     loop = asyncio.new_event_loop()
-    async_client = AsyncOpenAI(**options)
+    async_client = AsyncOpenAI(**options_for(server), http_client=DefaultAsyncHttpxClient(verify=False))
     try:
         yield Api(async_client, loop.run_until_complete)
     finally:
@@ -138,3 +146,38 @@ def _nothing_left_behind() -> Iterator[None]:
     if left:
         attach(Context())
         pytest.fail(f"the test left a context attached: {left}")
+
+
+class Exported:
+    """What a provider's spans look like after they went over OTLP: real exporter, real socket."""
+
+    def __init__(self, receiver: OtlpReceiver, sampler: Any = None) -> None:
+        self.receiver = receiver
+        self.provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+        exporter = OTLPSpanExporter(endpoint=f"{receiver.endpoint}/v1/traces")
+        self.provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=100))
+
+    @property
+    def spans(self) -> list[ReceivedSpan]:
+        """The spans that have ended so far, by their start."""
+        assert self.provider.force_flush()
+        return sorted(self.receiver.spans, key=lambda span: span.start)
+
+    def named(self, name: str) -> list[ReceivedSpan]:
+        """The spans whose name is ``name``, or begins with it and a space."""
+        return [span for span in self.spans if f"{span.name} ".startswith(f"{name} ")]
+
+
+@pytest.fixture(scope="session")
+def _receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def exported(_receiver: OtlpReceiver, request: pytest.FixtureRequest) -> Iterator[Exported]:
+    """A tracer provider whose spans go over OTLP; ``parametrize("exported", [sampler], indirect=True)``."""
+    _receiver.clear()
+    exported = Exported(_receiver, getattr(request, "param", None))
+    yield exported
+    exported.provider.shutdown()

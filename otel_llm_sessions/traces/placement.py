@@ -162,7 +162,7 @@ class SessionTraces:
             if plan.opening and previous.span.trace_id:
                 plan = plan._replace(proven=previous)
         else:
-            plan = Plan(previous.trace)
+            plan = self._roots.resume(session_id, resolution.origin, previous.trace, provider)
         return self._with_room(plan, resolution, provider, is_turn)
 
     def _with_room(self, plan: Plan, resolution: Resolution, provider: TracerProvider, is_turn: bool) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
@@ -53,11 +54,8 @@ class Opening(NamedTuple):
     root_span_id: int
     before: SessionTrace | None
     """The trace of the part before, which the root links to."""
-
-    @property
-    def claim_key(self) -> str:
-        """The key that exactly one of all who open the part gets from the store."""
-        return f"root:{self.trace_id:032x}:{self.root_span_id:016x}"
+    claim_key: str
+    """The key that exactly one of all who open the part gets from the store."""
 
 
 class Plan(NamedTuple):
@@ -84,6 +82,9 @@ class Roots:
         self._provider: TracerProvider | None = None
         self._tracer: Any = None
         self._ids: DerivedIdGenerator | None = None
+        self._own = uuid.uuid4().hex
+        self._replaced = 0
+        self._since = 0
         forks.renew_in_child(self)
 
     def after_fork_in_child(self) -> None:
@@ -95,6 +96,9 @@ class Roots:
         if provider is not self._provider:
             with self._lock:
                 tracer: Any = provider.get_tracer(SCOPE, __version__)
+                if self._ids is not None:
+                    self._replaced += 1
+                    self._since = time.time_ns()
                 self._ids = _derived_ids(tracer)
                 self._tracer, self._provider = tracer, provider
                 self._known.clear()
@@ -124,6 +128,8 @@ class Roots:
         if known is not None:
             return Plan(known)
         namespace = self.namespace(provider)
+        trace_id = derived_trace_id(session_id, namespace, part)
+        root_span_id = derived_root_span_id(session_id, namespace, part, self._store.scope)
         return Plan(
             opening=Opening(
                 session_id,
@@ -131,11 +137,34 @@ class Roots:
                 part,
                 first_turn,
                 start or time.time_ns(),
-                derived_trace_id(session_id, namespace, part),
-                derived_root_span_id(session_id, namespace, part, self._store.scope),
+                trace_id,
+                root_span_id,
                 before,
+                self._claim_key(trace_id, root_span_id),
             )
         )
+
+    def resume(
+        self, session_id: SessionId, source: Source | None, trace: SessionTrace, provider: TracerProvider
+    ) -> Plan:
+        """Return the plan for a trace that was opened before.
+
+        Its root is emitted again if the provider it was opened for has been replaced: its spans went elsewhere.
+        """
+        self.tracer(provider)
+        if not self._replaced or trace.started >= self._since:
+            return Plan(trace)
+        known = self.known(session_id, trace.part)
+        if known is not None:
+            return Plan(known)
+        key = self._claim_key(trace.trace_id, trace.root_span_id)
+        ids = trace.trace_id, trace.root_span_id
+        return Plan(opening=Opening(session_id, source, trace.part, trace.first_turn, trace.started, *ids, None, key))
+
+    def _claim_key(self, trace_id: int, root_span_id: int) -> str:
+        # A root that cannot have derived ids is this process's own; so is one for another provider than the first.
+        mine = f":{self._own}:{self._replaced}" if self._ids is None or self._replaced else ""
+        return f"root:{trace_id:032x}:{root_span_id:016x}{mine}"
 
     def open(self, opening: Opening, owner: bool, provider: TracerProvider) -> SessionTrace:
         """Open a part of a session's trace; its owner emits the root span.
