@@ -6,9 +6,11 @@ import contextlib
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, SpanRef
@@ -100,9 +102,28 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
+def assert_held_up(calls: Sequence[Callable[[], object]]) -> None:
+    """Fail unless the first call takes 60 ms at most, and the rest 1 ms (the median: the machine may stutter)."""
+    first, *rest = map(timed, calls)
+    assert first < 0.06
+    assert statistics.median(rest) < 0.001
+
+
+def calls_of(store, name: str = "1") -> list[Callable[[], object]]:
+    """What calls of an application ask of a store."""
+    one = [
+        lambda: store.get([f"s:{name}"]),
+        lambda: store.put([f"r:{name}", f"s:{name}"], a_link(session=name)),
+        lambda: store.claim(name),
+    ]
+    return one * 10
+
+
 def in_child(check: Callable[[], object]) -> None:
     """Fork, and fail unless ``check()`` returns a true value in the child within ten seconds."""
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which is what is tested
+        child = os.fork()
     if child == 0:
         signal.alarm(10)  # a deadlock ends here
         passed = False

@@ -20,7 +20,7 @@ from otel_llm_sessions.guard import logger, report
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
-from otel_llm_sessions.sessions.stores.shared import Entry, SharedStore, StoreOpening, StoreRefused
+from otel_llm_sessions.sessions.stores.shared import Entry, SharedStore, StoreDown, StoreOpening, StoreRefused
 
 DEFAULT_REST = 30.0
 """How long a store that failed is left alone, in seconds."""
@@ -178,6 +178,13 @@ def is_newer(link: SessionLink, other: SessionLink) -> bool:
     return (link.start, link.end) > (other.start, other.end)
 
 
+def _plain(fault: Exception) -> Exception:
+    """Return a store's own fault without its traceback, which says nothing more and takes a caller's time to print."""
+    if isinstance(fault, (StoreDown, StoreRefused)):
+        fault.__traceback__ = fault.__cause__ = fault.__context__ = None
+    return fault
+
+
 def _on_asyncio() -> bool:
     """Whether the caller runs on asyncio; under trio the stores' own limits bound a blocking call."""
     try:
@@ -217,7 +224,7 @@ class _Recovery:
 
     def failed(self, action: str, fault: Exception) -> None:
         """Keep callers away from the store for a while: from writing only when it merely refused what was written."""
-        report(f"{action} the session store, which is left alone for {self._rest:g} s", fault)
+        report(f"{action} the session store, which is left alone for {self._rest:g} s", _plain(fault))
         self._shut(fault)
         self.begin(min(self._rest, OPENING_REST) if isinstance(fault, StoreOpening) else self._rest)
 

@@ -40,6 +40,7 @@ from otel_llm_sessions.sessions.stores.shared import (
 )
 
 SCOPE_KEY = KEY_PREFIX + b"scope"
+"""Holds the scope and, after a colon, the incarnation: another one after Redis lost what it held."""
 
 _MAX_IDLE = 16
 _POOL_OPTIONS = frozenset({"connection_class", "max_connections", "timeout", "retry", "retry_on_error"})
@@ -57,7 +58,7 @@ class RedisStore(SharedStore):
             ValueError: ``url`` is not a URL of Redis.
         """
         self.scope = uuid.uuid4().hex
-        self._scope_is_shared = False
+        self._incarnation: str | None = None
         self._ttl_ms = max(1, round(ttl * 1000))
         self._time_limit = time_limit
         self._connections = _Connections(url, time_limit)
@@ -100,16 +101,16 @@ class RedisStore(SharedStore):
         forks.leave_to_parent(self._connections, self._loops)
         self._connections = self._connections.unconnected()
         self._loops = self._loops.unconnected()
-        if not self._scope_is_shared:
+        if self._incarnation is None:
             self.scope = uuid.uuid4().hex
 
     # What is asked: pure, the same for blocking and asyncio callers.
 
     def _lookup(self, keys: Sequence[str]) -> list[Command]:
         mget = ("MGET", SCOPE_KEY, *map(hashed, keys))
-        if self._scope_is_shared:
+        if self._incarnation is not None:
             return [mget]
-        return [("SET", SCOPE_KEY, self.scope, "NX"), mget]
+        return [("SET", SCOPE_KEY, f"{self.scope}:{uuid.uuid4().hex}", "NX"), mget]
 
     def _record(self, entries: Sequence[Entry]) -> list[Command]:
         return [("SET", key, record, "PX", self._ttl_ms) for key, record in records(entries)]
@@ -124,14 +125,13 @@ class RedisStore(SharedStore):
         self._learn_scope(scope)
         return [decode(value) for value in values]
 
-    def _learn_scope(self, scope: bytes | None) -> None:
-        if scope is not None:
-            self.scope = scope.decode("ascii", "replace")
-            self._scope_is_shared = True
-        elif self._scope_is_shared:
-            self._scope_is_shared = False
-            if self.on_emptied is not None:
-                self.on_emptied()
+    def _learn_scope(self, found: bytes | None) -> None:
+        """Take over the scope that all share, and notice when it is no longer the Redis that it was."""
+        known, self._incarnation = self._incarnation, None
+        if found is not None:
+            self.scope, _, self._incarnation = found.decode("ascii", "replace").partition(":")
+        if known not in (None, self._incarnation) and self.on_emptied is not None:
+            self.on_emptied()
 
     # How it is asked.
 

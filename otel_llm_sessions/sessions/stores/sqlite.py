@@ -81,7 +81,7 @@ class SqliteStore(SharedStore):
         self._ttl = ttl
         self._time_limit = time_limit
         self._worker = _Worker(self._open)
-        self._seen = False
+        self._identity: tuple[int, int] | None = None
         forks.renew_in_child(self)
 
     def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
@@ -122,7 +122,7 @@ class SqliteStore(SharedStore):
         """Leave thread and connection to the parent."""
         forks.leave_to_parent(self._worker)
         self._worker = _Worker(self._open)
-        if not self._seen:
+        if self._identity is None:
             self.scope = uuid.uuid4().hex
 
     def _wait(self, job: Callable[[_File], T]) -> T:
@@ -150,8 +150,8 @@ class SqliteStore(SharedStore):
 
     def _open(self) -> _File:
         file = _File.open(self.path, busy=self._time_limit * 0.8, scope=self.scope)
-        was_seen, self._seen, self.scope = self._seen, True, file.scope
-        if was_seen and file.was_empty and self.on_emptied is not None:
+        known, self._identity, self.scope = self._identity, file.identity, file.scope
+        if known not in (None, file.identity) and self.on_emptied is not None:
             self.on_emptied()
         return file
 
@@ -237,13 +237,12 @@ class _Worker:
 class _File:
     """An open database."""
 
-    def __init__(self, path: str, connection: sqlite3.Connection, scope: str, was_empty: bool) -> None:
+    def __init__(self, path: str, connection: sqlite3.Connection, scope: str) -> None:
         self.path = path
         self.scope = scope
-        self.was_empty = was_empty
         self.writes = _WRITES_BETWEEN_CLEANINGS
         self._connection = connection
-        self._identity = _identity(path)
+        self.identity = _identity(path)
 
     @classmethod
     def open(cls, path: str, *, busy: float, scope: str) -> _File:
@@ -253,9 +252,9 @@ class _File:
                 _remove_side_files(path)
             connection = _connect(path, busy)
             try:
-                agreed, was_empty = _agree_on_scope(connection, scope)
+                agreed = _agree_on_scope(connection, scope)
                 connection.execute("PRAGMA synchronous=NORMAL")
-                return cls(path, connection, agreed, was_empty)
+                return cls(path, connection, agreed)
             except BaseException:
                 connection.close()
                 raise
@@ -284,7 +283,7 @@ class _File:
 
     def is_gone(self) -> bool:
         """Whether another file, or none, now has this one's name."""
-        return _identity(self.path) != self._identity
+        return _identity(self.path) != self.identity
 
     def close(self) -> None:
         """Close the connection, unless the file was deleted meanwhile."""
@@ -320,16 +319,14 @@ def _connect(path: str, busy: float) -> sqlite3.Connection:
     return connection
 
 
-def _agree_on_scope(connection: sqlite3.Connection, proposed: str) -> tuple[str, bool]:
-    """Return the scope of all who share the database, and whether it had none."""
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'scope'").fetchone():
-        return connection.execute("SELECT name FROM scope").fetchone()[0], False
-    with _transaction(connection):
-        for statement in _TABLES:
-            connection.execute(statement)
-        new = connection.execute("INSERT OR IGNORE INTO scope VALUES (1, ?)", (proposed,)).rowcount == 1
-        (scope,) = connection.execute("SELECT name FROM scope").fetchone()
-    return scope, new
+def _agree_on_scope(connection: sqlite3.Connection, proposed: str) -> str:
+    """Return the scope of all who share the database; makes the tables of a new one."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'scope'").fetchone():
+        with _transaction(connection):
+            for statement in _TABLES:
+                connection.execute(statement)
+            connection.execute("INSERT OR IGNORE INTO scope VALUES (1, ?)", (proposed,))
+    return str(connection.execute("SELECT name FROM scope").fetchone()[0])
 
 
 @contextlib.contextmanager

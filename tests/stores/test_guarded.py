@@ -1,0 +1,275 @@
+"""The guard: what it answers alone, what it keeps, and that no one waits for a store that is down."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+import weakref
+
+import pytest
+from store_kit import a_link, in_child, until
+
+from otel_llm_sessions.sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.sessions.stores.shared import SharedStore, StoreDown, StoreOpening, StoreRefused
+
+NEVER = 3600.0
+SOON = 0.02
+
+
+class FakeStore(SharedStore):
+    """A store that fails as it is told, and counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.scope = "shared"
+        self.links, self.claims, self.asked = {}, set(), []
+        self.read_fault = self.write_fault = None
+
+    def fail(self, fault: Exception | None) -> None:
+        self.read_fault = self.write_fault = fault
+
+    def get_all(self, keys):
+        self.asked.append("get")
+        if self.read_fault:
+            raise self.read_fault
+        return [self.links.get(key) for key in keys]
+
+    def put_all(self, entries):
+        self.asked.append("put")
+        if self.write_fault:
+            raise self.write_fault
+        self.links.update(entries)
+
+    def claim(self, key):
+        self.asked.append("claim")
+        if self.write_fault:
+            raise self.write_fault
+        new = key not in self.claims
+        self.claims.add(key)
+        return new
+
+    def close(self):
+        self.asked.append("close")
+
+    async def aget_all(self, keys):
+        return self.get_all(keys)
+
+    async def aput_all(self, entries):
+        await asyncio.sleep(0)
+        self.put_all(entries)
+
+    async def aclaim(self, key):
+        return self.claim(key)
+
+
+@pytest.fixture
+def inner():
+    return FakeStore()
+
+
+@pytest.fixture
+def guard(inner, closing):
+    """A guard that does not come back by itself within a test."""
+    return closing(GuardedStore(inner, rest=NEVER))
+
+
+@pytest.fixture
+def quick(inner, closing):
+    """A guard that asks a store that failed again at once."""
+    return closing(GuardedStore(inner, rest=SOON))
+
+
+def test_what_cannot_change_is_answered_without_the_store(guard, inner):
+    guard.put(["r:1", "i:1", "t:1"], a_link())
+    inner.asked.clear()
+    assert all(guard.get([key, "s:1"]) for key in ("r:1", "i:1", "t:1"))
+    assert inner.asked == []
+
+
+@pytest.mark.parametrize("key", ["s:1", "c:1"])
+def test_a_session_is_always_asked_for(guard, inner, key):
+    guard.put([key], a_link(1))
+    inner.links[key] = a_link(2)
+    assert guard.get([key]).turn == 2
+
+
+def test_a_turn_that_goes_on_is_asked_for_until_it_has_ended(guard, inner):
+    guard.put(["r:1"], a_link(ended=False))
+    inner.links["r:1"] = a_link()
+    assert guard.get(["r:1"]).end
+    inner.asked.clear()
+    assert guard.get(["r:1"]).end
+    assert inner.asked == []
+
+
+def test_a_key_that_is_unknown_here_is_asked_for_before_a_later_one_that_is_known(guard, inner):
+    guard.put(["r:2"], a_link(2))
+    inner.links["r:1"] = a_link(1)
+    assert guard.get(["r:1", "r:2"]).turn == 1
+
+
+@pytest.mark.parametrize("fault", [StoreDown("down"), StoreRefused("full"), RuntimeError("a bug")])
+def test_no_failure_reaches_the_caller(guard, inner, fault):
+    inner.fail(fault)
+    guard.put(["s:1"], a_link())
+    assert guard.get(["s:1"]).turn == 1
+    assert guard.get(["s:2"]) is None
+    assert [guard.claim("root"), guard.claim("root")] == [True, False]
+
+
+async def test_no_failure_reaches_a_caller_on_a_loop(guard, inner):
+    inner.fail(StoreDown("down"))
+    await guard.aput(["s:1"], a_link())
+    assert (await guard.aget(["s:1"])).turn == 1
+    assert [await guard.aclaim("root"), await guard.aclaim("root")] == [True, False]
+
+
+def test_one_failure_keeps_all_callers_away(guard, inner):
+    inner.fail(StoreDown("down"))
+    guard.get(["s:1"])
+    inner.asked.clear()
+    guard.put(["s:1"], a_link())
+    guard.get(["s:1"])
+    guard.claim("root")
+    assert inner.asked == []
+
+
+def test_a_store_that_refuses_is_still_read(guard, inner):
+    inner.write_fault = StoreRefused("full")
+    guard.put(["s:1"], a_link())
+    inner.links["s:2"] = a_link(2)
+    assert guard.get(["s:2"]).turn == 2
+    assert guard.get(["s:1"]).turn == 1
+
+
+def test_what_was_not_written_is_written_when_the_store_is_back(quick, inner):
+    inner.fail(StoreDown("down"))
+    link = a_link()
+    quick.put(["r:1", "s:1"], link)
+    quick.claim("root")
+    inner.fail(None)
+    until(lambda: inner.links == {"r:1": link, "s:1": link} and inner.claims == {"root"})
+    until(lambda: quick._recovery.writable)
+    quick.put(["s:2"], link)
+    assert inner.asked[-1] == "put"
+
+
+def test_a_store_that_only_took_long_to_open_is_asked_again_soon(guard, inner):
+    inner.fail(StoreOpening("slow"))
+    guard.put(["s:1"], a_link())
+    inner.fail(None)
+    until(lambda: "s:1" in inner.links)
+
+
+def test_what_is_written_late_does_not_replace_a_later_turn(quick, inner):
+    inner.fail(StoreDown("down"))
+    quick.put(["s:1"], a_link(1, start=1_000))
+    quick.put(["s:2"], a_link(1, start=1_000))
+    inner.links["s:1"] = a_link(2, start=2_000)
+    inner.fail(None)
+    until(lambda: "s:2" in inner.links)
+    assert inner.links["s:1"].turn == 2
+
+
+def test_what_waits_to_be_written_is_found(guard, inner):
+    inner.write_fault = StoreRefused("full")
+    inner.links["s:1"] = a_link(1, start=1_000)
+    guard.put(["s:1"], a_link(2, start=2_000))
+    assert guard.get(["s:1"]).turn == 2
+
+
+def test_a_store_that_lost_everything_is_told_again_what_this_process_knows(quick, inner):
+    quick.put(["r:1", "s:1"], a_link())
+    inner.links.clear()
+    inner.on_emptied()
+    until(lambda: set(inner.links) == {"r:1", "s:1"})
+
+
+def test_what_waits_is_bounded(inner, closing):
+    guard = closing(GuardedStore(inner, rest=NEVER, max_keys=10))
+    inner.fail(StoreDown("down"))
+    for number in range(100):
+        guard.put([f"s:{number}"], a_link(number))
+        guard.claim(f"{number}")
+    assert (len(guard._recovery._links), len(guard._recovery._claims)) == (10, 10)
+
+
+async def test_what_a_cancelled_caller_recorded_is_written_all_the_same(quick, inner):
+    task = asyncio.ensure_future(quick.aput(["s:1"], a_link()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.to_thread(until, lambda: "s:1" in inner.links)
+
+
+def test_a_kind_of_failure_is_one_warning(guard, quick, inner, caplog):
+    caplog.set_level(logging.DEBUG, "otel_llm_sessions")
+    inner.fail(StoreDown("down"))
+    for _ in range(3):
+        guard._recovery.readable = guard._recovery.writable = True
+        guard.get(["s:1"])
+    assert [record.levelname for record in caplog.records if record.levelname == "WARNING"] == ["WARNING"]
+
+
+def test_closing_writes_what_waits(inner):
+    guard = GuardedStore(inner, rest=NEVER)
+    inner.fail(StoreDown("down"))
+    guard.put(["s:1"], a_link())
+    inner.fail(None)
+    guard.close()
+    assert "s:1" in inner.links
+    assert inner.asked[-1] == "close"
+
+
+def test_the_cache_does_not_outlive_the_time_a_session_is_remembered(inner, closing):
+    guard = closing(GuardedStore(inner, ttl=1.0))
+    guard.put(["r:1", "s:1"], a_link(start=1_000))
+    inner.links.clear()
+    assert guard.get(["r:1"]) is None
+    assert guard.get(["s:1"]) is None
+
+
+def test_a_guard_that_is_no_longer_used_is_freed(inner):
+    guard = GuardedStore(inner)
+    gone = weakref.ref(guard)
+    del guard
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_child_asks_the_store_anew_and_leaves_what_waits_to_its_parent(guard, inner):
+    inner.fail(StoreDown("down"))
+    guard.put(["s:1"], a_link())
+
+    def check():
+        inner.fail(None)
+        guard.put(["s:2"], a_link(2))
+        return guard.get(["s:2"]).turn == 2 and set(inner.links) == {"s:2"} and guard.get(["s:1"]).turn == 1
+
+    in_child(check)
+
+
+def test_a_child_does_not_wait_for_a_lock_that_a_thread_of_its_parent_held(guard, inner):
+    held, release = threading.Event(), threading.Event()
+
+    def hold():
+        with guard._recovery._lock, guard._known._lock:
+            held.set()
+            release.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+
+    def check():
+        inner.fail(StoreDown("down"))
+        guard.put(["s:1"], a_link())
+        return guard.get(["s:1"]).turn == 1
+
+    try:
+        in_child(check)
+    finally:
+        release.set()
+        thread.join()

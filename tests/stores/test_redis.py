@@ -1,0 +1,319 @@
+"""The Redis store, on a real Redis: round trips, size, faults, forks and loops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import threading
+import time
+
+import pytest
+from conftest import redis_store
+from store_kit import RedisServer, a_link, assert_held_up, calls_of, free_port, in_child, until
+
+from otel_llm_sessions.sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.sessions.stores.opening import open_store
+from otel_llm_sessions.sessions.stores.shared import StoreDown, StoreOpening, StoreRefused
+
+SOON = 0.05
+
+
+class Proxy:
+    """Passes bytes on to a Redis, counts the packets that went there, and may delay what comes back."""
+
+    def __init__(self, port: int) -> None:
+        self.sent = 0
+        self.delay = 0.0
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open = [self._listener]
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for opened in self._open:
+            with contextlib.suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
+            opened.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+                self._open += [near, far]
+                threading.Thread(target=self._pass, args=(near, far, True), daemon=True).start()
+                threading.Thread(target=self._pass, args=(far, near, False), daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                self.sent += counted
+                time.sleep(0 if counted else self.delay)
+                target.sendall(data)
+
+
+@pytest.fixture
+def proxy(redis_server, closing):
+    return closing(Proxy(redis_server.port))
+
+
+@pytest.fixture
+def guarded(closing):
+    """Open a guarded store that comes back soon."""
+    return lambda url, **options: closing(GuardedStore(redis_store(url, **options), rest=SOON))
+
+
+def round_trips(proxy, call) -> int:
+    before = proxy.sent
+    call()
+    return proxy.sent - before
+
+
+def test_each_operation_is_one_round_trip(proxy, closing):
+    store = closing(GuardedStore(redis_store(proxy.url, time_limit=5)))
+    store.get(["s:0"])
+    assert round_trips(proxy, lambda: store.get(["s:1", "r:1", "i:1"])) == 1
+    assert round_trips(proxy, lambda: store.put(["r:1", "s:1", "i:1"], a_link())) == 1
+    assert round_trips(proxy, lambda: store.claim("1")) == 1
+    assert round_trips(proxy, lambda: store.get(["r:1", "s:1"])) == 0
+    assert round_trips(proxy, lambda: store.get(["s:1"])) == 1
+    assert round_trips(proxy, lambda: store.claim("1")) == 0
+
+
+def test_the_first_operation_of_a_process_is_one_round_trip_too(proxy, closing):
+    store = closing(redis_store(proxy.url, time_limit=5))
+    assert round_trips(proxy, lambda: store.get(["s:1"])) == 1
+
+
+async def test_each_operation_on_a_loop_is_one_round_trip(proxy, closing):
+    store = closing(GuardedStore(redis_store(proxy.url, time_limit=5)))
+    before = proxy.sent
+    await store.aget(["s:1", "r:1"])
+    await store.aput(["r:1", "s:1"], a_link())
+    await store.aclaim("1")
+    await store.aget(["r:1"])
+    assert proxy.sent - before == 3
+
+
+def test_a_record_takes_at_most_400_bytes_all_told(redis_server, closing):
+    store = closing(redis_store(redis_server.url, time_limit=5))
+    store.get(["s:1"])
+
+    def used() -> int:
+        return int(re.search(rb"used_memory:(\d+)", redis_server.ask("INFO", "memory"))[1])
+
+    number, before = 20_000, used()
+    for begin in range(0, number, 500):
+        store.put_all([(f"r:{i}", a_link(i, f"resp_{i:050x}")) for i in range(begin, begin + 500)])
+    assert (used() - before) / number < 400
+
+
+def test_all_keys_expire_but_the_scope(redis_server, closing):
+    store = closing(redis_store(redis_server.url, ttl=100, time_limit=5))
+    store.get(["s:1"])
+    store.put(["s:1", "r:1"], a_link())
+    store.claim("1")
+    found = re.search(rb"keys=(\d+),expires=(\d+)", redis_server.ask("INFO", "keyspace"))
+    assert (found[1], found[2]) == (b"4", b"3")
+
+
+def test_no_id_is_readable_in_a_key(redis_server, closing):
+    store = closing(redis_store(redis_server.url, time_limit=5))
+    store.put(["s:my-secret-session"], a_link())
+    store.claim("my-secret-session")
+    assert b"secret" not in redis_server.ask("KEYS", "*")
+
+
+def test_garbage_and_newer_records_are_unknown(redis_server, closing):
+    store = closing(redis_store(redis_server.url, time_limit=5))
+    store.put(["s:1"], a_link())
+    key = re.search(rb"ols:.{16}", redis_server.ask("KEYS", "ols:*"), re.DOTALL)[0]
+    for record in (b"garbage", b"\x02newer"):
+        with socket.create_connection(("127.0.0.1", redis_server.port)) as connection:
+            connection.sendall(b"*3\r\n$3\r\nSET\r\n$20\r\n%b\r\n$%d\r\n%b\r\n" % (key, len(record), record))
+            assert connection.recv(100) == b"+OK\r\n"
+        assert store.get(["s:1"]) is None
+
+
+def test_a_connection_that_redis_dropped_is_made_anew(redis_server, closing):
+    store = closing(redis_store(redis_server.url, time_limit=5))
+    store.put(["s:1"], a_link())
+    redis_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert store.get(["s:1"]) is not None
+
+
+async def test_a_connection_of_a_loop_that_redis_dropped_is_made_anew(redis_server, closing):
+    store = closing(redis_store(redis_server.url, time_limit=5))
+    await store.aput(["s:1"], a_link())
+    redis_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert await store.aget(["s:1"]) is not None
+
+
+def test_redis_that_is_killed_and_restarted_loses_nothing(own_redis, guarded):
+    one, two = guarded(own_redis.url), guarded(own_redis.url)
+    one.put(["s:before"], a_link(1, "before"))
+    assert two.get(["s:before"]).turn == 1
+    own_redis.kill()
+    assert_held_up(calls_of(one, "during"))
+    one.put(["s:during"], a_link(2, "during"))
+    assert one.get(["s:before"]).turn == 1
+    own_redis.start()
+    until(lambda: one._recovery.writable and two.get(["s:during"]))
+    until(lambda: two.get(["s:before"]))
+    fresh = guarded(own_redis.url)
+    until(lambda: fresh.get(["s:before"]) and fresh.get(["s:during"]))
+    assert fresh.get(["s:during"]).turn == 2
+    assert not fresh.claim("during")
+
+
+def test_redis_that_lost_everything_between_two_calls_is_told_again(redis_server, guarded):
+    one, two = guarded(redis_server.url, time_limit=5), guarded(redis_server.url, time_limit=5)
+    one.put(["s:1", "r:1"], a_link())
+    one.get(["s:1"])
+    redis_server.ask("FLUSHALL")
+    assert one.get(["s:1"]) is not None
+    until(lambda: two.get(["r:1"]))
+
+
+def test_redis_that_never_answers_holds_up_one_call(own_redis, guarded):
+    store = guarded(own_redis.url)
+    store.put(["s:1"], a_link())
+    with own_redis.frozen():
+        assert_held_up(calls_of(store, "2"))
+        assert store.get(["s:1"]).turn == 1
+    other = guarded(own_redis.url)
+    until(lambda: other.get(["s:2"]))
+
+
+def test_a_server_that_takes_connections_and_never_answers_holds_up_one_call(closing):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        for url in (f"redis://127.0.0.1:{port}/1", f"rediss://:password@127.0.0.1:{port}/0"):
+            assert_held_up(calls_of(closing(open_store(url))))
+        until(lambda: not any("redis" in thread.name for thread in threading.enumerate()))
+
+
+async def test_a_server_that_never_answers_holds_up_one_call_on_a_loop(closing):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        store = closing(open_store(f"redis://127.0.0.1:{listener.getsockname()[1]}/1"))
+        begun = time.perf_counter()
+        assert await store.aget(["s:1"]) is None
+        await store.aput(["s:1"], a_link())
+        assert await store.aclaim("1")
+        assert (await store.aget(["s:1"])).turn == 1
+        assert time.perf_counter() - begun < 0.08
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()  # as asyncio.run does with what is still connecting
+
+
+def test_no_redis_at_all_holds_up_no_call(closing):
+    assert_held_up(calls_of(closing(open_store(f"redis://127.0.0.1:{free_port()}"))))
+
+
+def test_a_redis_that_is_full_is_read_and_written_when_it_has_room(redis_server, guarded):
+    store, other = guarded(redis_server.url, time_limit=5), guarded(redis_server.url, time_limit=5)
+    other.put(["s:other"], a_link(7))
+    redis_server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    redis_server.ask("CONFIG", "SET", "maxmemory", "1")
+    store.put(["s:1"], a_link())
+    assert store.claim("1")
+    assert not store._recovery.writable
+    assert store.get(["s:other"]).turn == 7
+    assert store.get(["s:1"]).turn == 1
+    redis_server.ask("CONFIG", "SET", "maxmemory", "0")
+    until(lambda: other.get(["s:1"]))
+    until(lambda: store._recovery.writable)
+    assert not other.claim("1")
+
+
+def test_the_store_itself_says_what_is_wrong(redis_server, closing):
+    store = closing(redis_store(redis_server.url, time_limit=5))
+    store.get(["s:1"])
+    redis_server.ask("CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(StoreRefused, match="maxmemory"):
+        store.put(["s:1"], a_link())
+    with pytest.raises(StoreDown):
+        closing(redis_store(f"redis://127.0.0.1:{free_port()}")).get(["s:1"])
+
+
+async def test_a_slow_redis_does_not_delay_another_task(proxy, closing):
+    store = closing(redis_store(proxy.url, time_limit=5))
+    await store.aget(["s:1"])
+    proxy.delay = 0.05
+    gaps, done = [], asyncio.Event()
+
+    async def beat():
+        while not done.is_set():
+            gaps.append(time.perf_counter())
+            await asyncio.sleep(0.001)
+
+    beats = asyncio.ensure_future(beat())
+    begun = time.perf_counter()
+    await store.aput(["s:1"], a_link())
+    took = time.perf_counter() - begun
+    done.set()
+    await beats
+    assert took > 0.05
+    assert max(later - earlier for earlier, later in zip(gaps, gaps[1:])) < 0.03
+
+
+def test_a_connection_that_takes_long_to_make_is_used_once_it_is_made(proxy, closing):
+    proxy.delay = 0.04  # for each of SELECT and the command
+    url = proxy.url[:-1] + "1"
+    with pytest.raises(StoreOpening):
+        closing(redis_store(url, time_limit=0.06)).get(["s:1"])
+    store = closing(GuardedStore(redis_store(url, time_limit=0.06)))
+    store.put(["s:1"], a_link())
+    until(lambda: store._recovery.writable)
+    other = closing(redis_store(url, time_limit=5))
+    until(lambda: other.get(["s:1"]))
+
+
+def clients(server: RedisServer) -> set[bytes]:
+    return set(re.findall(rb"addr=(\S+)", server.ask("CLIENT", "LIST")))
+
+
+def test_a_child_makes_its_own_connections_and_its_parent_keeps_its(redis_server, closing):
+    store = closing(redis_store(redis_server.url, time_limit=5))
+    store.put(["s:1"], a_link())
+    (parents,) = [kept.repr_pieces() for kept in store._connections._idle]
+
+    def check():
+        assert not store._connections._idle
+        store.put(["s:2"], a_link(2))
+        return store.get(["s:1"]).turn == 1 and store.get(["s:2"]).turn == 2
+
+    in_child(check)
+    before = clients(redis_server)
+    assert store.get(["s:2"]).turn == 2
+    assert [kept.repr_pieces() for kept in store._connections._idle] == [parents]
+    assert len(clients(redis_server) & before) >= 1
+
+
+def test_a_child_runs_a_loop_of_its_own(redis_server, closing):
+    store = closing(redis_store(redis_server.url, time_limit=5))
+
+    async def turn():
+        await store.aput(["s:1"], a_link())
+        return await store.aget(["s:1"])
+
+    async def parent():
+        await turn()
+        await asyncio.to_thread(in_child, lambda: asyncio.run(turn()))
+        return await turn()
+
+    assert asyncio.run(parent()).turn == 1
+
+
+def test_connections_are_few_after_many_threads(redis_server, closing):
+    store = closing(redis_store(redis_server.url, time_limit=5))
+    threads = [threading.Thread(target=store.put, args=(["s:1"], a_link())) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.get(["s:1"]).turn == 1
+    assert 1 <= len(store._connections._idle) <= 16
