@@ -28,7 +28,7 @@ _open: weakref.WeakValueDictionary[int, Watch] = weakref.WeakValueDictionary()
 """The watches whose calls have not ended, by identity: unlike a WeakSet, listed at once while threads add to it."""
 
 _forgotten: deque[Watch] = deque()
-"""Watches that were collected where their calls could not be ended."""
+"""Watches that were abandoned where their calls could not be ended."""
 
 
 def error_type_of(error: BaseException) -> str:
@@ -116,12 +116,22 @@ class Watch:
         _open.pop(id(self), None)
         if self._call.is_over or self.is_foreign:
             return None
-        cut_short = not complete and self._call.request.stream
         error_type = None if error is None or isinstance(error, ABANDONED) else error_type_of(error)
+        if not complete and error_type is None and _is_amid_locks():
+            _forgotten.append(self)
+            return None
+        return self.end_here(error_type, complete)
+
+    def close(self) -> Record | None:
+        """End the call because its reply is closed, unless it is so by the reading itself, which ends the call then."""
+        return self.end() if self.reading != get_ident() else None
+
+    def end_here(self, error_type: str | None = None, complete: bool = False) -> Record | None:
+        """As ``end``, where no lock is held that ending a span takes."""
         try:
             if complete and self._complete is not None:
                 self._complete()
-            return self._call.finish(error_type, cut_short=cut_short)
+            return self._call.finish(error_type, cut_short=not complete and self._call.request.stream)
         except Exception as failure:
             report("end a span", failure)
             return None
@@ -141,16 +151,16 @@ class Watch:
             await self._call.runtime.aremember(record)
 
     def __del__(self) -> None:
-        if self._call.is_over or self.is_foreign:
-            return
-        if _is_amid_locks(sys._getframe(1)):
-            _forgotten.append(self)
-        else:
+        if not self._call.is_over:
             self.remember_soon(self.end())
 
 
-def _is_amid_locks(frame: FrameType | None) -> bool:
-    """Whether the code that the garbage collector interrupted may hold a lock that ending a span would wait for."""
+def _is_amid_locks() -> bool:
+    """Whether this thread may hold a lock that ending a span would wait for.
+
+    It does when the garbage collector, which finalizes what was abandoned, interrupts the code that holds it.
+    """
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith(LOCKING):
             return True
@@ -159,13 +169,13 @@ def _is_amid_locks(frame: FrameType | None) -> bool:
 
 
 def end_forgotten() -> None:
-    """End the calls that could not be ended when their replies were collected."""
-    while _forgotten:
+    """End the calls that could not be ended when their replies were abandoned."""
+    while _forgotten and not _is_amid_locks():
         try:
             watch = _forgotten.popleft()
         except IndexError:  # another thread was faster
             return
-        watch.remember_soon(watch.end())
+        watch.remember_soon(watch.end_here())
 
 
 def end_all() -> None:
@@ -198,12 +208,14 @@ def _close_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], None]:
     close = response.close
 
     def hooked() -> None:
+        watching = watch()
+        # Ended first: closing makes another thread that waits for a piece fail, which is no error of the reply's.
+        record = watching.close() if watching is not None else None
         try:
             close()
         finally:
-            watching = watch()
-            if watching is not None and watching.reading != get_ident():
-                watching.remember(watching.end())
+            if watching is not None:
+                watching.remember(record)
 
     return hooked
 
@@ -212,12 +224,17 @@ def _aclose_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], Any]:
     aclose = response.aclose
 
     async def hooked() -> None:
+        watching = watch()
+        record = watching.close() if watching is not None else None
         try:
             await aclose()
-        finally:
-            watching = watch()
-            if watching is not None and watching.reading != get_ident():
-                await watching.aremember(watching.end())
+        except BaseException:
+            # Perhaps of a coroutine that is being closed, which must not wait for a store.
+            if watching is not None:
+                watching.remember_soon(record)
+            raise
+        if watching is not None:
+            await watching.aremember(record)
 
     return hooked
 

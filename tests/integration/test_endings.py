@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from typing import Any
 
+import httpx2
 import openai
 import pytest
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import StatusCode
 
 from otel_llm_sessions.demo.receiver import OtlpReceiver
@@ -41,6 +46,15 @@ def open_stream(client: Any, kind: str, **arguments: Any) -> Any:
     if kind == "chat":
         return client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True, **arguments)
     return client.responses.create(model=MODEL, input="Tell me a story", stream=True, **arguments)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections():
+    """What is there already is not looked at again by the many collections of these tests."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 kinds = pytest.mark.parametrize("kind", ["chat", "responses"])
@@ -238,6 +252,167 @@ def test_a_coroutine_that_is_thrown_away_in_another_context(server, spans):
     only(spans)
 
 
+@kinds
+def test_a_stream_closed_by_another_thread_while_it_is_waited_for(client, server, spans, kind):
+    stream = open_stream(client, kind, extra_headers={"x-loopback-mode": "hold=1"})
+    next(stream)
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            list(stream)
+        except BaseException as error:
+            failures.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while not stream._iterator.gi_running:
+        time.sleep(0.001)
+    stream.close()
+    assert len(spans) == 1
+    server.release()
+    reader.join()
+    assert only(spans).status.status_code is StatusCode.UNSET
+
+
+class Interrupting(httpx2.SyncByteStream):
+    """A body in which Ctrl-C is pressed."""
+
+    def __iter__(self) -> Any:
+        yield b'data: {"id": "chatcmpl-1", "choices": []}\n\n'
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_a_chunk_is_waited_for(spans):
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=Interrupting())
+
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    with openai.OpenAI(base_url="http://server", api_key="x", http_client=http) as client:
+        with pytest.raises(KeyboardInterrupt):
+            list(open_stream(client, "chat"))
+    assert only(spans).status.status_code is StatusCode.UNSET
+
+
+def test_ctrl_c_while_the_reply_is_waited_for(spans):
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        raise KeyboardInterrupt
+
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    with openai.OpenAI(base_url="http://server", api_key="x", http_client=http) as client:
+        with pytest.raises(KeyboardInterrupt):
+            open_stream(client, "chat")
+    assert only(spans).attributes["error.type"] == "KeyboardInterrupt"
+
+
+@kinds
+def test_nothing_is_left_on_the_response(client, spans, kind):
+    stream = open_stream(client, kind)
+    assert {"close", "aclose"} <= set(vars(stream.response))
+    list(stream)
+    assert not {"close", "aclose"} & set(vars(stream.response))
+    with client.responses.with_streaming_response.create(model=MODEL, input="x") as raw:
+        hooks = {"close", "aclose", "iter_bytes", "aiter_bytes"}
+        assert hooks <= set(vars(raw.http_response))
+    assert not hooks & set(vars(raw.http_response))
+
+
+def test_hooks_of_others_stay(client, spans):
+    """Who put something of his own on the response, before us or after us, finds it there when we have gone."""
+    calls: list[str] = []
+
+    def before(response: httpx2.Response) -> None:
+        close = response.close
+        response.close = lambda: (calls.append("before"), close())[1]  # type: ignore[method-assign]
+
+    http = httpx2.Client(event_hooks={"response": [before]})
+    with client.with_options(http_client=http) as hooked:
+        stream = open_stream(hooked, "chat")
+        close = stream.response.close
+        stream.response.close = after = lambda: (calls.append("after"), close())[1]
+        stream.close()
+        assert stream.response.close is after
+        assert calls == ["after", "before"]
+        only(spans)
+        stream = open_stream(hooked, "chat")
+        list(stream)
+        calls.clear()
+        stream.response.close()
+    assert calls == ["before"]
+
+
+class Locking(SpanProcessor):
+    """Holds a lock that is not reentrant while a span starts, as exporters and metrics of the SDK do."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.ended: list[str] = []
+        self.collect = False
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        with self.lock:
+            if self.collect:
+                gc.collect()
+
+    def on_end(self, span: Any) -> None:
+        assert self.lock.acquire(timeout=1), "the span was ended by the garbage collector while the lock was held"
+        self.ended.append(span.name)
+        self.lock.release()
+
+
+@kinds
+def test_a_stream_collected_while_a_lock_is_held_waits_for_its_end(client, kind):
+    provider = TracerProvider(shutdown_on_exit=False)
+    locking = Locking()
+    provider.add_span_processor(locking)
+    with capture_spans(traces="turn", tracer_provider=provider) as spans:
+        gc.disable()
+        try:
+            stream = open_stream(client, kind)
+            next(stream)
+            stream.parts = stream  # type: ignore[attr-defined]
+            del stream
+            locking.collect = True
+            client.chat.completions.create(model="second", messages=MESSAGES)
+            locking.collect = False
+            client.chat.completions.create(model="third", messages=MESSAGES)
+        finally:
+            gc.enable()
+    assert sorted(locking.ended) == sorted(span.name for span in spans)
+    assert len(spans) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.slow
+def test_a_forked_child_leaves_its_parents_streams_alone(server, tmp_path):
+    app = tmp_path / "app.py"
+    app.write_text(
+        textwrap.dedent(
+            """
+            import os, sys
+            from openai import OpenAI
+            from otel_llm_sessions.testing import capture_spans
+            with capture_spans(traces="turn") as spans:
+                stream = OpenAI(base_url=sys.argv[1], api_key="x").responses.create(model="m", input="x", stream=True)
+                next(stream)
+                child = os.fork()
+                if child == 0:
+                    from otel_llm_sessions.openai.watch import end_all
+                    end_all()
+                    del stream
+                    import gc
+                    gc.collect()
+                    print("child", len(spans), flush=True)
+                    os._exit(0)
+                os.waitpid(child, 0)
+                print("parent", len(spans), len(list(stream)) > 3, len(spans))
+            """
+        )
+    )
+    done = subprocess.run([sys.executable, str(app), server.base_url], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("child 0\nparent 0 True 1\n", "")
+
+
 READERS = {
     "parse": lambda raw: list(raw.parse()),
     "iter_lines": lambda raw: list(raw.iter_lines()),
@@ -300,6 +475,7 @@ def test_raw_responses_are_read_without_parsing_for_the_application(client, span
     assert spans[1].attributes["gen_ai.response.finish_reasons"] == ("stop",)
 
 
+@pytest.mark.slow
 def test_a_span_still_open_when_the_process_exits_is_exported(server, tmp_path):
     app = tmp_path / "app.py"
     app.write_text(
