@@ -1,0 +1,92 @@
+"""The benchmark measures what it says: one span each, ids of their own, budgets that can be missed."""
+
+import pytest
+
+pytest.importorskip("httpx2", reason="the benchmark's client is the newest one, on httpx2")
+
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from benchmarks import instructions, profile, table
+from benchmarks.client import make_client
+from benchmarks.variants import VARIANTS, Setup
+from benchmarks.works import WORKS, Work, chain, chat
+
+BY_NAME = {work.name: work for work in WORKS}
+
+
+def spans_of(work: Work, variant: str, count: int):
+    setup = work.setup_for(variant)
+    provider = setup.tracer_provider()
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with VARIANTS[variant](setup, provider):
+        work.run(make_client(), provider, count)
+    return [span for span in exporter.get_finished_spans() if span.name != "request"]
+
+
+def test_the_floor_is_one_span_with_twelve_attributes():
+    spans = spans_of(BY_NAME["chat"], "floor", 3)
+    assert [len(span.attributes) for span in spans] == [12, 12, 12]
+
+
+@pytest.mark.parametrize(
+    ("name", "per_call"),
+    [("chat", 1), ("explicit", 1), ("first", 2), ("metrics", 1), ("unsampled", 0)],
+)
+def test_our_variant_makes_the_spans_that_the_row_promises(name: str, per_call: int):
+    assert len(spans_of(BY_NAME[name], "ours", 4)) == 4 * per_call
+
+
+def test_a_nested_turn_after_the_second_is_a_call_and_a_marker():
+    more = len(spans_of(BY_NAME["nested"], "ours", 6)) - len(spans_of(BY_NAME["nested"], "ours", 3))
+    assert more == 3 * 2
+
+
+def test_a_chain_is_one_session_in_the_benchmark_too():
+    spans = spans_of(BY_NAME["chain"], "ours", 3)
+    assert len({span.attributes["session.id"] for span in spans}) == 1
+    assert len({span.attributes["gen_ai.response.id"] for span in spans}) == 4
+
+
+@pytest.mark.parametrize("name", ["chunk-chat", "chunk-responses"])
+def test_a_stream_of_the_benchmark_is_whole(name: str):
+    (span,) = spans_of(BY_NAME[name], "ours", 5)
+    assert span.attributes["gen_ai.usage.output_tokens"] == 58
+    assert span.attributes["gen_ai.response.finish_reasons"] in (("stop",), ("completed",))
+
+
+def test_a_budget_is_missed_when_we_cost_more_than_it_allows():
+    work = Work("w", "work", chat, 1.5)
+    assert table.met({("w", "bare"): 100, ("w", "floor"): 110, ("w", "ours"): 115}, work) is True
+    assert table.met({("w", "bare"): 100, ("w", "floor"): 110, ("w", "ours"): 116}, work) is False
+    assert table.met({("w", "bare"): 100, ("w", "floor"): 110}, work) is None
+
+
+def test_a_chunk_is_compared_with_the_clients_own_work():
+    work = Work("w", "work", chat, 1.0, per_chunk=True)
+    assert table.ratio({("w", "bare"): 200, ("w", "ours"): 203}, work, "ours") == pytest.approx(1.5)
+    assert "floor" not in work.variants_of(list(VARIANTS))
+
+
+def test_sections_are_read_in_the_order_in_which_they_were_counted(tmp_path):
+    for number, counted in [(10, 5), (2, 3), (1, 7)]:
+        (tmp_path / f"out.{number}").write_text(f"desc: x\nsummary: {counted}\ntotals: {counted}\n")
+    (tmp_path / "out").write_text("summary: 99\n")
+    assert list(instructions._sections(tmp_path / "out")) == [7, 3, 5]
+
+
+def test_the_profile_shows_only_what_is_called_more_often_than_by_the_bare_client():
+    with_it = {("a.py", 1, "ours"): (1.0, 4.0), ("b.py", 2, "both"): (4.0, 8.0), ("c.py", 3, "client"): (1.0, 9.0)}
+    without = {("b.py", 2, "both"): (3.0, 5.0), ("c.py", 3, "client"): (1.0, 7.0)}
+    assert profile.difference(with_it, without) == [(4.0, 1.0, ("a.py", 1, "ours")), (2.0, 1.0, ("b.py", 2, "both"))]
+
+
+def test_variants_leave_the_client_as_it_was():
+    import openai
+
+    before = openai.OpenAI.request
+    for variant in ("bare", "floor", "ours"):
+        with VARIANTS[variant](Setup(), Setup().tracer_provider()):
+            chain(make_client(), Setup().tracer_provider(), 1)
+        assert openai.OpenAI.request is before
