@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
-from store_kit import NO_REDIS, RedisServer
+from store_kit import NO_REDIS, RedisServer, redis_store
 
 from otel_llm_sessions import guard
 from otel_llm_sessions.sessions.stores.guarded import GuardedStore
@@ -59,12 +59,6 @@ def closing() -> Iterator[Callable]:
 
 PATIENT = 5.0
 """The time limit where a test is about what a store does, not how long: machines stutter."""
-
-
-def redis_store(url: str, **options):
-    from otel_llm_sessions.sessions.stores.redis import RedisStore
-
-    return RedisStore(url, **options)
 
 
 def _make(request, kind: str, **options):

@@ -8,7 +8,9 @@ import signal
 import socket
 import statistics
 import subprocess
+import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -103,10 +105,15 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def assert_held_up(calls: Sequence[Callable[[], object]]) -> None:
-    """Fail unless the first call takes 60 ms at most, and the rest 1 ms (the median: the machine may stutter)."""
+    """Fail unless the first call takes 60 ms at most and the rest 1 ms (the median), as the machine keeps time."""
     first, *rest = map(timed, calls)
-    assert first < 0.06
+    assert first < 0.06 + _lateness()
     assert statistics.median(rest) < 0.001
+
+
+def _lateness() -> float:
+    """How much later than asked a busy machine wakes a thread that waits 50 ms."""
+    return max(timed(lambda: threading.Event().wait(0.05)) for _ in range(5)) - 0.05
 
 
 def calls_of(store, name: str = "1") -> list[Callable[[], object]]:
@@ -127,11 +134,19 @@ def in_child(check: Callable[[], object]) -> None:
     if child == 0:
         signal.alarm(10)  # a deadlock ends here
         passed = False
-        with contextlib.suppress(BaseException):
+        try:
             passed = bool(check())
+        except BaseException:
+            traceback.print_exc()
         os._exit(0 if passed else 1)
     assert os.waitpid(child, 0)[1] == 0, "the child failed, or hung"
 
 
 KINDS = ("memory", "sqlite", "sqlite-guarded", "redis", "redis-guarded")
 SHARED = tuple(kind for kind in KINDS if kind != "memory")
+
+
+def redis_store(url: str, **options):
+    from otel_llm_sessions.sessions.stores.redis import RedisStore
+
+    return RedisStore(url, **options)

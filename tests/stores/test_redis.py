@@ -10,8 +10,7 @@ import threading
 import time
 
 import pytest
-from conftest import redis_store
-from store_kit import RedisServer, a_link, assert_held_up, calls_of, free_port, in_child, until
+from store_kit import RedisServer, a_link, assert_held_up, calls_of, free_port, in_child, redis_store, until
 
 from otel_llm_sessions.sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.sessions.stores.opening import open_store

@@ -15,8 +15,21 @@ class Renewable(Protocol):
         ...
 
 
-# os.register_at_fork has no way back: one hook for all, which keeps none of them alive.
+class Closable(Protocol):
+    """Something that a child must not even inherit."""
+
+    def before_fork(self) -> None:
+        """Close what must not be open during a fork, and keep it closed."""
+        ...
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        ...
+
+
+# os.register_at_fork has no way back: hooks for all, which keep none of them alive.
 _living: weakref.WeakSet[Renewable] = weakref.WeakSet()
+_closed_at_fork: weakref.WeakSet[Closable] = weakref.WeakSet()
 
 # What a child must neither use nor close, for closing it would reach into its parent's connections.
 _inherited: list[object] = []
@@ -25,6 +38,11 @@ _inherited: list[object] = []
 def renew_in_child(store: Renewable) -> None:
     """Call ``store.after_fork_in_child()`` in every child process, as long as ``store`` lives."""
     _living.add(store)
+
+
+def close_at_fork(store: Closable) -> None:
+    """Call ``store.before_fork()`` and ``after_fork_in_parent()`` around every fork, as long as ``store`` lives."""
+    _closed_at_fork.add(store)
 
 
 def leave_to_parent(*connections: object) -> None:
@@ -37,5 +55,15 @@ def _renew_all() -> None:
         store.after_fork_in_child()
 
 
+def _close_all() -> None:
+    for store in list(_closed_at_fork):
+        store.before_fork()
+
+
+def _go_on_all() -> None:
+    for store in list(_closed_at_fork):
+        store.after_fork_in_parent()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(before=_close_all, after_in_parent=_go_on_all, after_in_child=_renew_all)

@@ -83,6 +83,7 @@ class SqliteStore(SharedStore):
         self._worker = _Worker(self._open)
         self._identity: tuple[int, int] | None = None
         forks.renew_in_child(self)
+        forks.close_at_fork(self)
 
     def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
         """Return the link of each of ``keys``, in order, None where it is unknown."""
@@ -118,10 +119,20 @@ class SqliteStore(SharedStore):
         """Close the connection once what waits is done."""
         self._worker.stop(self._time_limit)
 
+    def before_fork(self) -> None:
+        """Close the file: SQLite keeps its locks in memory that a child would believe to be its own."""
+        self._worker.pause(self._time_limit)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; the next operation opens the file again."""
+        self._worker.go_on()
+
     def after_fork_in_child(self) -> None:
-        """Leave thread and connection to the parent."""
-        forks.leave_to_parent(self._worker)
-        self._worker = _Worker(self._open)
+        """Leave the thread to the parent."""
+        inherited, self._worker = self._worker, _Worker(self._open)
+        forks.leave_to_parent(inherited)
+        if not inherited.is_paused:
+            self._worker.refuse("its file was in use when the process was forked")
         if self._identity is None:
             self.scope = uuid.uuid4().hex
 
@@ -170,7 +181,10 @@ class _Worker:
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[_File], Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._stopped = False
+        self._refusal = ""
+        self._working = threading.Lock()
+        self._cleaning = threading.Lock()
+        self.is_paused = False
         self.is_opening = False
         self._file: _File | None = None
 
@@ -178,8 +192,8 @@ class _Worker:
         """Queue ``job``; raises StoreDown when too many wait already."""
         future: Future[T] = Future()
         with self._lock:
-            if self._stopped or self._jobs.qsize() >= _MAX_WAITING:
-                raise StoreDown("closed" if self._stopped else f"{_MAX_WAITING} operations wait already")
+            if self._refusal or self._jobs.qsize() >= _MAX_WAITING:
+                raise StoreDown(self._refusal or f"{_MAX_WAITING} operations wait already")
             self._jobs.put((future, job))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="otel-llm-sessions-sqlite", daemon=True)
@@ -189,19 +203,46 @@ class _Worker:
     def stop(self, patience: float) -> None:
         """End the thread, after what waits, and close the connection."""
         with self._lock:
-            thread, self._stopped = self._thread, True
+            thread, self._refusal = self._thread, "the store is closed"
             self._jobs.put(None)
         if thread is not None:
             thread.join(patience)
 
+    def refuse(self, why: str) -> None:
+        """Do nothing from now on."""
+        self._refusal = why
+
+    def pause(self, patience: float) -> None:
+        """Close the file and keep it closed until ``go_on``; ``is_paused`` says whether that could be done in time."""
+        if not self._working.acquire(timeout=patience):
+            return
+        if not self._cleaning.acquire(timeout=patience):
+            self._working.release()
+            return
+        self._close_file()
+        self.is_paused = True
+
+    def go_on(self) -> None:
+        """Work again, after ``pause``."""
+        if self.is_paused:
+            self.is_paused = False
+            self._cleaning.release()
+            self._working.release()
+
     def _run(self) -> None:
         while (item := self._jobs.get()) is not None:
             future, job = item
-            if future.set_running_or_notify_cancel():
-                self._do(future, job)
+            with self._working:
+                if future.set_running_or_notify_cancel():
+                    self._do(future, job)
             del future, job, item  # what waits for the next job should not keep the last one alive
+        with self._working:
+            self._close_file()
+
+    def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
+            self._file = None
 
     def _do(self, future: Future[Any], job: Callable[[_File], Any]) -> None:
         try:
@@ -230,8 +271,12 @@ class _Worker:
         if file is not None and file.writes >= _WRITES_BETWEEN_CLEANINGS:
             file.writes = 0
             threading.Thread(
-                target=_clean, args=(file.path,), name="otel-llm-sessions-sqlite-clean", daemon=True
+                target=self._clean, args=(file.path,), name="otel-llm-sessions-sqlite-clean", daemon=True
             ).start()
+
+    def _clean(self, path: str) -> None:
+        with self._cleaning:
+            _clean(path)
 
 
 class _File:

@@ -1,0 +1,302 @@
+"""The SQLite store: many processes, locks, full disks, deleted files, forks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from store_kit import a_link, assert_held_up, calls_of, in_child, until
+
+from otel_llm_sessions.sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.sessions.stores.shared import StoreDown, StoreRefused
+from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
+
+SOON = 0.05
+PATIENT = 5.0
+
+HOLD_A_LOCK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Another process holds the database's lock."""
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD_A_LOCK, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with other:
+        assert other.stdout.readline() == b"locked\n"
+        yield
+        other.stdin.close()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "sessions.db"
+
+
+@pytest.fixture
+def guarded(path, closing):
+    """Open a guarded store that comes back soon."""
+    return lambda **options: closing(GuardedStore(SqliteStore(path, **options), rest=SOON))
+
+
+@pytest.fixture
+def other(path, closing):
+    """What another process sees."""
+    return closing(SqliteStore(path, time_limit=PATIENT))
+
+
+def test_a_file_is_in_wal_mode_and_holds_no_readable_id(path, other):
+    other.put(["s:my-secret-session"], a_link())
+    other.claim("my-secret-session")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        keys = [key for (key,) in connection.execute("SELECT key FROM links UNION SELECT key FROM claims")]
+    assert all(len(key) == 20 and b"secret" not in key for key in keys)
+
+
+@pytest.mark.parametrize("record", [b"garbage", b"\x02newer", b""])
+def test_garbage_and_newer_records_are_unknown(path, other, record):
+    other.put(["s:1"], a_link())
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE links SET value = ?", (record,))
+        connection.commit()
+    assert other.get(["s:1"]) is None
+
+
+def test_what_expired_is_deleted_and_the_log_does_not_grow(path, closing):
+    store = closing(SqliteStore(path, ttl=-1, time_limit=PATIENT))
+    for number in range(60):
+        store.put([f"s:{number}:{part}" for part in range(20)], a_link(number))
+
+    def rows() -> int:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            return connection.execute("SELECT count(*) FROM links").fetchone()[0]
+
+    until(lambda: rows() < 1_000)
+    assert os.path.getsize(path) > 100_000  # what is in the log is moved into the database
+
+
+def test_a_locked_file_holds_up_one_call(path, guarded, other):
+    store = guarded()
+    store.put(["s:before"], a_link(1))
+    with locked(path):
+        assert_held_up(calls_of(store)[1:])
+        assert store.get(["s:before"]).turn == 1
+    until(lambda: other.get(["s:1"]))
+
+
+@pytest.mark.slow
+def test_a_file_that_is_locked_for_ten_seconds_loses_nothing(path, guarded, other):
+    store = guarded()
+    store.put(["s:before"], a_link(1))
+    with locked(path):
+        store.put(["s:first"], a_link(1))  # held up
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            store.put(["s:during"], a_link(2))
+            assert store.get(["s:during"]).turn == 2
+            time.sleep(0.01)
+    until(lambda: other.get(["s:during"]) and other.get(["s:first"]) and other.get(["s:before"]))
+
+
+def test_a_deleted_file_is_made_anew_with_what_all_processes_know(path, guarded, closing):
+    one, two = guarded(time_limit=PATIENT), guarded(time_limit=PATIENT)
+    one.put(["r:1", "s:1"], a_link(1))
+    two.put(["r:2", "s:2"], a_link(2))
+    os.unlink(path)
+    assert one.get(["s:1"]).turn == 1
+    assert two.get(["s:2"]).turn == 2
+    third = closing(SqliteStore(path, time_limit=PATIENT))
+    until(lambda: all(third.get_all(["r:1", "s:1", "r:2", "s:2"])))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_directory_that_is_missing_or_is_a_directory_or_is_no_database_harms_nobody(tmp_path, closing):
+    (tmp_path / "text").write_text("not a database, but something that must stay as it is " * 100)
+    for wrong in (tmp_path / "missing" / "file.db", tmp_path, tmp_path / "text"):
+        with pytest.raises(StoreDown):
+            closing(SqliteStore(wrong, time_limit=PATIENT)).get(["s:1"])
+        assert_held_up(calls_of(closing(GuardedStore(SqliteStore(wrong)))))
+    assert (tmp_path / "text").read_text().startswith("not a database")
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mount a small file system of its own at a directory; only root may."""
+    directory = tmp_path / "mounted"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(directory)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small file system needs root: the full disk and the read-only file are not tested")
+    yield directory
+    subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+def test_a_full_disk_is_read_and_written_when_it_has_room(mounted, closing):
+    inner = SqliteStore(mounted / "sessions.db", time_limit=PATIENT)
+    store = closing(GuardedStore(inner, rest=SOON))
+    store.put(["s:before"], a_link(7))
+    filler = mounted / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+    refused = 0
+    for number in range(200):
+        try:
+            inner.put([f"s:{number}:{part}" for part in range(10)], a_link(number))
+        except StoreRefused:
+            refused += 1
+            break
+    assert refused
+    store.put([f"s:during:{part}" for part in range(100)], a_link(8))
+    assert not store._recovery.writable
+    assert store.get(["s:before"]).turn == 7
+    assert_held_up(calls_of(store))
+    filler.unlink()
+    other = closing(SqliteStore(mounted / "sessions.db", time_limit=PATIENT))
+    until(lambda: other.get(["s:during:99"]) and other.get(["s:1"]))
+
+
+def test_a_file_that_may_not_be_written_harms_nobody_and_is_written_when_it_may(mounted, closing):
+    store = closing(GuardedStore(SqliteStore(mounted / "sessions.db"), rest=SOON))
+    remount = ["mount", "-o", "remount,{}", str(mounted)]
+    subprocess.run([word.format("ro") for word in remount], check=True)
+    assert_held_up(calls_of(store))
+    assert store.get(["s:1"]) is not None
+    subprocess.run([word.format("rw") for word in remount], check=True)
+    other = closing(SqliteStore(mounted / "sessions.db", time_limit=PATIENT))
+    until(lambda: (mounted / "sessions.db").exists() and other.get(["s:1"]))
+
+
+def test_a_file_that_may_not_grow_harms_nobody(path):
+    def check():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        store = GuardedStore(SqliteStore(path, time_limit=PATIENT), rest=SOON)
+        store.put(["s:before"], a_link(1))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        for number in range(500):
+            store.put([f"s:{number}"], a_link(number))
+        return not store._recovery.writable and all(store.get([f"s:{number}"]) for number in range(500))
+
+    in_child(check)
+
+
+async def test_a_locked_file_does_not_delay_another_task(path, other):
+    await other.aget(["s:1"])
+    gaps, done = [], asyncio.Event()
+
+    async def beat():
+        while not done.is_set():
+            gaps.append(time.perf_counter())
+            await asyncio.sleep(0.001)
+
+    store = SqliteStore(path)
+    await store.aget(["s:1"])
+    with locked(path):
+        beats = asyncio.ensure_future(beat())
+        begun = time.perf_counter()
+        with pytest.raises(StoreDown):
+            await store.aput(["s:1"], a_link())
+        took = time.perf_counter() - begun
+        done.set()
+        await beats
+    store.close()
+    assert took > 0.035
+    assert max(later - earlier for earlier, later in zip(gaps, gaps[1:])) < 0.03
+
+
+def test_a_child_has_its_own_connection_and_its_parent_keeps_its(path, closing):
+    store = closing(SqliteStore(path, time_limit=PATIENT))
+    store.put(["s:1"], a_link(1))
+
+    def check():
+        assert store._worker._file is None
+        store.put(["s:2"], a_link(2))
+        found = store.get(["s:1"]).turn == 1 and store.get(["s:2"]).turn == 2
+        store.close()
+        return found
+
+    for _ in range(3):
+        in_child(check)
+        assert store.get(["s:2"]).turn == 2
+    store.put(["s:3"], a_link(3))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_child_of_a_parent_whose_file_is_busy_does_without_the_file(path, closing):
+    store = closing(SqliteStore(path))
+    guard = GuardedStore(store, rest=SOON)
+    guard.put(["s:1"], a_link(1))
+    busy, release = threading.Event(), threading.Event()
+    store._worker.submit(lambda file: (busy.set(), release.wait(10)))
+    busy.wait(10)
+
+    def check():
+        with pytest.raises(StoreDown, match="forked"):
+            store.get(["s:1"])
+        guard.put(["s:2"], a_link(2))
+        return guard.get(["s:1"]).turn == 1 and guard.get(["s:2"]).turn == 2
+
+    in_child(check)
+    release.set()
+    until(lambda: guard._recovery.writable)
+
+
+def test_many_threads_share_the_one_connection(path, closing):
+    store = closing(SqliteStore(path, time_limit=PATIENT))
+
+    def turns(number: int) -> None:
+        for turn in range(1, 21):
+            store.put([f"s:{number}"], a_link(turn))
+
+    threads = [threading.Thread(target=turns, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [store.get([f"s:{number}"]).turn for number in range(20)] == [20] * 20
+
+
+PUT_AND_CLAIM = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from store_kit import a_link
+from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
+store, me = SqliteStore(sys.argv[1], time_limit=30), sys.argv[3]
+won = 0
+for number in range(50):
+    store.put([f"s:{me}:{number}"], a_link(number))
+    won += store.claim(f"{number}")
+store.close()
+print(won)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_all_begin_at_once_share_one_file(path, other):
+    here = os.path.dirname(__file__)
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PUT_AND_CLAIM, str(path), here, str(number)], stdout=subprocess.PIPE)
+        for number in range(6)
+    ]
+    won = [int(process.communicate()[0]) for process in processes]
+    assert sum(won) == 50
+    assert all(other.get_all([f"s:{me}:{number}" for me in range(6) for number in range(50)]))
