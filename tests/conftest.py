@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 
 if importlib.util.find_spec("openai") is not None:  # the packaging tests run without it
+    from exported import Exported
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
     from opentelemetry.context import Context, attach, get_current
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     from otel_llm_sessions import OpenAISessionsInstrumentor
-    from otel_llm_sessions.demo.receiver import OtlpReceiver, ReceivedSpan
+    from otel_llm_sessions.demo.receiver import OtlpReceiver
     from otel_llm_sessions.demo.server import LoopbackServer
     from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
@@ -146,26 +144,6 @@ def _nothing_left_behind() -> Iterator[None]:
     if left:
         attach(Context())
         pytest.fail(f"the test left a context attached: {left}")
-
-
-class Exported:
-    """What a provider's spans look like after they went over OTLP: real exporter, real socket."""
-
-    def __init__(self, receiver: OtlpReceiver, sampler: Any = None) -> None:
-        self.receiver = receiver
-        self.provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-        exporter = OTLPSpanExporter(endpoint=f"{receiver.endpoint}/v1/traces")
-        self.provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=100))
-
-    @property
-    def spans(self) -> list[ReceivedSpan]:
-        """The spans that have ended so far, by their start."""
-        assert self.provider.force_flush()
-        return sorted(self.receiver.spans, key=lambda span: span.start)
-
-    def named(self, name: str) -> list[ReceivedSpan]:
-        """The spans whose name is ``name``, or begins with it and a space."""
-        return [span for span in self.spans if f"{span.name} ".startswith(f"{name} ")]
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import Exported
+from exported import Exported
 from openai import OpenAI
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -318,16 +318,34 @@ def test_first_turns_from_four_threads_at_once_have_one_root(client, traced):
 
 WORKER = """
     import os, sys
-    from openai import OpenAI
+    from openai import DefaultHttpxClient, OpenAI
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from otel_llm_sessions import OpenAISessionsInstrumentor
 
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    OpenAISessionsInstrumentor().instrument(tracer_provider=provider)
-    client = OpenAI(api_key="x", max_retries=0)
+    def new_client():
+        return OpenAI(api_key="x", max_retries=0, http_client=DefaultHttpxClient(verify=False))
+
+    def begin():
+        global provider, client
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        OpenAISessionsInstrumentor().instrument(tracer_provider=provider)
+        client = new_client()
+
+    def fork(number, work):
+        children = []
+        for _ in range(number):
+            pid = os.fork()
+            if not pid:
+                try:
+                    work()
+                    os._exit(0 if provider.force_flush() else 1)
+                finally:
+                    os._exit(1)
+            children.append(pid)
+        assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * number
 
     def ask():
         client.chat.completions.create(
@@ -336,15 +354,14 @@ WORKER = """
 """
 
 
-def run_workers(program: str, number: int, server: Any, exported: Exported) -> None:
+def run(program: str, server: Any, exported: Exported) -> None:
     env = os.environ | {
         "OPENAI_BASE_URL": server.base_url,
         "OTEL_EXPORTER_OTLP_ENDPOINT": exported.receiver.endpoint,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     source = textwrap.dedent(WORKER) + textwrap.dedent(program)
-    workers = [subprocess.Popen([sys.executable, "-c", source], env=env) for _ in range(number)]
-    assert [worker.wait(120) for worker in workers] == [0] * number
+    subprocess.run([sys.executable, "-c", source], env=env, check=True, timeout=300)
 
 
 def assert_whole(exported: Exported, roots: int, turns: int) -> None:
@@ -357,30 +374,42 @@ def assert_whole(exported: Exported, roots: int, turns: int) -> None:
     assert {span.parent_id for span in spans if span.name != "session"} == root_ids
 
 
+NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
 @pytest.mark.slow
+@NEEDS_FORK
 def test_eight_processes_without_a_shared_store_make_one_trace_with_eight_roots(server, exported):
-    run_workers("for _ in range(3): ask()\n", 8, server, exported)
+    program = """
+    def work():
+        begin()
+        for _ in range(3):
+            ask()
+
+    fork(8, work)
+    """
+    run(program, server, exported)
     assert_whole(exported, 8, 24)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@NEEDS_FORK
 def test_a_fork_stays_below_roots_that_exist(server, exported):
     program = """
+    begin()
     ask()
-    children = []
-    for _ in range(3):
-        pid = os.fork()
-        if not pid:
-            client = OpenAI(api_key="x", max_retries=0)
-            ask(); ask()
-            provider.force_flush()
-            os._exit(0)
-        children.append(pid)
-    assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+
+    def work():
+        global client
+        client = new_client()
+        ask()
+        ask()
+
+    fork(3, work)
     ask()
+    provider.force_flush()
     """
-    run_workers(program, 1, server, exported)
+    run(program, server, exported)
     assert_whole(exported, 1, 8)
 
 
@@ -521,14 +550,21 @@ def sampled_sessions(client: Any, kind: str) -> dict[str, list[str]]:
     return names
 
 
+def is_a_tenth_and_whole(sessions: dict[str, list[str]]) -> bool:
+    return 70 <= len(sessions) <= 130 and set(map(tuple, sessions.values())) == {("session", "chat m", "chat m")}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["traceidratio", "parentbased_traceidratio"])
-def test_of_1000_sessions_the_same_tenth_is_sampled_whole_in_two_processes(quick_client, kind):
-    here = sampled_sessions(quick_client, kind)
-    assert 70 <= len(here) <= 130
-    assert set(map(tuple, here.values())) == {("session", "chat m", "chat m")}
+def test_of_1000_sessions_a_tenth_is_sampled_whole_below_a_sampler_by_parents(quick_client):
+    assert is_a_tenth_and_whole(sampled_sessions(quick_client, "parentbased_traceidratio"))
+
+
+@pytest.mark.slow
+def test_of_1000_sessions_the_same_tenth_is_sampled_whole_in_two_processes(quick_client):
+    here = sampled_sessions(quick_client, "traceidratio")
+    assert is_a_tenth_and_whole(here)
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", textwrap.dedent(SAMPLED), os.path.dirname(__file__), kind]
+    command = [sys.executable, "-c", textwrap.dedent(SAMPLED), os.path.dirname(__file__), "traceidratio"]
     there = json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)
     assert there == here
 
