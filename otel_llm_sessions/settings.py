@@ -51,6 +51,8 @@ def _one_of(*allowed: str) -> tuple[Callable[[Any], str], str]:
 
 def _names(value: Any) -> tuple[str, ...]:
     parts = value.split(",") if isinstance(value, str) else list(value)
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError
     names = tuple(part.strip() for part in parts if part.strip())
     if not all(name.isprintable() for name in names):
         raise ValueError

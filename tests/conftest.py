@@ -5,9 +5,19 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from otel_llm_sessions.demo.receiver import OtlpReceiver, ReceivedSpan
+
+if importlib.util.find_spec("hypothesis") is not None:
+    import hypothesis
+
+    # Machines that are busy are slow: that is no failure.
+    hypothesis.settings.register_profile("tests", deadline=None, database=None, max_examples=50)
+    hypothesis.settings.load_profile("tests")
 
 if importlib.util.find_spec("openai") is not None:  # the packaging tests run without it
     from exported import Exported
@@ -148,6 +158,8 @@ def _nothing_left_behind() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _receiver() -> Iterator[OtlpReceiver]:
+    from otel_llm_sessions.demo.receiver import OtlpReceiver
+
     with OtlpReceiver() as receiver:
         yield receiver
 

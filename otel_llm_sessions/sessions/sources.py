@@ -37,7 +37,7 @@ METADATA_KEYS = (
 
 MAX_LENGTH = 256
 
-_NOTHING: dict[str, Any] = {}
+_TOO_LARGE = 10**MAX_LENGTH
 
 
 class Given(NamedTuple):
@@ -49,7 +49,7 @@ class Given(NamedTuple):
 
 def session_id_of(value: Any) -> SessionId | None:
     """Return ``value`` as a session id: a printable string of 1 to 256 characters, or a number; else None."""
-    id_ = value if type(value) is str else str(value) if _is_number(value) else ""
+    id_ = value if type(value) is str else _as_text(value)
     if 0 < len(id_) <= MAX_LENGTH and id_.isprintable() and not id_.isspace():
         return SessionId(id_)
     if value is not None:
@@ -57,10 +57,16 @@ def session_id_of(value: Any) -> SessionId | None:
     return None
 
 
-def _is_number(value: Any) -> bool:
-    return (isinstance(value, int) and not isinstance(value, bool)) or (
-        isinstance(value, float) and math.isfinite(value)
-    )
+def _as_text(value: Any) -> str:
+    """Return a number, or a string of a subclass (an enum's), as a plain string; an empty one for anything else."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bool):
+        return ""
+    if isinstance(value, int):
+        # Python refuses to write out very large numbers.
+        return int.__repr__(value) if abs(value) < _TOO_LARGE else ""
+    return float.__repr__(value) if isinstance(value, float) and math.isfinite(value) else ""
 
 
 def _note_ignored(value: Any) -> None:

@@ -1,0 +1,114 @@
+"""Which session a call belongs to: every combination of evidence and of what the store knows."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_llm_sessions.sessions.keys import session_key
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionId, SessionLink, SpanRef
+from otel_llm_sessions.sessions.resolver import NEW, NONE, Evidence, Resolution, lookup_keys, resolve, second_key
+from otel_llm_sessions.sessions.sources import Given
+
+IDS = st.sampled_from([SessionId(name) for name in ("A", "B", "C")])
+ALL_SOURCES = sorted(GIVEN_SOURCES | {"new", "chain_partial"})
+
+
+def link(session_id: str, turn: int = 1, source: str = "new") -> SessionLink:
+    return SessionLink(SessionId(session_id), source, turn, SpanRef(1, turn, 1), 0, 0)  # type: ignore[arg-type]
+
+
+GIVEN = st.none() | st.builds(Given, IDS, st.sampled_from(sorted(GIVEN_SOURCES)))
+LINKS = st.none() | st.builds(link, IDS, st.integers(1, 600), st.sampled_from(ALL_SOURCES))
+
+
+@st.composite
+def situations(draw):
+    """Return evidence, what the look-ups find, and whether the call starts sessions, as they can occur together."""
+    given_ = draw(GIVEN)
+    previous = draw(st.none() | st.sampled_from(["resp_1", "resp_2"]))
+    evidence = Evidence(given_, previous, f"r:{previous}" if previous else None)
+    known = {}
+    if previous and (found := draw(LINKS)):
+        known[f"r:{previous}"] = found
+    if given_ and draw(st.booleans()):
+        known[session_key(given_.session_id)] = link(given_.session_id, draw(st.integers(1, 600)), given_.source)
+    return evidence, known, draw(st.booleans())
+
+
+def look_up(known, keys):
+    return next((known[key] for key in keys if key in known), None)
+
+
+def resolved(evidence, known, starts_session) -> Resolution:
+    found = look_up(known, lookup_keys(evidence))
+    key = second_key(evidence, found)
+    return resolve(evidence, found, look_up(known, [key]) if key else None, starts_session)
+
+
+@given(situations())
+def test_a_given_session_always_wins(situation):
+    evidence, known, starts_session = situation
+    resolution = resolved(evidence, known, starts_session)
+    if evidence.given is not None:
+        assert (resolution.session_id, resolution.source) == evidence.given
+        assert resolution.origin == resolution.source
+
+
+@given(situations())
+def test_a_turn_is_one_more_than_the_one_before_it(situation):
+    resolution = resolved(*situation)
+    if resolution.previous is not None:
+        assert resolution.turn == resolution.previous.turn + 1
+    else:
+        assert resolution.turn == (2 if resolution.source == "chain_partial" else 1)
+
+
+@given(situations())
+def test_whatever_is_known_of_the_previous_response_is_linked_to(situation):
+    evidence, known, starts_session = situation
+    resolution = resolved(evidence, known, starts_session)
+    found = known.get(evidence.previous_key)
+    if found is not None:
+        assert found in (resolution.previous, resolution.other)
+
+
+@given(situations())
+def test_the_other_session_is_another_one(situation):
+    resolution = resolved(*situation)
+    if resolution.other is not None:
+        assert resolution.other.session_id != resolution.session_id
+
+
+@given(situations())
+def test_the_turn_before_is_of_the_same_session_if_that_has_one(situation):
+    evidence, known, starts_session = situation
+    resolution = resolved(evidence, known, starts_session)
+    same = [found for found in known.values() if found.session_id == resolution.session_id]
+    if same:
+        assert resolution.previous in same
+
+
+@given(situations())
+def test_without_a_given_session_a_known_chain_is_followed(situation):
+    evidence, known, starts_session = situation
+    resolution = resolved(evidence._replace(given=None), known, starts_session)
+    found = known.get(evidence.previous_key)
+    if found is not None:
+        assert resolution == Resolution(found.session_id, "chain", found.source, found.turn + 1, found, None)
+    elif evidence.previous_id is not None:
+        assert (resolution.session_id, resolution.source) == (evidence.previous_id, "chain_partial")
+    else:
+        assert resolution == (NEW if starts_session else NONE)
+
+
+def test_a_call_without_evidence_looks_nothing_up():
+    assert lookup_keys(Evidence(None, None, None)) == ()
+
+
+def test_one_look_up_is_enough_unless_two_sessions_are_named():
+    evidence = Evidence(Given(SessionId("A"), "metadata"), "resp_1", "r:resp_1")
+    assert lookup_keys(evidence) == ("r:resp_1", "s:A")
+    assert second_key(evidence, link("A")) is None
+    assert second_key(evidence, None) is None
+    assert second_key(evidence, link("B")) == "s:A"

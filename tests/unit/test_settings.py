@@ -1,0 +1,134 @@
+"""Settings: from keywords and environment variables, with the errors that they promise."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_llm_sessions.settings import PREFIX, Settings, settings_from
+
+GOOD: list[tuple[str, str, Any]] = [
+    ("store", "sqlite:///tmp/x.db", "sqlite:///tmp/x.db"),
+    ("store", "redis://:secret@host:1/0", "redis://:secret@host:1/0"),
+    ("traces", "TURN", "turn"),
+    ("spans", " annotate ", "annotate"),
+    ("headers", "X-Mine, x-other,", ("x-mine", "x-other")),
+    ("body_keys", "Chat,session", ("Chat", "session")),
+    ("metadata_keys", "a b", ("a b",)),
+    ("namespace", "shop", "shop"),
+    ("max_turns", "7", 7),
+    ("max_age", "90s", 90.0),
+    ("max_age", "1.5h", 5400.0),
+    ("max_age", "30", 30.0),
+    ("conversation_id", "always", "always"),
+    ("ttl", "7d", 7 * 86400.0),
+    ("max_keys", "10", 10),
+]
+
+BAD: list[tuple[str, str, str]] = [
+    ("store", "mysql://x", "redis://"),
+    ("store", "sqlite:///", "sqlite:///PATH"),
+    ("traces", "both", "session, turn"),
+    ("spans", "never", "auto, always, annotate"),
+    ("headers", "a\tb\x00", "comma-separated"),
+    ("namespace", "a\nb", "printable"),
+    ("max_turns", "0", "greater than 0"),
+    ("max_turns", "1.5", "greater than 0"),
+    ("max_age", "soon", "24h"),
+    ("max_age", "0", "greater than 0"),
+    ("max_age", "-1h", "greater than 0"),
+    ("conversation_id", "never", "given, always"),
+    ("ttl", "1y", "7d"),
+    ("max_keys", "many", "greater than 0"),
+]
+
+
+def test_the_defaults_are_those_of_the_documentation():
+    settings = settings_from(environ={})
+    assert settings == Settings()
+    assert (settings.store, settings.traces, settings.spans) == ("memory://", "session", "auto")
+    assert (settings.max_turns, settings.max_age, settings.conversation_id) == (500, 86400.0, "given")
+    assert settings.namespace is None
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), GOOD)
+def test_a_value_may_come_from_the_environment_or_a_keyword(name, value, expected):
+    assert getattr(settings_from(environ={PREFIX + name.upper(): value}), name) == expected
+    assert getattr(settings_from({name: value}, {}), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_turns", 7), ("max_age", 2.5), ("headers", ["x-a"])],
+)
+def test_a_keyword_may_be_of_its_own_type(name, value):
+    assert getattr(settings_from({name: value}, {}), name) == (tuple(value) if name == "headers" else value)
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), BAD)
+def test_a_wrong_value_in_the_environment_is_reported_once_and_the_default_is_used(caplog, name, value, allowed):
+    variable = PREFIX + name.upper()
+    settings = settings_from(environ={variable: value})
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert variable in record.getMessage()
+    assert allowed in record.getMessage()
+    assert settings == Settings()
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), BAD)
+def test_a_wrong_keyword_is_refused_with_what_is_allowed(name, value, allowed):
+    with pytest.raises(ValueError, match=f"^{name}=") as error:
+        settings_from({name: value}, {})
+    assert allowed in str(error.value)
+
+
+def test_a_keyword_wins_over_the_environment_which_wins_over_the_default():
+    environ = {PREFIX + "TRACES": "turn", PREFIX + "MAX_TURNS": "9", PREFIX + "SPANS": "  "}
+    settings = settings_from({"traces": "session", "max_turns": None}, environ)
+    assert (settings.traces, settings.max_turns, settings.spans) == ("session", 9, "auto")
+
+
+def test_an_empty_keyword_switches_a_source_off():
+    assert settings_from({"headers": ""}, {PREFIX + "HEADERS": "x-a"}).headers == ()
+
+
+def test_the_password_of_a_store_is_not_shown():
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        settings_from({"store": "mysql://user:hunter2@host"}, {})
+    assert "hunter2" not in str(error.value)
+
+
+NAMES = st.sampled_from([field.name for field in fields(Settings)])
+
+
+@given(NAMES, st.text(max_size=20))
+def test_whatever_the_environment_says_there_are_settings_of_the_right_types(name, value):
+    settings = settings_from(environ={PREFIX + name.upper(): value})
+    for field in fields(Settings):
+        got, default = getattr(settings, field.name), getattr(Settings(), field.name)
+        assert isinstance(got, (str, type(None)) if field.name == "namespace" else type(default))
+
+
+@given(NAMES, st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.lists(st.none()))
+def test_whatever_a_keyword_is_it_is_taken_or_refused_with_a_value_error(name, value):
+    try:
+        settings_from({name: value}, {})
+    except ValueError as error:
+        assert "expected" in str(error)
+
+
+@given(st.lists(st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,10}", fullmatch=True), min_size=1, max_size=5))
+def test_names_keep_their_order(names):
+    assert settings_from({"metadata_keys": " , ".join(names)}, {}).metadata_keys == tuple(names)
+    assert settings_from({"headers": names}, {}).headers == tuple(name.lower() for name in names)
+
+
+@given(st.integers(1, 10**6), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400), ("", 1)]))
+def test_a_time_is_read_with_its_unit(number, unit):
+    assert settings_from({"max_age": f"{number}{unit[0]}"}, {}).max_age == pytest.approx(number * unit[1])
