@@ -7,11 +7,15 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from otel_llm_sessions.openai.call import Call
-from otel_llm_sessions.openai.watch import AsyncWatched, Watch, watched
+from otel_llm_sessions.openai.response import INVALID_RESPONSE
+from otel_llm_sessions.openai.watch import AsyncWatched, Watch, note_emptiness, watched
 from otel_llm_sessions.sessions.link import Record
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a body, or of one event, that are kept to be read; of a longer one only the end is noticed."""
+
+DONE = b"[DONE]"
+"""What the client takes for the end of a stream, whatever follows."""
 
 
 def parse(content: bytes | str) -> Any:
@@ -27,15 +31,19 @@ class BodyReader:
 
     def __init__(self, call: Call, content_type: str) -> None:
         self._call = call
-        self._is_events = content_type.partition(";")[0].strip().lower() == "text/event-stream"
+        kind = content_type.partition(";")[0].strip().lower()
+        self._is_events = kind == "text/event-stream" or (call.request.stream and "json" not in kind)
         self._pieces: list[bytes] = []
         self._size = 0
         self._data: list[bytes] = []
         self._data_size = 0
         self._after_cr = False
+        self._is_done = False
 
     def feed(self, piece: bytes) -> Record | None:
         """Take in the next piece; return what is to be recorded now."""
+        if self._is_done:
+            return None
         self._size += len(piece)
         if self._size > MAX_BODY:
             self._pieces.clear()
@@ -60,8 +68,14 @@ class BodyReader:
         record = None
         for line in lines:
             record = self._line(line.rstrip(b"\r\n")) or record
+            if self._is_done:
+                return self._done()
         self._size = len(last) + self._data_size
         return record
+
+    def _done(self) -> Record | None:
+        note_emptiness(self._call)
+        return self._call.finish()
 
     def _line(self, line: bytes) -> Record | None:
         if line.startswith(b"data:"):
@@ -71,14 +85,25 @@ class BodyReader:
         if line or not self._data:
             return None
         data, self._data, self._data_size = b"\n".join(self._data), [], 0
+        if data.startswith(DONE):
+            self._is_done = True
+            return None
+        return self._event(data) if data else None
+
+    def _event(self, data: bytes) -> Record | None:
         event = parse(data)
-        return self._call.see(event) if isinstance(event, dict) else None
+        if isinstance(event, dict):
+            return self._call.see(event)
+        if event is None and data != b"null":
+            self._call.reply.error_type = INVALID_RESPONSE
+        return None
 
     def complete(self) -> None:
         """Read what is left when the body is complete."""
         if self._is_events:
             self._line(b"".join(self._pieces))
             self._line(b"")
+            note_emptiness(self._call)
         elif self._size <= MAX_BODY:
             self._call.read(parse(b"".join(self._pieces)))
 

@@ -235,8 +235,7 @@ def see_chat_chunk(reply: Reply, chunk: Any) -> bool:
         reply.usage = usage
     reply.add_fields(chunk)
     read_choices(reply, choices)
-    if not choices:
-        read_error(reply, field(chunk, "error"))
+    read_error(reply, field(chunk, "error"))
     return is_new
 
 
@@ -261,7 +260,9 @@ def see_response_event(reply: Reply, event: Any) -> bool:
         kind = event.__dict__["type"]
     except (AttributeError, KeyError, TypeError):
         kind = field(event, "type")
-    if kind in STATE_EVENTS:
+    if type(kind) is not str:
+        read_error(reply, field(event, "error"))
+    elif kind in STATE_EVENTS:
         response = field(event, "response")
         is_new = reply.add_id(field(response, "id"))
         reply.add_fields(response)
@@ -270,7 +271,7 @@ def see_response_event(reply: Reply, event: Any) -> bool:
             reply.usage = usage
         read_response_state(reply, response)
         return is_new
-    if kind == "error":
+    elif kind == "error":
         read_error(reply, field(event, "error") or event)
         reply.cut_short()
     return False

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from otel_llm_sessions.openai.call import Call
-from otel_llm_sessions.openai.watch import AsyncWatched, Watch, watched
+from otel_llm_sessions.openai.watch import AsyncWatched, Watch, note_emptiness, watched
 
 
 def watch_stream(stream: Any, call: Call) -> None:
@@ -15,15 +15,9 @@ def watch_stream(stream: Any, call: Call) -> None:
     Both take their chunks from ``_iterator`` (openai 1.66 to 3.54), which is replaced; the stream's class and
     methods stay what they were. Closing goes to the HTTP response, whichever way the application does it.
     """
-    watch = Watch(call, complete=partial(_note_emptiness, call))
+    watch = Watch(call, complete=partial(note_emptiness, call))
     watch.hook(stream.response)
     if hasattr(stream._iterator, "__anext__"):
         stream._iterator = AsyncWatched(stream._iterator, watch)
     else:
         stream._iterator = watched(stream._iterator, watch)
-
-
-def _note_emptiness(call: Call) -> None:
-    """Note that a stream that is complete without a single event was none: HTML with status 200, or nothing."""
-    if call.first_chunk is None and call.request.match.route.is_turn:
-        call.read(None)

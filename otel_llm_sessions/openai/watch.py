@@ -37,6 +37,12 @@ def error_type_of(error: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def note_emptiness(call: Call) -> None:
+    """Note that a stream that is complete without a single event was none: HTML with status 200, or nothing."""
+    if call.first_chunk is None and call.request.match.route.is_turn:
+        call.read(None)
+
+
 class Hooked(NamedTuple):
     """An HTTP response with hooks on it."""
 
