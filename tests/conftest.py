@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from otel_llm_sessions.demo.receiver import OtlpReceiver, ReceivedSpan
 
 if importlib.util.find_spec("hypothesis") is not None:
     import hypothesis
@@ -158,8 +155,6 @@ def _nothing_left_behind() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _receiver() -> Iterator[OtlpReceiver]:
-    from otel_llm_sessions.demo.receiver import OtlpReceiver
-
     with OtlpReceiver() as receiver:
         yield receiver
 
