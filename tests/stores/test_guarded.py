@@ -11,8 +11,8 @@ import weakref
 import pytest
 from store_kit import a_link, in_child, until
 
-from otel_llm_sessions.sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.sessions.stores.shared import SharedStore, StoreDown, StoreOpening, StoreRefused
+from otel_llm_sessions.sessions.stores.guarded import GuardedStore, _Rests
+from otel_llm_sessions.sessions.stores.shared import SharedStore, StoreDown, StoreRefused
 
 NEVER = 3600.0
 SOON = 0.02
@@ -71,13 +71,13 @@ def inner():
 @pytest.fixture
 def guard(inner, closing):
     """A guard that does not come back by itself within a test."""
-    return closing(GuardedStore(inner, rest=NEVER))
+    return closing(GuardedStore(inner, rest=NEVER, first_rest=NEVER))
 
 
 @pytest.fixture
 def quick(inner, closing):
     """A guard that asks a store that failed again at once."""
-    return closing(GuardedStore(inner, rest=SOON))
+    return closing(GuardedStore(inner, rest=SOON, first_rest=SOON))
 
 
 def test_what_cannot_change_is_answered_without_the_store(guard, inner):
@@ -155,11 +155,26 @@ def test_what_was_not_written_is_written_when_the_store_is_back(quick, inner):
     assert inner.asked[-1] == "put"
 
 
-def test_a_store_that_only_took_long_to_open_is_asked_again_soon(guard, inner):
-    inner.fail(StoreOpening("slow"))
-    guard.put(["s:1"], a_link())
+def test_a_store_that_hiccuped_is_asked_again_soon(inner, closing):
+    store = closing(GuardedStore(inner, rest=NEVER, first_rest=SOON))
+    inner.fail(StoreDown("a hiccup"))
+    store.put(["s:1"], a_link())
     inner.fail(None)
     until(lambda: "s:1" in inner.links)
+
+
+def test_a_store_that_keeps_failing_is_asked_ever_more_rarely_until_it_was_well_for_long(monkeypatch):
+    now = 1_000.0
+    monkeypatch.setattr("otel_llm_sessions.sessions.stores.guarded.time.monotonic", lambda: now)
+    rests, waited = _Rests(0.25, 30.0), []
+    for _ in range(6):
+        waited.append(rests.next())
+        now += waited[-1]
+    assert waited == [0.25, 1.0, 4.0, 16.0, 30.0, 30.0]
+    now += 29.0
+    assert rests.next() == 30.0
+    now += 30.0 + 31.0
+    assert rests.next() == 0.25
 
 
 def test_what_is_written_late_does_not_replace_a_later_turn(quick, inner):
@@ -169,6 +184,23 @@ def test_what_is_written_late_does_not_replace_a_later_turn(quick, inner):
     inner.links["s:1"] = a_link(2, start=2_000)
     inner.fail(None)
     until(lambda: "s:2" in inner.links)
+    assert inner.links["s:1"].turn == 2
+
+
+def test_what_is_written_late_does_not_replace_what_a_caller_writes_meanwhile(quick, inner):
+    inner.write_fault = StoreRefused("full")
+    quick.put(["s:1"], a_link(1, start=1_000))
+    put_all = inner.put_all
+
+    def overtaken(entries):
+        inner.put_all = put_all
+        quick._known.put(["s:1"], a_link(2, start=2_000))  # a caller, between the thread's reading and writing
+        inner.links["s:1"] = a_link(2, start=2_000)
+        put_all(entries)
+
+    inner.put_all = overtaken
+    inner.write_fault = None
+    until(lambda: quick._recovery.writable)
     assert inner.links["s:1"].turn == 2
 
 
@@ -187,7 +219,7 @@ def test_a_store_that_lost_everything_is_told_again_what_this_process_knows(quic
 
 
 def test_what_waits_is_bounded(inner, closing):
-    guard = closing(GuardedStore(inner, rest=NEVER, max_keys=10))
+    guard = closing(GuardedStore(inner, rest=NEVER, first_rest=NEVER, max_keys=10))
     inner.fail(StoreDown("down"))
     for number in range(100):
         guard.put([f"s:{number}"], a_link(number))
@@ -214,7 +246,7 @@ def test_a_kind_of_failure_is_one_warning(guard, quick, inner, caplog):
 
 
 def test_closing_writes_what_waits(inner):
-    guard = GuardedStore(inner, rest=NEVER)
+    guard = GuardedStore(inner, rest=NEVER, first_rest=NEVER)
     inner.fail(StoreDown("down"))
     guard.put(["s:1"], a_link())
     inner.fail(None)

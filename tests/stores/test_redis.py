@@ -14,7 +14,7 @@ from store_kit import RedisServer, a_link, assert_held_up, calls_of, free_port, 
 
 from otel_llm_sessions.sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.sessions.stores.opening import open_store
-from otel_llm_sessions.sessions.stores.shared import StoreDown, StoreOpening, StoreRefused
+from otel_llm_sessions.sessions.stores.shared import StoreDown, StoreRefused
 
 SOON = 0.05
 
@@ -62,7 +62,7 @@ def proxy(redis_server, closing):
 @pytest.fixture
 def guarded(closing):
     """Open a guarded store that comes back soon."""
-    return lambda url, **options: closing(GuardedStore(redis_store(url, **options), rest=SOON))
+    return lambda url, **options: closing(GuardedStore(redis_store(url, **options), rest=SOON, first_rest=SOON))
 
 
 def round_trips(proxy, call) -> int:
@@ -262,7 +262,7 @@ async def test_a_slow_redis_does_not_delay_another_task(proxy, closing):
 def test_a_connection_that_takes_long_to_make_is_used_once_it_is_made(proxy, closing):
     proxy.delay = 0.04  # for each of SELECT and the command
     url = proxy.url[:-1] + "1"
-    with pytest.raises(StoreOpening):
+    with pytest.raises(StoreDown):
         closing(redis_store(url, time_limit=0.06)).get(["s:1"])
     store = closing(GuardedStore(redis_store(url, time_limit=0.06)))
     store.put(["s:1"], a_link())

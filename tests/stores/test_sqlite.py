@@ -52,7 +52,7 @@ def path(tmp_path):
 @pytest.fixture
 def guarded(path, closing):
     """Open a guarded store that comes back soon."""
-    return lambda **options: closing(GuardedStore(SqliteStore(path, **options), rest=SOON))
+    return lambda **options: closing(GuardedStore(SqliteStore(path, **options), rest=SOON, first_rest=SOON))
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def mounted(tmp_path):
 
 def test_a_full_disk_is_read_and_written_when_it_has_room(mounted, closing):
     inner = SqliteStore(mounted / "sessions.db", time_limit=PATIENT)
-    store = closing(GuardedStore(inner, rest=SOON))
+    store = closing(GuardedStore(inner, rest=SOON, first_rest=SOON))
     store.put(["s:before"], a_link(7))
     filler = mounted / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
@@ -175,7 +175,7 @@ def test_a_full_disk_is_read_and_written_when_it_has_room(mounted, closing):
 
 
 def test_a_file_that_may_not_be_written_harms_nobody_and_is_written_when_it_may(mounted, closing):
-    store = closing(GuardedStore(SqliteStore(mounted / "sessions.db"), rest=SOON))
+    store = closing(GuardedStore(SqliteStore(mounted / "sessions.db"), rest=SOON, first_rest=SOON))
     remount = ["mount", "-o", "remount,{}", str(mounted)]
     subprocess.run([word.format("ro") for word in remount], check=True)
     assert_held_up(calls_of(store))
@@ -188,7 +188,7 @@ def test_a_file_that_may_not_be_written_harms_nobody_and_is_written_when_it_may(
 def test_a_file_that_may_not_grow_harms_nobody(path):
     def check():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        store = GuardedStore(SqliteStore(path, time_limit=PATIENT), rest=SOON)
+        store = GuardedStore(SqliteStore(path, time_limit=PATIENT), rest=SOON, first_rest=SOON)
         store.put(["s:before"], a_link(1))
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         for number in range(500):
@@ -243,7 +243,7 @@ def test_a_child_has_its_own_connection_and_its_parent_keeps_its(path, closing):
 
 def test_a_child_of_a_parent_whose_file_is_busy_does_without_the_file(path, closing):
     store = closing(SqliteStore(path))
-    guard = GuardedStore(store, rest=SOON)
+    guard = GuardedStore(store, rest=SOON, first_rest=SOON)
     guard.put(["s:1"], a_link(1))
     busy, release = threading.Event(), threading.Event()
     store._worker.submit(lambda file: (busy.set(), release.wait(10)))

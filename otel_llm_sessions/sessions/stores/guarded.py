@@ -20,13 +20,13 @@ from otel_llm_sessions.guard import logger, report
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
-from otel_llm_sessions.sessions.stores.shared import Entry, SharedStore, StoreDown, StoreOpening, StoreRefused
+from otel_llm_sessions.sessions.stores.shared import Entry, SharedStore, StoreDown, StoreRefused
 
 DEFAULT_REST = 30.0
-"""How long a store that failed is left alone, in seconds."""
+"""How long a store that keeps failing is left alone, in seconds."""
 
-OPENING_REST = 1.0
-"""How long a store is left alone that only takes long to open, in seconds."""
+FIRST_REST = 0.25
+"""How long a store that was well is left alone, in seconds: most failures are hiccups. Each further rest is longer."""
 
 MUTABLE_PREFIXES = ("s:", "c:")
 """Keys of sessions and conversations point to another turn after each turn; all others never change."""
@@ -49,12 +49,21 @@ class GuardedStore:
         max_keys: int = DEFAULT_MAX_KEYS,
         ttl: float | None = None,
         rest: float = DEFAULT_REST,
+        first_rest: float = FIRST_REST,
     ) -> None:
-        """Args: the store, how many keys this process remembers, for how many seconds, the breaker's period."""
+        """Put a guard before ``inner``.
+
+        Args:
+            inner: the store.
+            max_keys: how many keys this process remembers.
+            ttl: for how many seconds it remembers them.
+            rest: how long a store that keeps failing is left alone, in seconds.
+            first_rest: how long after its first failure.
+        """
         self._inner = inner
         self._ttl_ns = None if ttl is None else round(ttl * 1e9)
         self._known = MemoryStore(max_keys)
-        self._recovery = _Recovery(inner, self._known, max_keys, rest)
+        self._recovery = _Recovery(inner, self._known, max_keys, _Rests(first_rest, rest))
         inner.on_emptied = self._recovery.refill
         _close_at_exit(self)
 
@@ -126,7 +135,7 @@ class GuardedStore:
             self._recovery.keep(keys, link)
         except BaseException:
             self._recovery.keep(keys, link)
-            self._recovery.begin(0.0)
+            self._recovery.begin()
             raise
 
     async def aclaim(self, key: str) -> bool:
@@ -194,16 +203,35 @@ def _on_asyncio() -> bool:
     return True
 
 
+class _Rests:
+    """How long a store that failed is left alone: longer each time, until it was well for the longest time."""
+
+    def __init__(self, first: float, longest: float) -> None:
+        self.longest = longest
+        self._first = first
+        self._times = 0
+        self._over = 0.0
+
+    def next(self) -> float:
+        """Return how many seconds to wait now."""
+        if time.monotonic() - self._over > self.longest:
+            self._times = 0
+        rest = min(self.longest, self._first * 4.0 ** min(self._times, 20))
+        self._times += 1
+        self._over = time.monotonic() + rest
+        return rest
+
+
 class _Recovery:
     """The breaker, the backlog, and the thread that brings a store back."""
 
-    def __init__(self, inner: SharedStore, known: MemoryStore, max_keys: int, rest: float) -> None:
+    def __init__(self, inner: SharedStore, known: MemoryStore, max_keys: int, rests: _Rests) -> None:
         self.readable = True
         self.writable = True
         self._inner = inner
         self._known = known
         self._max_keys = max_keys
-        self._rest = rest
+        self._rests = rests
         self._begin_anew()
         forks.renew_in_child(self)
 
@@ -224,9 +252,9 @@ class _Recovery:
 
     def failed(self, action: str, fault: Exception) -> None:
         """Keep callers away from the store for a while: from writing only when it merely refused what was written."""
-        report(f"{action} the session store, which is left alone for {self._rest:g} s", _plain(fault))
+        report(f"{action} the session store, which is left alone for {self._rests.longest:g} s at most", _plain(fault))
         self._shut(fault)
-        self.begin(min(self._rest, OPENING_REST) if isinstance(fault, StoreOpening) else self._rest)
+        self.begin()
 
     def keep(self, keys: Sequence[str], link: SessionLink) -> None:
         """Put what was not written on the backlog; the oldest makes room."""
@@ -236,7 +264,7 @@ class _Recovery:
                 self._links.move_to_end(key)
             while len(self._links) > self._max_keys:
                 self._links.popitem(last=False)
-        self.begin(self._rest)
+        self.begin()
 
     def keep_claim(self, key: str) -> bool:
         """Put a claim on the backlog; returns True, the answer to who made it."""
@@ -244,7 +272,7 @@ class _Recovery:
             self._claims[key] = None
             while len(self._claims) > self._max_keys:
                 self._claims.popitem(last=False)
-        self.begin(self._rest)
+        self.begin()
         return True
 
     def unwritten(self, key: str) -> SessionLink | None:
@@ -254,16 +282,16 @@ class _Recovery:
     def refill(self) -> None:
         """Write all this process knows: the store has lost what it held."""
         self._refill = True
-        self.begin(0.0)
+        self.begin()
 
-    def begin(self, delay: float) -> None:
-        """Start the thread, unless it runs; it first waits ``delay`` seconds."""
+    def begin(self) -> None:
+        """Start the thread, unless it runs; it first waits until the store has rested."""
         if self._thread is not None or self._closed:
             return
         with self._lock:
             if self._thread is not None:
                 return
-            thread = threading.Thread(target=self._run, args=(delay,), name="otel-llm-sessions-store", daemon=True)
+            thread = threading.Thread(target=self._run, name="otel-llm-sessions-store", daemon=True)
             try:
                 thread.start()
             except RuntimeError as error:  # the interpreter ends, or has no thread to spare: the next caller tries
@@ -278,9 +306,10 @@ class _Recovery:
         if self._links or self._claims:
             self._attempt()
 
-    def _run(self, delay: float) -> None:
-        while not self._wake.wait(delay) and not self._attempt():
-            delay = 0.0 if self.writable else self._rest
+    def _run(self) -> None:
+        while not self._wake.wait(0.0 if self.writable else self._rests.next()):
+            if self._attempt():
+                return
 
     def _attempt(self) -> bool:
         """Return whether the store took all that waited; it is open to callers again then."""
@@ -327,10 +356,16 @@ class _Recovery:
         self._inner.put_all(
             [entry for entry, old in zip(batch, stored, strict=True) if old is None or is_newer(entry[1], old)]
         )
+        for key, link in batch:
+            self._wrote(key, link)
+
+    def _wrote(self, key: str, link: SessionLink) -> None:
+        latest = self._known.get((key,))
         with self._lock:
-            for key, link in batch:
-                if self._links.get(key) is link:
-                    del self._links[key]
+            if latest is not None and is_newer(latest, link):
+                self._links[key] = latest  # written by a caller meanwhile, and perhaps just now replaced
+            elif self._links.get(key) is link:
+                del self._links[key]
 
     def _ended(self) -> bool:
         """Return whether there is nothing left to do, in which case the thread is no longer there."""

@@ -35,7 +35,6 @@ from otel_llm_sessions.sessions.stores.shared import (
     Entry,
     SharedStore,
     StoreDown,
-    StoreOpening,
     StoreRefused,
 )
 
@@ -138,9 +137,7 @@ class RedisStore(SharedStore):
     def _run(self, commands: list[Command]) -> list[Any]:
         try:
             return self._connections.exchange(commands) if commands else []
-        except FutureTimeout as error:
-            raise StoreOpening(f"no connection to Redis: {_words(error, self._time_limit)}") from error
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, FutureTimeout) as error:
             raise StoreDown(f"no answer from Redis: {_words(error, self._time_limit)}") from error
 
     async def _arun(self, commands: list[Command]) -> list[Any]:
@@ -149,8 +146,7 @@ class RedisStore(SharedStore):
         try:
             return await asyncio.wait_for(self._loops.exchange(commands), self._time_limit)
         except (RedisError, OSError, asyncio.TimeoutError) as error:
-            kind = StoreOpening if self._loops.is_connecting() else StoreDown
-            raise kind(f"no answer from Redis: {_words(error, self._time_limit)}") from error
+            raise StoreDown(f"no answer from Redis: {_words(error, self._time_limit)}") from error
 
 
 def _check(replies: list[Any]) -> list[Any]:
@@ -289,11 +285,6 @@ class _Loops:
             await kept.connect(self._new())
         return await _aexchange_on(kept.idle.pop(), kept.idle, commands)
 
-    def is_connecting(self) -> bool:
-        """Whether a connection of the running loop is being made."""
-        kept = self._of_loop.get(asyncio.get_running_loop())
-        return kept is not None and bool(kept.connecting)
-
     def drop(self) -> None:
         """Have each loop close its connections."""
         with self._lock:
@@ -320,7 +311,7 @@ class _LoopConnections:
 
     def __init__(self) -> None:
         self.idle: deque[Any] = deque()
-        self.connecting: set[asyncio.Task[None]] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
         self._closer = self._closed_at_the_end()
 
     async def close_with_loop(self) -> None:
@@ -330,7 +321,7 @@ class _LoopConnections:
     async def connect(self, connection: Any) -> None:
         """Make ``connection`` and put it with what is idle; goes on when its caller waits no longer."""
         task = asyncio.get_running_loop().create_task(self._connect(connection))
-        self.connecting.add(task)
+        self._connecting.add(task)
         task.add_done_callback(self._connected)
         await asyncio.shield(task)
 
@@ -343,7 +334,7 @@ class _LoopConnections:
         self.idle.append(connection)
 
     def _connected(self, task: asyncio.Task[None]) -> None:
-        self.connecting.discard(task)
+        self._connecting.discard(task)
         if not task.cancelled():
             task.exception()  # a caller that waits raises it; one that is gone cannot
 

@@ -23,10 +23,6 @@ class StoreDown(Exception):
     """The store did not answer, or not in time."""
 
 
-class StoreOpening(StoreDown):
-    """The connection is being made, and that takes longer than a caller waits; it goes on without one."""
-
-
 class StoreRefused(Exception):
     """The store answers, but does not take what it was given (it is full, or read-only)."""
 

@@ -30,7 +30,6 @@ from otel_llm_sessions.sessions.stores.shared import (
     Entry,
     SharedStore,
     StoreDown,
-    StoreOpening,
     StoreRefused,
 )
 
@@ -156,8 +155,7 @@ class SqliteStore(SharedStore):
             raise _fault(error, self.path) from error
 
     def _late(self) -> StoreDown:
-        kind = StoreOpening if self._worker.is_opening else StoreDown
-        return kind(f"no answer from {self.path} in {self._time_limit * 1000:.0f} ms")
+        return StoreDown(f"no answer from {self.path} in {self._time_limit * 1000:.0f} ms")
 
     def _open(self) -> _File:
         file = _File.open(self.path, busy=self._time_limit * 0.8, scope=self.scope)
@@ -185,7 +183,6 @@ class _Worker:
         self._working = threading.Lock()
         self._cleaning = threading.Lock()
         self.is_paused = False
-        self.is_opening = False
         self._file: _File | None = None
 
     def submit(self, job: Callable[[_File], T]) -> Future[T]:
@@ -259,11 +256,7 @@ class _Worker:
             forks.leave_to_parent(self._file)
             self._file = None
         if self._file is None:
-            self.is_opening = True
-            try:
-                self._file = self._open_file()
-            finally:
-                self.is_opening = False
+            self._file = self._open_file()
         return self._file
 
     def _clean_up(self) -> None:
