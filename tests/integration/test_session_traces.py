@@ -189,6 +189,29 @@ def test_two_forks_of_a_nested_first_turn_mark_it_once(client, traced, tracer):
     assert Counter((c.trace_id, c.parent_id) for c in traced.named("chat"))[ref(root)] == 8
 
 
+class KeptStore(MemoryStore):
+    """A store that goes on when an instrumentation ends: the next one is as another process that shares it."""
+
+    def close(self) -> None:
+        pass
+
+
+def test_another_process_that_shares_the_store_emits_nothing_again(client, exported, tracer):
+    store = KeptStore()
+    with capture_spans(tracer_provider=exported.provider, store=store):
+        with tracer.start_as_current_span("request"):
+            first = client.responses.create(model="m", input="x")
+        client.responses.create(model="m", input="x", previous_response_id=first.id)
+        ask(client, "X")
+    with capture_spans(tracer_provider=exported.provider, store=store):
+        client.responses.create(model="m", input="x", previous_response_id=first.id)
+        ask(client, "X")
+    roots = {root.attributes["session.id"]: ref(root) for root in exported.named("session")}
+    assert (len(exported.named("session")), set(roots), len(exported.named("turn"))) == (2, {"X", first.id}, 1)
+    below = [(call.trace_id, call.parent_id) for call in exported.named("chat")[1:]]
+    assert below == [roots[first.id], roots["X"], roots[first.id], roots["X"]]
+
+
 def test_a_nested_turn_that_fails_is_marked_as_failed(api, traced, tracer):
     first = api.respond()
     with tracer.start_as_current_span("request"), pytest.raises(openai.RateLimitError):

@@ -112,3 +112,11 @@ def test_one_look_up_is_enough_unless_two_sessions_are_named():
     assert second_key(evidence, link("A")) is None
     assert second_key(evidence, None) is None
     assert second_key(evidence, link("B")) == "s:A"
+
+
+def test_a_given_session_goes_on_from_its_own_turn_and_knows_the_chain_it_was_given_over():
+    evidence = Evidence(Given(SessionId("A"), "metadata"), "resp_1", "r:resp_1")
+    known = {"r:resp_1": link("B", 7), "s:A": link("A", 3, "metadata")}
+    assert resolved(evidence, known, True) == Resolution(
+        SessionId("A"), "metadata", "metadata", 4, known["s:A"], known["r:resp_1"]
+    )

@@ -1,0 +1,98 @@
+"""Opening session traces, where races decide: steps in an order that threads and processes may take."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.traces.placement import TurnCounts
+from otel_llm_sessions.traces.roots import MAX_KNOWN, Roots
+
+X: Any = "X"
+
+
+class Plain(trace.TracerProvider):
+    """A provider whose tracers take no ids."""
+
+    def __init__(self, inner: TracerProvider) -> None:
+        self._inner = inner
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
+        tracer = self._inner.get_tracer(*args, **kwargs)
+        return type("PlainTracer", (), {"start_span": staticmethod(tracer.start_span)})()
+
+
+@pytest.fixture
+def memory():
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def provider(memory):
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    return provider
+
+
+def planned(roots: Roots, provider: Any) -> Any:
+    opening = roots.plan(X, "metadata", provider).opening
+    assert opening is not None
+    return opening
+
+
+def test_two_that_planned_before_either_opened_have_one_root(provider, memory):
+    store = MemoryStore()
+    roots = Roots(store, None)
+    one, two = planned(roots, provider), planned(roots, provider)
+    assert one.claim_key == two.claim_key
+    traces = [roots.open(opening, store.claim(opening.claim_key), provider) for opening in (two, one)]
+    assert traces[0][:3] == traces[1][:3]
+    assert len(memory.get_finished_spans()) == 1
+
+
+def test_two_that_planned_have_one_root_with_a_provider_that_takes_no_ids_too(provider, memory):
+    store = MemoryStore()
+    plain: Any = Plain(provider)
+    roots = Roots(store, None)
+    one, two = planned(roots, plain), planned(roots, plain)
+    assert roots.open(one, False, plain) == roots.open(two, True, plain)
+    assert len(memory.get_finished_spans()) == 1
+
+
+def test_what_is_known_is_bounded(provider):
+    roots = Roots(MemoryStore(), None)
+    for number in range(MAX_KNOWN + 10):
+        id_: Any = str(number)
+        opening = roots.plan(id_, None, provider).opening
+        assert opening is not None
+        roots.open(opening, False, provider)
+    assert len(roots._known) == MAX_KNOWN
+
+
+def test_counts_of_turns_are_exact_in_parallel():
+    counts = TurnCounts(100)
+    with ThreadPoolExecutor(8) as pool:
+        let_in = sum(pool.map(lambda _: counts.add("X", 1, 0, True), range(400)))
+    assert let_in == 100
+    assert counts.add("X", 2, 0, True)
+
+
+def test_looking_counts_nothing():
+    counts = TurnCounts(1)
+    assert all(counts.add("X", 1, 0, False) for _ in range(5))
+    assert counts.add("X", 1, 0, True)
+    assert not counts.add("X", 1, 0, False)
+
+
+def test_turns_of_other_processes_count_by_their_number():
+    counts = TurnCounts(10)
+    assert counts.add("X", 1, 9, True)
+    assert not counts.add("X", 1, 0, True)
+    assert not counts.add("Y", 1, 10, True)
