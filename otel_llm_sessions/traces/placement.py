@@ -125,15 +125,17 @@ class TurnCounts:
             before: how many turns the part has by the turn's number, those of other processes included.
             is_turn: whether to count; else only look.
         """
-        key = (session_id, part)
+        counts, key = self._counts, (session_id, part)
         with self._lock:
-            count = max(self._counts.get(key, 0), before)
-            if count < self._most and is_turn:
-                self._counts[key] = count + 1
-                self._counts.move_to_end(key)
-                if len(self._counts) > MAX_KNOWN:
-                    self._counts.popitem(last=False)
-            return count < self._most
+            known = counts.get(key)
+            count = before if known is None or known < before else known
+            if count >= self._most:
+                return False
+            if is_turn:
+                counts[key] = count + 1
+                if known is None and len(counts) > MAX_KNOWN:
+                    counts.popitem(last=False)
+            return True
 
     def after_fork_in_child(self) -> None:
         """Begin anew in a child process: what another thread had locked at the fork stays locked there for ever."""
