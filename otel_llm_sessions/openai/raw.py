@@ -100,11 +100,13 @@ class BodyReader:
 
     def complete(self) -> None:
         """Read what is left when the body is complete."""
+        if self._size > MAX_BODY:
+            return
         if self._is_events:
             self._line(b"".join(self._pieces))
             self._line(b"")
             note_emptiness(self._call)
-        elif self._size <= MAX_BODY:
+        else:
             self._call.read(parse(b"".join(self._pieces)))
 
 
@@ -117,9 +119,9 @@ def watch_http(response: Any, call: Call) -> Record | None:
     """
     reader = BodyReader(call, response.headers.get("content-type", ""))
     if hasattr(response, "_content"):
-        reader.feed(response.content)
+        record = reader.feed(response.content)
         reader.complete()
-        return call.finish()
+        return call.finish() or record
     watch = Watch(call, reader.feed, reader.complete)
     read, aread = response.iter_bytes, response.aiter_bytes
 
