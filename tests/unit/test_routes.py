@@ -1,0 +1,69 @@
+"""Which requests become spans."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_llm_sessions.openai.routes import CANCEL, CHAT, COMPACT, FETCH, RESPONSES, Match, find
+
+OURS = [
+    ("post", "/chat/completions", Match(CHAT, None)),
+    ("POST", "/chat/completions", Match(CHAT, None)),
+    ("post", "/responses", Match(RESPONSES, None)),
+    ("post", "/responses/compact", Match(COMPACT, None)),
+    ("get", "/responses/resp_1", Match(FETCH, "resp_1")),
+    ("GET", "/responses/resp_1?stream=true", Match(FETCH, "resp_1")),
+    ("post", "/responses/resp_1/cancel", Match(CANCEL, "resp_1")),
+    # What applications pass to client.post() themselves.
+    ("post", "chat/completions", Match(CHAT, None)),
+    ("post", "/responses/", Match(RESPONSES, None)),
+    ("post", "/responses?api-version=2024", Match(RESPONSES, None)),
+    ("post", "/chat/completions#top", Match(CHAT, None)),
+    ("post", "https://example.org/v1/chat/completions", Match(CHAT, None)),
+    ("post", "https://example.org/openai/deployments/mine/chat/completions?api-version=1", Match(CHAT, None)),
+    ("post", "https://example.org/v1/responses", Match(RESPONSES, None)),
+    ("get", "https://example.org/v1/responses/resp_1", Match(FETCH, "resp_1")),
+    ("post", "https://example.org/v1/responses/resp_1/cancel", Match(CANCEL, "resp_1")),
+]
+
+NOT_OURS = [
+    ("get", "/chat/completions"),
+    ("get", "/chat/completions/chatcmpl-1"),
+    ("post", "/chat/completions/chatcmpl-1"),
+    ("get", "/responses"),
+    ("delete", "/responses/resp_1"),
+    ("get", "/responses/resp_1/input_items"),
+    ("post", "/responses/resp_1"),
+    ("post", "/responses/resp_1/other"),
+    ("post", "/responses/input_tokens"),
+    ("post", "/completions"),
+    ("post", "/embeddings"),
+    ("get", "/models"),
+    ("post", "/threads/t/runs"),
+    ("get", "/evals/responses"),
+    ("post", "https://example.org/v1/embeddings"),
+    ("post", ""),
+]
+
+
+@pytest.mark.parametrize(("method", "url", "match"), OURS)
+def test_what_becomes_a_span(method, url, match):
+    assert find(method, url) == match
+
+
+@pytest.mark.parametrize(("method", "url"), NOT_OURS)
+def test_what_passes_through(method, url):
+    assert find(method, url) is None
+
+
+@given(method=st.sampled_from(["get", "post", "PUT", ""]), url=st.text(alphabet="/responsechatmpl.?#:_", max_size=40))
+def test_any_url_has_a_route_or_none(method, url):
+    match = find(method, url)
+    assert match is None or match.response_id != ""
+
+
+@given(id_=st.text(alphabet="abcXYZ019_-+=", min_size=1, max_size=500))
+def test_any_id_is_read_from_the_path(id_):
+    assert find("get", f"/responses/{id_}") == Match(FETCH, id_)
