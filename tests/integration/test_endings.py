@@ -13,7 +13,6 @@ import threading
 import time
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -21,6 +20,11 @@ from opentelemetry.trace import StatusCode
 
 from otel_llm_sessions.demo.receiver import OtlpReceiver
 from otel_llm_sessions.testing import capture_spans
+
+try:
+    import httpx2
+except ImportError:  # openai before 3
+    import httpx as httpx2
 
 MODEL = "gpt-4o-mini"
 MESSAGES = [{"role": "user", "content": "Tell me a story"}]

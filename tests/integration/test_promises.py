@@ -15,7 +15,6 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
@@ -31,6 +30,11 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 from otel_llm_sessions import OpenAISessionsInstrumentor, guard, session
 from otel_llm_sessions.sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
+
+try:
+    import httpx2
+except ImportError:  # openai before 3
+    import httpx as httpx2
 
 MODEL = "gpt-4o-mini"
 MESSAGES = [{"role": "user", "content": "Hello"}]

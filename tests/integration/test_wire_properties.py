@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -17,6 +16,11 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from otel_llm_sessions.testing import capture_spans
+
+try:
+    import httpx2
+except ImportError:  # openai before 3
+    import httpx as httpx2
 
 MODEL = "gpt-4o-mini"
 EXAMPLES = int(os.environ.get("WIRE_EXAMPLES", "15"))
@@ -46,7 +50,10 @@ near_values = st.recursive(
     max_leaves=12,
 )
 near_objects = st.dictionaries(st.sampled_from(NAMES), near_values, max_size=8)
-bodies = near_objects | odd_json
+near_replies = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(["id", "choices", "usage", "output", "status", "error", "model"], near_values)
+)
+bodies = near_replies | near_objects | odd_json
 
 chat_events = st.fixed_dictionaries(
     {"id": words | scalars, "choices": st.lists(near_objects, max_size=2) | near_values},
