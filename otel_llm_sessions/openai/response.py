@@ -260,9 +260,7 @@ def see_response_event(reply: Reply, event: Any) -> bool:
         kind = event.__dict__["type"]
     except (AttributeError, KeyError, TypeError):
         kind = field(event, "type")
-    if type(kind) is not str:
-        read_error(reply, field(event, "error"))
-    elif kind in STATE_EVENTS:
+    if type(kind) is str and kind in STATE_EVENTS:
         response = field(event, "response")
         is_new = reply.add_id(field(response, "id"))
         reply.add_fields(response)
@@ -271,10 +269,20 @@ def see_response_event(reply: Reply, event: Any) -> bool:
             reply.usage = usage
         read_response_state(reply, response)
         return is_new
-    elif kind == "error":
-        read_error(reply, field(event, "error") or event)
-        reply.cut_short()
+    if kind == "error" or type(kind) is not str:
+        error = _error_of(event, kind)
+        if error:
+            read_error(reply, error)
+            reply.cut_short()
     return False
+
+
+def _error_of(event: Any, kind: Any) -> Any:
+    """Return the error that an event of the type ``error``, or of none, stands for; None if it does not."""
+    if kind != "error" and field(event, "event") == "error":
+        # openai 1.66 hands out what it does not know as the data of another object.
+        event, kind = field(event, "data"), "error"
+    return field(event, "error") or (event if kind == "error" else None)
 
 
 SEE_CHUNK: Final = {"chat_completions": see_chat_chunk, "responses": see_response_event}

@@ -27,6 +27,8 @@ except ImportError:  # openai before 3
     import httpx as httpx2
 
 MODEL = "gpt-4o-mini"
+BROKEN = (openai.APIConnectionError, httpx2.RemoteProtocolError)
+"""What a break in the middle of a stream raises; the second, the transport's own, with old clients."""
 MESSAGES = [{"role": "user", "content": "Tell me a story"}]
 
 
@@ -116,11 +118,11 @@ def test_a_stream_that_was_never_touched(client, spans, kind):
 
 @kinds
 def test_a_transport_break_in_the_middle(client, spans, kind):
-    with pytest.raises(openai.APIConnectionError):
+    with pytest.raises(BROKEN):
         list(open_stream(client, kind, extra_headers={"x-loopback-mode": "break=3"}))
     span = only(spans)
     assert span.status.status_code is StatusCode.ERROR
-    assert span.attributes["error.type"].endswith("APIConnectionError")
+    assert span.attributes["error.type"].endswith(("APIConnectionError", "RemoteProtocolError"))
     assert span.attributes["gen_ai.response.finish_reasons"] == ("error",)
 
 
@@ -156,7 +158,8 @@ def test_an_exception_in_the_loop_body(client, spans, kind):
 
 
 def test_the_stream_managers(client, spans):
-    with client.chat.completions.stream(model=MODEL, messages=MESSAGES) as stream:
+    chat = getattr(client.chat.completions, "stream", None) or client.beta.chat.completions.stream  # old clients
+    with chat(model=MODEL, messages=MESSAGES) as stream:
         stream.until_done()
     with client.responses.stream(model=MODEL, input="x") as stream:
         stream.until_done()
@@ -176,7 +179,7 @@ async def test_async_endings(async_client, spans, kind):
         async for _ in stream:
             break
     assert len(spans) == 3
-    with pytest.raises(openai.APIConnectionError):
+    with pytest.raises(BROKEN):
         async for _ in await open_stream(async_client, kind, extra_headers={"x-loopback-mode": "break=3"}):
             pass
     assert spans[3].status.status_code is StatusCode.ERROR

@@ -28,6 +28,8 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, guard, session
+from otel_llm_sessions.openai.server import _known as known_servers
+from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 
@@ -37,6 +39,8 @@ except ImportError:  # openai before 3
     import httpx as httpx2
 
 MODEL = "gpt-4o-mini"
+OMIT = getattr(openai, "omit", openai.NOT_GIVEN)  # old clients have the one only
+OMIT_HEADER = getattr(openai, "omit", None) or openai._types.Omit()
 MESSAGES = [{"role": "user", "content": "Hello"}]
 CHAT = {
     "id": "chatcmpl-Bx7Qm2LrT9vYk3Zp5Wd8Nf1Ha",
@@ -128,7 +132,7 @@ REQUESTS: dict[str, Callable[[OpenAI], Any]] = {
     "raw": lambda client: client.responses.with_raw_response.create(model=MODEL, input="x"),
     "post": lambda client: client.post("/responses", body={"model": MODEL, "input": "x"}, cast_to=object),
     "sentinels": lambda client: client.responses.create(
-        model=MODEL, input="x", temperature=openai.omit, max_output_tokens=openai.NOT_GIVEN, store=None
+        model=MODEL, input="x", temperature=OMIT, max_output_tokens=openai.NOT_GIVEN, store=None
     ),
 }
 
@@ -175,9 +179,9 @@ def test_sentinels_never_become_attribute_values(client, spans):
         ["temperature", "top_p", "max_completion_tokens", "seed", "stop", "n", "response_format", "metadata", "user"],
         openai.NOT_GIVEN,
     )
-    client.chat.completions.create(model=MODEL, messages=MESSAGES, extra_headers={"x-session-id": openai.omit}, **unset)
-    client.responses.create(model=MODEL, input="x", previous_response_id=openai.omit, conversation=openai.omit)
-    client.responses.create(model=MODEL, input="x", extra_body={"temperature": openai.omit, "metadata": None})
+    client.chat.completions.create(model=MODEL, messages=MESSAGES, extra_headers={"x-session-id": OMIT_HEADER}, **unset)
+    client.responses.create(model=MODEL, input="x", previous_response_id=OMIT, instructions=OMIT)
+    client.responses.create(model=MODEL, input="x", extra_body={"temperature": OMIT, "metadata": None})
     for span in spans:
         for value in span.attributes.values():
             assert isinstance(value, (str, int, float, tuple)), value
@@ -634,9 +638,11 @@ def objects_per_call(work: Callable[[], None], calls: int) -> float:
     for _ in range(20):
         work()
     gc.collect()
+    known_servers.clear()  # bounded, but by more than the calls made here
     before = len(gc.get_objects())
     for _ in range(calls):
         work()
+    known_servers.clear()
     gc.collect()
     return (len(gc.get_objects()) - before) / calls
 
@@ -671,6 +677,12 @@ def test_nothing_grows_with_the_number_of_calls():
 
         assert objects_per_call(work, 50) < 1
     OpenAISessionsInstrumentor().uninstrument()
+
+
+def test_the_table_of_servers_is_bounded(client, spans):
+    for _ in range(300):
+        server_of(client.with_options(base_url=str(client.base_url)))
+    assert len(known_servers) <= 256
 
 
 def test_copies_of_a_client_are_not_kept(client, spans):

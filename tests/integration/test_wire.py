@@ -469,7 +469,9 @@ def test_the_model_may_be_in_the_path_or_in_the_reply_only(server):
     ):
         with capture_spans(traces="turn") as spans:
             azure.chat.completions.create(model="", messages=MESSAGES)
-            client.responses.create(prompt={"id": "pmpt_1", "version": "2"})
+            client.responses.create(
+                input=openai.NOT_GIVEN, model=openai.NOT_GIVEN, extra_body={"prompt": {"id": "pmpt_1", "version": "2"}}
+            )
     deployed, prompted = spans
     assert deployed.attributes["gen_ai.request.model"] == "mine"
     assert deployed.attributes[RESPONSE_MODEL] == "gpt-4o-2024"
