@@ -231,16 +231,21 @@ def _aclose_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], Any]:
 
     async def hooked() -> None:
         watching = watch()
-        record = watching.close() if watching is not None else None
+        if watching is None:
+            await aclose()
+            return
+        record = watching.close()
+        # A coroutine that is being closed, or a task that is being cancelled, must not wait for a store.
+        may_wait = not isinstance(sys.exc_info()[1], ABANDONED)
         try:
             await aclose()
         except BaseException:
-            # Perhaps of a coroutine that is being closed, which must not wait for a store.
-            if watching is not None:
-                watching.remember_soon(record)
+            watching.remember_soon(record)
             raise
-        if watching is not None:
+        if may_wait:
             await watching.aremember(record)
+        else:
+            watching.remember_soon(record)
 
     return hooked
 

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 from typing import Any
 
 import openai
@@ -19,6 +20,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import StatusCode
 
 from otel_llm_sessions.demo.receiver import OtlpReceiver
+from otel_llm_sessions.sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 
 try:
@@ -418,6 +420,71 @@ def test_a_forked_child_leaves_its_parents_streams_alone(server, tmp_path):
     )
     done = subprocess.run([sys.executable, str(app), server.base_url], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("child 0\nparent 0 True 1\n", "")
+
+
+class Waiting(MemoryStore):
+    """A store that an event loop has to wait for, and one that writes later when asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later: list[Any] = []
+
+    async def aput(self, keys: Any, link: Any) -> None:
+        await asyncio.sleep(0)
+        self.put(keys, link)
+
+    def put_soon(self, keys: Any, link: Any) -> None:
+        self.later.append(link)
+
+
+def test_a_coroutine_that_is_closed_waits_for_no_store(monkeypatch):
+    monkeypatch.setattr("otel_llm_sessions.openai.runtime.MemoryStore", dict)  # no store is known never to wait
+    created = b'data: {"type": "response.created", "response": {"id": "resp_1"}}\n\n'
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=created)
+
+    @types.coroutine
+    def pause() -> Any:
+        yield "paused"
+
+    async def app() -> None:
+        http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+        client = openai.AsyncOpenAI(base_url="http://server", api_key="x", http_client=http)
+        client._platform = "Other"
+        stream = await open_stream(client, "responses")
+        async with stream:
+            await pause()
+
+    store = Waiting()
+    with capture_spans(traces="turn", store=store) as spans:
+        loop = asyncio.new_event_loop()
+        running = app()
+        asyncio.events._set_running_loop(loop)
+        try:
+            while running.send(None) != "paused":
+                pass
+            running.close()
+        finally:
+            asyncio.events._set_running_loop(None)
+            loop.close()
+    assert len(spans) == 1
+
+
+@kinds
+async def test_a_stream_closed_by_another_task_while_it_is_waited_for(async_client, server, spans, kind):
+    stream = await open_stream(async_client, kind, extra_headers={"x-loopback-mode": "hold=1"})
+    await anext(stream)
+
+    async def rest() -> None:
+        async for _ in stream:
+            pass
+
+    reader = asyncio.create_task(rest())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.gather(stream.close(), reader, return_exceptions=True), 10)
+    server.release()
+    only(spans)
 
 
 READERS = {
