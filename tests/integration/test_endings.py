@@ -454,6 +454,7 @@ def test_a_coroutine_that_is_closed_waits_for_no_store(monkeypatch):
         client._platform = "Other"
         stream = await open_stream(client, "responses")
         async with stream:
+            await anext(stream)
             await pause()
 
     store = Waiting()
@@ -469,6 +470,7 @@ def test_a_coroutine_that_is_closed_waits_for_no_store(monkeypatch):
             asyncio.events._set_running_loop(None)
             loop.close()
     assert len(spans) == 1
+    assert len(store.later) == 1
 
 
 @kinds
