@@ -104,6 +104,7 @@ def response_stream(client: openai.OpenAI, provider: TracerProvider, count: int)
 
 
 _SESSION_TRACES = Setup(traces="session")
+_UNSAMPLED = Setup(traces="session", sampled=False)
 _CHUNKS = {"few": 40, "many": 200, "warm": 100, "per_chunk": True, "budget": 1.0}
 
 WORKS: tuple[Work, ...] = (
@@ -114,6 +115,9 @@ WORKS: tuple[Work, ...] = (
     Work("nested", "nested turn (call and marker)", nested, 3.0, _SESSION_TRACES),
     Work("metrics", "chat call with metrics", chat, 2.5, Setup(metrics=True), floor_setup=Setup()),
     Work("unsampled", "unsampled call", chat, 3.0, Setup(sampled=False)),
+    Work("unsampled-session", "unsampled call of an explicit session", chat_session, 3.0, _UNSAMPLED, few=20, many=180),
+    Work("unsampled-chain", "unsampled chained call", chain, 3.0, _UNSAMPLED, few=20, many=180),
+    Work("unsampled-nested", "unsampled nested turn", nested, 3.0, _UNSAMPLED, few=20, many=180),
     Work("chunk-chat", "one stream chunk, chat", chat_stream, **_CHUNKS),
     Work("chunk-responses", "one stream chunk, responses", response_stream, **_CHUNKS),
 )

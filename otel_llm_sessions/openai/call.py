@@ -10,14 +10,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, get_current_span, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 
 from otel_llm_sessions.openai.request import Request
-from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, read_reply
+from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, field, read_reply
 from otel_llm_sessions.sessions.keys import response_key, session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
 from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions.telemetry.metrics import CallMetrics
 from otel_llm_sessions.telemetry.span import annotate, is_owned
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.placement import Placement
@@ -38,8 +39,10 @@ class Call:
     """The state of one call; methods are the steps that the client's wrapper takes, in order."""
 
     __slots__ = (
+        "_ambient",
         "_is_ours",
         "_is_silent",
+        "_metrics",
         "_once",
         "_placement",
         "_plan",
@@ -56,10 +59,19 @@ class Call:
         "runtime",
     )
 
-    def __init__(self, runtime: Runtime, request: Request, context: Context) -> None:
+    def __init__(self, runtime: Runtime, request: Request, context: Context, ambient: Span) -> None:
+        """Begin a call.
+
+        Args:
+            runtime: the running instrumentation.
+            request: what is asked.
+            context: the context in which the call is made.
+            ambient: the span that is current there.
+        """
         self.runtime = runtime
         self.request = request
         self.context = context
+        self._ambient = ambient
         self.reply = Reply(request.match.route)
         self.provider: Any = None
         self.first_chunk: float | None = None
@@ -70,6 +82,7 @@ class Call:
         self._span: Span | None = None
         self._is_ours = True
         self._is_silent = False
+        self._metrics: CallMetrics | None = None
         self._sent_in = context
         self._started = 0
         self._once = [None]
@@ -84,7 +97,8 @@ class Call:
         self._session_id = resolution.session_id
         runtime.tracers.get()
         self.provider = runtime.tracers.provider
-        if runtime.settings.spans == "annotate" and not is_owned(self.context, get_current_span(self.context)):
+        self._metrics = runtime.metrics.get()
+        if runtime.settings.spans == "annotate" and not is_owned(self.context, self._ambient):
             self._is_silent = True
             return None
         self._plan = runtime.placer.plan(resolution, self.provider, is_turn=request.match.route.is_turn)
@@ -100,7 +114,7 @@ class Call:
         if self._is_silent:
             self._started = time.time_ns()
             return context
-        ambient = get_current_span(context) if context else INVALID_SPAN
+        ambient = self._ambient
         self._placement = placement = runtime.placer.place(
             self._resolution,
             self._plan,
@@ -121,7 +135,7 @@ class Call:
     def _start_span(self, placement: Placement) -> Context:
         request = self.request
         attributes = request.attributes
-        attributes.update(self._session_attributes())
+        self._add_session(attributes)
         operation = request.match.route.operation
         named = request.match.route.is_turn and request.model
         self._span = span = self.runtime.tracers.get().start_span(
@@ -135,11 +149,11 @@ class Call:
         self._sent_in = set_span_in_context(span, placement.context)
         return self._sent_in
 
-    def _session_attributes(self) -> dict[str, Any]:
+    def _add_session(self, attributes: dict[str, Any]) -> None:
         resolution = self._resolution
         if resolution.source is None:
-            return {}
-        attributes: dict[str, Any] = {SOURCE: resolution.source}
+            return
+        attributes[SOURCE] = resolution.source
         if self._session_id is not None:
             attributes[semconv.SESSION_ID] = self._session_id
             if resolution.origin in GIVEN_SOURCES or self.runtime.settings.conversation_id == "always":
@@ -148,11 +162,12 @@ class Call:
             attributes[TURN] = resolution.turn
         if self._placement.trace is not None:
             attributes[PART] = self._placement.trace.part
-        return attributes
 
     def _annotate(self, placement: Placement, owned: Span) -> None:
         self._span, self._is_ours = owned, False
-        annotate(self.context, owned, self._session_attributes())
+        attributes: dict[str, Any] = {}
+        self._add_session(attributes)
+        annotate(self.context, owned, attributes)
         for link in placement.links:
             owned.add_link(link.context, link.attributes)
 
@@ -167,12 +182,20 @@ class Call:
             self.first_chunk = (time.time_ns() - self._started) / 1_000_000_000
         if SEE_CHUNK[self.request.match.route.api](self.reply, chunk) and len(self.reply.ids) == 1:
             self._name()
-            return self.record(ended=False)
+            return self._begun()
         return None
 
     def read(self, value: Any) -> None:
-        """Take in a whole reply."""
-        read_reply(self.reply, value)
+        """Take in a whole reply; of one that nobody sees only the id, by which the session goes on."""
+        if self._is_seen():
+            read_reply(self.reply, value)
+        else:
+            self.reply.add_id(field(value, "id"))
+
+    def _is_seen(self) -> bool:
+        """Whether anything that the reply says goes anywhere: to a span, a marker or the metrics."""
+        span = self._span
+        return (span is not None and span.is_recording()) or self._is_marked() or self._metrics is not None
 
     def _name(self) -> None:
         """Name the session that this call starts by the reply's first id."""
@@ -229,7 +252,7 @@ class Call:
         return self._left_behind(ended, error_type)
 
     def _end_span(self, error_type: str | None, ended: int) -> None:
-        span, metrics = self._span, self.runtime.metrics.get()
+        span, metrics = self._span, self._metrics
         if span is None or not self._is_ours or not (span.is_recording() or metrics is not None):
             return
         attributes = self.reply.final_attributes()
@@ -244,33 +267,37 @@ class Call:
             metrics.record(self.request.attributes, attributes, seconds, self.first_chunk, self._sent_in)
 
     def _left_behind(self, ended: int, error_type: str | None) -> Record | None:
-        if self._stands_elsewhere():
-            emit_marker(self.runtime.roots, self.provider, self._link(ended), error_type)
-        return self.record(ended=ended)
-
-    def _stands_elsewhere(self) -> bool:
-        """Whether this is a turn whose span is in another trace than its session's, which then gets a marker."""
-        placement = self._placement
-        return (
-            placement.nested
-            and placement.trace is not None
-            and self._session_id is not None
-            and self.request.match.route.is_turn
-        )
-
-    def record(self, ended: int | bool) -> Record | None:
-        """Return the link of this turn and the keys it is to be remembered under; None if there are none."""
-        resolution, request = self._resolution, self.request
         if self._session_id is None:
             return None
-        if not request.match.route.is_turn:
+        if not self.request.match.route.is_turn:
             return self._alias()
+        keys, is_marked = self._keys(), self._is_marked()
+        if not keys and not is_marked:
+            return None
+        link = self._link(ended)
+        if is_marked:
+            emit_marker(self.runtime.roots, self.provider, link, error_type)
+        return Record(keys, link) if keys else None
+
+    def _is_marked(self) -> bool:
+        """Whether the turn's span is in another trace than its session's, which then gets a marker if it is sampled."""
+        trace = self._placement.trace
+        return self._placement.nested and trace is not None and trace.is_sampled
+
+    def _begun(self) -> Record | None:
+        """Return what a stream leaves behind as soon as its reply has an id."""
+        keys = self._keys() if self._session_id is not None and self.request.match.route.is_turn else ()
+        return Record(keys, self._link(0)) if keys else None
+
+    def _keys(self) -> list[str]:
+        """Return the keys under which the turn is remembered: of all ids of its reply, and of a given session."""
+        request = self.request
         keys = []
         if request.match.route.api == "responses":
             keys = [response_key(id_, request.server.scope) for id_ in self.reply.ids]
-        if resolution.origin in GIVEN_SOURCES:
+        if self._resolution.origin in GIVEN_SOURCES and self._session_id is not None:
             keys.append(session_key(self._session_id))
-        return Record(keys, self._link(int(ended))) if keys else None
+        return keys
 
     def _link(self, ended: int) -> SessionLink:
         resolution, reply = self._resolution, self.reply

@@ -9,6 +9,7 @@ from typing import Any
 
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.trace import INVALID_SPAN, get_current_span
 
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.call import Call
@@ -21,6 +22,11 @@ from otel_llm_sessions.openai.stream import watch_stream
 from otel_llm_sessions.openai.watch import end_forgotten, error_type_of
 from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.sessions.resolver import lookup_keys, second_key
+
+NOTHING_SAID = Context()
+
+Reader = Callable[[Any, Call], "Record | None"]
+"""Reads a reply, or begins to watch it being read; returns what is to be recorded now."""
 
 
 class Patch:
@@ -56,17 +62,38 @@ class Patch:
 
 
 class ReplyTypes:
-    """The types by which replies are told apart; looked up when openai is there."""
-
-    __slots__ = ("model", "raw", "streams")
+    """Tells replies apart by their types; the types are looked up when openai is there."""
 
     def __init__(self, openai: ModuleType) -> None:
         from openai._legacy_response import LegacyAPIResponse
         from openai._response import BaseAPIResponse
 
-        self.model: Any = openai.BaseModel
-        self.streams: Any = (openai.Stream, openai.AsyncStream)
-        self.raw: Any = (LegacyAPIResponse, BaseAPIResponse)
+        self._readers: tuple[tuple[Any, Reader], ...] = (
+            (openai.BaseModel, _read),
+            ((openai.Stream, openai.AsyncStream), watch_stream),
+            ((LegacyAPIResponse, BaseAPIResponse), _watch_raw),
+        )
+        # isinstance() of a pydantic model goes through ABCMeta in Python (pydantic 2), which costs more than the rest.
+        self.reader_of: Callable[[type], Reader] = functools.lru_cache(maxsize=256)(self._reader_of)
+
+    def _reader_of(self, kind: type) -> Reader:
+        for types, reader in self._readers:
+            if issubclass(kind, types):
+                return reader
+        return watch_http if hasattr(kind, "iter_bytes") and hasattr(kind, "aclose") else _read_other
+
+
+def _read(reply: Any, call: Call) -> Record | None:
+    call.read(reply)
+    return call.finish()
+
+
+def _watch_raw(reply: Any, call: Call) -> Record | None:
+    return watch_http(reply.http_response, call)
+
+
+def _read_other(reply: Any, call: Call) -> Record | None:
+    return _read(parse(reply) if isinstance(reply, (str, bytes)) else reply, call)
 
 
 def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | None:
@@ -76,10 +103,14 @@ def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
         return None
     end_forgotten()
     context = get_current()
-    if context and not is_instrumentation_enabled():
+    ambient = get_current_span(context) if context else INVALID_SPAN
+    # Most often nothing is in the context, or only a span: nothing that suppresses, nothing that names a session.
+    says_more = len(context) > (ambient is not INVALID_SPAN)
+    if says_more and not is_instrumentation_enabled():
         return None
-    request = read_request(match, client, options, server_of(client), context, runtime.keys, stream)
-    return Call(runtime, request, context)
+    named_in = context if says_more else NOTHING_SAID
+    request = read_request(match, client, options, server_of(client), named_in, runtime.keys, stream)
+    return Call(runtime, request, context, ambient)
 
 
 def _open(call: Call) -> Context:
@@ -107,18 +138,7 @@ async def _aopen(call: Call) -> Context:
 def _observe(call: Call, result: Any, types: ReplyTypes) -> Record | None:
     """Read the reply, or watch it being read; return what is to be recorded now."""
     try:
-        if isinstance(result, types.model):
-            call.read(result)
-        elif isinstance(result, types.streams):
-            watch_stream(result, call)
-            return None
-        elif isinstance(result, types.raw):
-            return watch_http(result.http_response, call)
-        elif hasattr(result, "iter_bytes") and hasattr(result, "headers"):
-            return watch_http(result, call)
-        else:
-            call.read(parse(result) if isinstance(result, (str, bytes)) else result)
-        return call.finish()
+        return types.reader_of(type(result))(result, call)
     except Exception as error:
         report("read a reply", error)
         return _finish(call, None)

@@ -28,6 +28,10 @@ GIVEN_SOURCES: frozenset[str] = frozenset({"header", "body", "metadata", "contex
 """Sources whose id is the application's or the provider's own, not one derived from a response id."""
 
 
+SAMPLED = 1
+"""The flag of a sampled span, by the W3C's trace context."""
+
+
 class SpanRef(NamedTuple):
     """The identity of a span that may have ended, or live in another process."""
 
@@ -47,6 +51,11 @@ class SessionTrace(NamedTuple):
     """When the part was opened, in nanoseconds since the epoch."""
     first_turn: int
     """The number of the part's first turn."""
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the root is sampled, and so the whole trace."""
+        return bool(self.flags & SAMPLED)
 
 
 class SessionLink(NamedTuple):

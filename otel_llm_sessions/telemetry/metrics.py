@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from opentelemetry.context import Context
+from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
 from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider, get_meter_provider
 from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.version import __version__
+
+_api: Any = sys.modules.get("opentelemetry.metrics._internal")
 
 Attributes = Mapping[str, AttributeValue]
 
@@ -155,15 +159,22 @@ class LatestMetrics:
 
 
 class MetricsSource:
-    """Hands out the metrics of the meter provider in force, made anew when another provider is set."""
+    """Hands out the metrics of the meter provider in force, made anew when another provider is set.
+
+    While none is set, ``get_meter_provider()`` reads the environment at each call (opentelemetry-api 1.45), which costs
+    as much as an attribute of a span; so the API's variable is looked at first, where it is there.
+    """
 
     def __init__(self, provider: MeterProvider | None) -> None:
         self._given = provider
         self._bound: MeterProvider | None = None
         self._metrics: CallMetrics | None = None
+        self._may_load = OTEL_PYTHON_METER_PROVIDER in os.environ
 
     def get(self) -> CallMetrics | None:
         """Return the metrics to record to, or None while no meter provider is set."""
+        if self._given is None and getattr(_api, "_METER_PROVIDER", self) is None and not self._may_load:
+            return None
         provider = self._given or get_meter_provider()
         if provider is not self._bound:
             self._metrics = _bind(provider)

@@ -8,7 +8,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, TracerProvider
 
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.traces.links import root_ref, span_context
+from otel_llm_sessions.traces.links import span_context
 from otel_llm_sessions.traces.placement import below
 from otel_llm_sessions.traces.roots import Roots
 
@@ -37,7 +37,7 @@ def emit_marker(roots: Roots, provider: TracerProvider, turn: SessionLink, error
         attributes["error.type"] = error_type
     marker = roots.tracer(provider).start_span(
         MARKER_NAME,
-        context=below(root_ref(turn.trace), Context()),
+        context=below(turn.trace, Context()),
         kind=SpanKind.INTERNAL,
         attributes=attributes,
         links=[Link(span_context(turn.span))],

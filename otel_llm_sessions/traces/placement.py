@@ -6,6 +6,7 @@ parents alone (``TRACES=turn``). Both give links.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections import OrderedDict
@@ -18,6 +19,7 @@ from opentelemetry.trace import (
     Span,
     SpanContext,
     TracerProvider,
+    get_current_span,
     set_span_in_context,
 )
 
@@ -173,7 +175,9 @@ class SessionTraces:
         assert session_id is not None
         while (trace := plan.trace) is not None:
             first_turn, part = trace.first_turn, trace.part
-            if not self._is_old(trace) and self._turns.add(session_id, part, resolution.turn - first_turn, is_turn):
+            # Of a part that nobody sees, the turns' numbers tell enough.
+            counts = is_turn and trace.is_sampled
+            if not self._is_old(trace) and self._turns.add(session_id, part, resolution.turn - first_turn, counts):
                 return plan
             plan = self._roots.plan(
                 session_id, resolution.origin, provider, part=part + 1, first_turn=resolution.turn, before=trace
@@ -204,15 +208,18 @@ class SessionTraces:
         trace = plan.trace
         if plan.opening is not None:
             trace = self._roots.open(plan.opening, owner, provider)
-        links = turn_links(resolution)
         if trace is None or trace.trace_id == 0:
-            return Placement(context, links, None)
-        proven = plan.proven if owner else None
+            return Placement(context, turn_links(resolution), None)
+        proven = plan.proven if owner and trace.is_sampled else None
+        # Traces are sampled as a whole: where neither the session's nor the one around is, nobody sees links.
+        is_seen = trace.is_sampled or (nested and around.trace_flags.sampled)
+        links = turn_links(resolution) if is_seen else []
         if not nested:
-            return Placement(below(root_ref(trace), context), links, trace, proven=proven)
+            return Placement(below(trace, context), links, trace, proven=proven)
         if around.trace_id == trace.trace_id:
             return Placement(context, links, trace, proven=proven)
-        links.append(link_to(root_ref(trace), "session"))
+        if is_seen:
+            links.append(link_to(root_ref(trace), "session"))
         return Placement(context, links, trace, nested=True, proven=proven)
 
     def _unnamed(
@@ -223,16 +230,23 @@ class SessionTraces:
         root, trace = self._roots.fresh(provider, time.time_ns())
         if trace.trace_id == 0:
             return Placement(context, [], None)
-        return Placement(below(root_ref(trace), context), [], trace, open_root=root)
+        return Placement(below(trace, context), [], trace, open_root=root)
 
 
 ROOT_CONTEXT_KEY = "otel_llm_sessions.root"
 """Context key that holds the root of the session trace that ``session(...)`` put the context into."""
 
 
-def below(root: SpanRef, context: Context) -> Context:
+def below(trace: SessionTrace, context: Context) -> Context:
     """Return ``context`` with a session's root as the current span."""
-    return set_span_in_context(NonRecordingSpan(span_context(root)), context)
+    nowhere = _below_root(trace)
+    return set_span_in_context(get_current_span(nowhere), context) if context else nowhere
+
+
+@functools.lru_cache(maxsize=1024)
+def _below_root(trace: SessionTrace) -> Context:
+    # Contexts do not change, so that all turns of a session which nothing surrounds share this one. It holds ids only.
+    return set_span_in_context(NonRecordingSpan(span_context(root_ref(trace))), Context())
 
 
 def is_session_root(context: Context, span: SpanContext) -> bool:
