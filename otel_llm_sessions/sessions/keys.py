@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 UNIQUE_LENGTH = 24
 UNIQUE_CHARACTERS = 10
 
@@ -24,7 +22,6 @@ def response_key(response_id: str, server: str) -> str:
     return "r:" + response_id if is_one_of_a_kind(response_id) else f"r:{server}:{response_id}"
 
 
-@functools.lru_cache(maxsize=1024)  # an id is asked about when it is left, and again when it is named
 def is_one_of_a_kind(id_: str) -> bool:
     """Whether an id is long and random enough that no two conversations share it."""
     return len(id_) >= UNIQUE_LENGTH and len(set(id_)) >= UNIQUE_CHARACTERS

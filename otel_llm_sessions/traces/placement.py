@@ -243,9 +243,9 @@ def below(trace: SessionTrace, context: Context) -> Context:
     return set_span_in_context(get_current_span(nowhere), context) if context else nowhere
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=64)
 def _below_root(trace: SessionTrace) -> Context:
-    # Contexts do not change, so that all turns of a session which nothing surrounds share this one. It holds ids only.
+    # Contexts do not change, so that all turns of a session which nothing surrounds share this one.
     return set_span_in_context(NonRecordingSpan(span_context(root_ref(trace))), Context())
 
 

@@ -12,10 +12,11 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.util.genai._instruments import _Instruments
 
-from otel_llm_sessions.telemetry import metrics, semconv
+from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.metrics import CurrentMetrics, LatestMetrics, MetricsSource
 from otel_llm_sessions.testing import capture_spans
 
+API_PROVIDER = "opentelemetry.metrics._internal._METER_PROVIDER"
 MESSAGES = [{"role": "user", "content": "Hello there"}]
 
 
@@ -179,10 +180,10 @@ def test_nothing_is_measured_until_a_meter_provider_is_set_and_then_it_is(monkey
     provider = MeterProvider([reader], shutdown_on_exit=False)
     source = MetricsSource(None)
     assert source.get() is None
-    monkeypatch.setattr(metrics, "get_meter_provider", lambda: provider)
+    monkeypatch.setattr(API_PROVIDER, provider)  # what set_meter_provider() does, once per process
     assert isinstance(source.get(), CurrentMetrics)
     assert source.get() is source.get()
-    monkeypatch.setattr(metrics, "get_meter_provider", NoOpMeterProvider)
+    monkeypatch.setattr(API_PROVIDER, NoOpMeterProvider())
     assert source.get() is None
     provider.shutdown()
 
@@ -190,7 +191,7 @@ def test_nothing_is_measured_until_a_meter_provider_is_set_and_then_it_is(monkey
 def test_calls_before_and_after_a_meter_provider_is_set(monkeypatch, reader, client, spans):
     client.chat.completions.create(model="m", messages=MESSAGES)
     provider = MeterProvider([reader], shutdown_on_exit=False)
-    monkeypatch.setattr(metrics, "get_meter_provider", lambda: provider)
+    monkeypatch.setattr(API_PROVIDER, provider)  # what set_meter_provider() does, once per process
     client.chat.completions.create(model="m", messages=MESSAGES)
     (duration,) = points(reader)["gen_ai.client.operation.duration"]
     assert (len(spans), duration.count) == (2, 1)
