@@ -305,3 +305,14 @@ def test_a_child_does_not_wait_for_a_lock_that_a_thread_of_its_parent_held(guard
     finally:
         release.set()
         thread.join()
+
+
+def test_a_late_write_of_an_earlier_turn_takes_nobody_back_in_time():
+    inner = FakeStore()
+    store = GuardedStore(inner)
+    earlier, later = a_link(1), a_link(2)
+    store.put(["s:1"], later)
+    inner.links["s:1"] = earlier  # as a write whose caller was cancelled does, when it comes in last
+    assert store.get(["s:1"]) == later
+    until(lambda: inner.links["s:1"] == later)
+    store.close()

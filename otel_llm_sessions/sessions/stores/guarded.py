@@ -173,11 +173,15 @@ class GuardedStore:
         """Return the first link that is known, there or here, and remember what was found."""
         first = None
         for key, link in zip(keys, found, strict=True):
-            unwritten = self._recovery.unwritten(key)
-            if link is not None and (unwritten is None or is_newer(link, unwritten)):
+            known = self._recovery.unwritten(key) or self._remembered((key,))
+            if link is None:
+                link = known
+            elif known is None or not is_newer(known, link):
                 self._known.put((key,), link)
             else:
-                link = unwritten or self._remembered((key,))
+                # A write of an earlier turn, whose caller was cancelled, came in last: the later one is told again.
+                link = known
+                self._recovery.keep((key,), known)
             first = first or link
         return first
 
