@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from otel_llm_sessions.guard import logger
 from otel_llm_sessions.sessions import sources
@@ -16,6 +16,9 @@ PREFIX = "OTEL_LLM_SESSIONS_"
 TracesMode = Literal["session", "turn"]
 SpansMode = Literal["auto", "always", "annotate"]
 ConversationIdMode = Literal["given", "always"]
+Propagation = Literal["metadata", "headers", "litellm"]
+
+PROPAGATIONS = frozenset(get_args(Propagation))
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _STORE_SCHEMES = ("memory://", "sqlite:///", "redis://", "rediss://")
@@ -31,6 +34,8 @@ class Settings:
     headers: tuple[str, ...] = sources.HEADERS
     body_keys: tuple[str, ...] = sources.BODY_KEYS
     metadata_keys: tuple[str, ...] = sources.METADATA_KEYS
+    provider_lookup: bool = False
+    propagate: frozenset[Propagation] = frozenset()
     namespace: str | None = None
     max_turns: int = 500
     max_age: float = 24 * 3600.0
@@ -61,6 +66,20 @@ def _names(value: Any) -> tuple[str, ...]:
 
 def _header_names(value: Any) -> tuple[str, ...]:
     return tuple(name.lower() for name in _names(value))
+
+
+def _boolean(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
+
+
+def _propagate(value: Any) -> frozenset[str]:
+    names = frozenset(name.lower() for name in _names(value)) - {"none"}
+    if not names <= PROPAGATIONS:
+        raise ValueError
+    return names
 
 
 def _count(value: Any) -> int:
@@ -106,6 +125,8 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "headers": (_header_names, _NAMES_ALLOWED),
     "body_keys": (_names, _NAMES_ALLOWED),
     "metadata_keys": (_names, _NAMES_ALLOWED),
+    "provider_lookup": (_boolean, "true or false"),
+    "propagate": (_propagate, "any of metadata, headers, litellm, separated by commas, or none"),
     "namespace": (_text, "a string of printable characters"),
     "max_turns": (_count, _COUNT_ALLOWED),
     "max_age": (_duration, _DURATION_ALLOWED),
@@ -118,6 +139,10 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
 def _redacted(name: str, value: Any) -> str:
     """Show a value in a message, without the password that a store's URL may hold."""
     return re.sub(r"//[^/@]*@", "//***@", repr(value)) if name == "store" else repr(value)
+
+
+def _shown(default: Any) -> str:
+    return "none" if default == frozenset() else repr(default)
 
 
 def _parsed(name: str, value: Any, shown_as: str) -> Any:
@@ -150,5 +175,5 @@ def settings_from(keywords: Mapping[str, Any] | None = None, environ: Mapping[st
             try:
                 settings = replace(settings, **{name: _parsed(name, environ[variable], variable)})
             except ValueError as error:
-                logger.warning("%s; the default %r is used", error, getattr(settings, name))
+                logger.warning("%s; the default %s is used", error, _shown(getattr(settings, name)))
     return settings

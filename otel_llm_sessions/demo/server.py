@@ -49,8 +49,9 @@ class Scripted:
 class LoopbackServer:
     """Speaks the OpenAI API on 127.0.0.1, in threads of its own.
 
-    `latency` is the time in seconds before every answer, `chunk_delay` the time between the chunks of a stream,
-    `port` 0 takes a free one. With `record=False` requests are not kept, for a server that runs long.
+    `latency` is the time in seconds that a model takes before it answers (what is only fetched is there at once),
+    `chunk_delay` the time between the chunks of a stream, `port` 0 takes a free one. With `record=False` requests are
+    not kept, for a server that runs long.
     """
 
     def __init__(self, chunk_delay: float = 0.0, latency: float = 0.0, port: int = 0, *, record: bool = True) -> None:
@@ -116,9 +117,10 @@ class LoopbackServer:
         headers: Mapping[str, str] | None = None,
         content_type: str = "application/json",
         path: str | None = None,
+        delay: float = 0.0,
     ) -> None:
-        """Answer the next request (whose path ends with `path`) with exactly this."""
-        reply = Reply(status, exact_bytes(body), content_type, headers or {})
+        """Answer the next request (whose path ends with `path`) with exactly this, after `delay` seconds."""
+        reply = Reply(status, exact_bytes(body), content_type, headers or {}, delay=delay)
         self._enqueue(Scripted(reply, path))
 
     def script_stream(
@@ -171,7 +173,8 @@ class LoopbackServer:
         if self._record:
             self.requests.append(request)
         reply = self._scripted(request) or self._api.answer(request)
-        return replace(reply, delay=reply.delay + self._latency) if self._latency else reply
+        thinks = self._latency and request.method == "POST"
+        return replace(reply, delay=reply.delay + self._latency) if thinks else reply
 
     def _scripted(self, request: RecordedRequest) -> Reply | None:
         with self._lock:
@@ -199,7 +202,7 @@ def arguments() -> argparse.ArgumentParser:
     """What the command takes."""
     parser = argparse.ArgumentParser(prog="python -m otel_llm_sessions.demo.server", description=main.__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer of a model")
     parser.add_argument("--chunk-delay", type=float, default=0.0, help="seconds between the chunks of a stream")
     return parser
 

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 
+from otel_llm_sessions.openai.deferral import Deferral, Ending
+from otel_llm_sessions.openai.learn import keys_of, learned_of, link_of
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, field, read_reply
-from otel_llm_sessions.sessions.keys import response_key, session_key
+from otel_llm_sessions.sessions.carried import Carried
+from otel_llm_sessions.sessions.keys import response_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
 from otel_llm_sessions.telemetry import semconv
@@ -40,7 +43,10 @@ class Call:
 
     __slots__ = (
         "_ambient",
+        "_ended",
+        "_fetched",
         "_is_ours",
+        "_is_owned",
         "_is_silent",
         "_metrics",
         "_once",
@@ -52,6 +58,7 @@ class Call:
         "_span",
         "_started",
         "context",
+        "deferral",
         "first_chunk",
         "provider",
         "reply",
@@ -85,23 +92,40 @@ class Call:
         self._metrics: CallMetrics | None = None
         self._sent_in = context
         self._started = 0
+        self._ended = 0
+        self._fetched: SessionLink | None = None
         self._once = [None]
+        self._is_owned: bool | None = None
+        self.deferral: Deferral | None = None
+        """Who makes the span, while the session is looked up at the provider beside the request."""
 
     # --- before the request ---------------------------------------------------------------------------------
 
     def resolve(self, found: SessionLink | None, own: SessionLink | None) -> str | None:
         """Decide the session; return the key to claim if its trace is still to be opened."""
-        request, runtime = self.request, self.runtime
-        starts_session = request.match.route.api == "responses" and request.match.route.is_turn
-        self._resolution = resolution = resolve(request.evidence, found, own, starts_session)
-        self._session_id = resolution.session_id
+        self._find_telemetry()
+        return self.plan_for(self.resolved(found, own))
+
+    def resolved(self, found: SessionLink | None, own: SessionLink | None) -> Resolution:
+        """Return the session as the store's answers have it."""
+        route = self.request.match.route
+        return resolve(self.request.evidence, found, own, route.api == "responses" and route.is_turn)
+
+    def _find_telemetry(self) -> None:
+        runtime = self.runtime
         runtime.tracers.get()
         self.provider = runtime.tracers.provider
         self._metrics = runtime.metrics.get()
-        if runtime.settings.spans == "annotate" and not is_owned(self.context, self._ambient):
-            self._is_silent = True
+        self._is_silent = runtime.settings.spans == "annotate" and not is_owned(self.context, self._ambient)
+
+    def plan_for(self, resolution: Resolution) -> str | None:
+        """Settle on a session; return the key to claim if its trace is still to be opened."""
+        self._resolution = resolution
+        self._session_id = resolution.session_id
+        if self._is_silent:
             return None
-        self._plan = runtime.placer.plan(resolution, self.provider, is_turn=request.match.route.is_turn)
+        is_turn = self.request.match.route.is_turn
+        self._plan = self.runtime.placer.plan(resolution, self.provider, is_turn=is_turn, now=self._started)
         return self._plan.opening.claim_key if self._plan.opening is not None else None
 
     def start(self, owner: bool) -> Context:
@@ -112,7 +136,7 @@ class Call:
         """
         runtime, context = self.runtime, self.context
         if self._is_silent:
-            self._started = time.time_ns()
+            self._started = self._started or time.time_ns()
             return context
         ambient = self._ambient
         self._placement = placement = runtime.placer.place(
@@ -126,11 +150,20 @@ class Call:
         )
         if placement.proven is not None and placement.trace is not None:
             self._mark_first(placement.proven, placement.trace)
-        self._started = time.time_ns()
-        if context and runtime.settings.spans != "always" and is_owned(context, ambient):
-            self._annotate(placement, ambient)
-            return context
+        # The span of a deferred call is made late, and began when the request went out.
+        self._started = self._started or time.time_ns()
+        return self._make_span(placement)
+
+    def _make_span(self, placement: Placement) -> Context:
+        if self._is_owned if self._is_owned is not None else self._find_owner():
+            self._annotate(placement, self._ambient)
+            return self.context
         return self._start_span(placement)
+
+    def _find_owner(self) -> bool:
+        """Whether another instrumentation has a span for the call."""
+        context = self.context
+        return bool(context) and self.runtime.settings.spans != "always" and is_owned(context, self._ambient)
 
     def _start_span(self, placement: Placement) -> Context:
         request = self.request
@@ -174,6 +207,48 @@ class Call:
     def _mark_first(self, first: SessionLink, trace: SessionTrace) -> None:
         emit_marker(self.runtime.roots, self.provider, first._replace(trace=trace))
 
+    def carried(self) -> Carried:
+        """Return what the request may tell of its session and its span; nothing while they are being looked up."""
+        span = self._span.get_span_context() if self._span is not None else None
+        return Carried(
+            self._session_id,
+            SpanRef(span.trace_id, span.span_id, int(span.trace_flags)) if span is not None and span.is_valid else None,
+            self._resolution.origin,
+            self._resolution.turn,
+            self._started,
+            self._placement.trace,
+        )
+
+    # --- while the session is looked up at the provider -----------------------------------------------------
+
+    def defer(self) -> Deferral:
+        """Begin without a span: it is made when the provider has answered, or when the call ends."""
+        self._find_telemetry()
+        self._is_owned = self._find_owner()
+        self._started = time.time_ns()
+        self.deferral = Deferral(self)
+        return self.deferral
+
+    def make_alone(self) -> None:
+        """Make the span of a deferred call with what is known without the provider; it opens no session trace."""
+        self._resolution = self.resolved(None, None)
+        self._session_id = self._resolution.session_id
+        if not self._is_silent:
+            self._placement = Placement(self.context, [], None)
+            self._make_span(self._placement)
+
+    def leave_as(self, resolution: Resolution) -> Record | None:
+        """Return what is to be recorded of a call that has ended before its session was known: as a turn of it."""
+        self._resolution, self._session_id = resolution, resolution.session_id
+        previous, keys = resolution.previous, self._keys()
+        if not keys:
+            return None
+        trace = previous.trace if previous is not None and self.runtime.settings.traces == "session" else None
+        link = self._link(self._ended)._replace(trace=trace)
+        if trace is not None and trace.is_sampled:
+            emit_marker(self.runtime.roots, self.provider, link)
+        return Record(keys, link)
+
     # --- while the reply comes in ---------------------------------------------------------------------------
 
     def see(self, chunk: Any) -> Record | None:
@@ -182,7 +257,7 @@ class Call:
             self.first_chunk = (time.time_ns() - self._started) / 1_000_000_000
         if SEE_CHUNK[self.request.match.route.api](self.reply, chunk) and len(self.reply.ids) == 1:
             self._name()
-            return self._begun()
+            return self.begun()
         return None
 
     def read(self, value: Any) -> None:
@@ -191,10 +266,32 @@ class Call:
             read_reply(self.reply, value)
         else:
             self.reply.add_id(field(value, "id"))
+        if self._resolution.source == "chain_partial" and not self.request.match.route.is_turn:
+            self._learn(value)
+
+    def _learn(self, response: Any) -> None:
+        """Take the session of a response that the application fetched from what it says itself, if it does."""
+        self._fetched = link = learned_of(self.request, response, self.runtime.keys.metadata)
+        if link is None or link.session_id == self._session_id:
+            return
+        self._session_id = link.session_id
+        self._resolution = self._resolution._replace(source="provider", origin=link.source)
+        attributes: dict[str, Any] = {}
+        self._add_session(attributes)
+        self._set_attributes(attributes)
+
+    def _set_attributes(self, attributes: dict[str, Any]) -> None:
+        """Set attributes on the span after its start, whoever's it is."""
+        if self._span is not None and self._is_ours:
+            self._span.set_attributes(attributes)
+        elif self._span is not None:
+            annotate(self.context, self._span, attributes)
 
     def _is_seen(self) -> bool:
         """Whether anything that the reply says goes anywhere: to a span, a marker or the metrics."""
         span = self._span
+        if span is None and self.deferral is not None:
+            return True  # it is not made yet
         return (span is not None and span.is_recording()) or self._is_marked() or self._metrics is not None
 
     def _name(self) -> None:
@@ -205,10 +302,7 @@ class Call:
         attributes = {semconv.SESSION_ID: self._session_id}
         if self.runtime.settings.conversation_id == "always":
             attributes[semconv.CONVERSATION_ID] = self._session_id
-        if self._span is not None and self._is_ours:
-            self._span.set_attributes(attributes)
-        elif self._span is not None:
-            annotate(self.context, self._span, attributes)
+        self._set_attributes(attributes)
         if self._placement.open_root is not None:
             self._placement.open_root.set_attribute(semconv.SESSION_ID, self._session_id)
             self._end_root()
@@ -238,7 +332,18 @@ class Call:
             self._once.pop()
         except IndexError:
             return None
-        ended = time.time_ns()
+        ending = Ending(time.time_ns(), error_type, cut_short)
+        if self.deferral is not None:
+            if self.deferral.take():
+                self.make_alone()
+            elif self.deferral.hand_over(ending):
+                return None
+        return self.end(ending)
+
+    def end(self, ending: Ending) -> Record | None:
+        """End the span as the call ended; return what is to be recorded."""
+        ended, error_type, cut_short = ending
+        self._ended = ended
         try:
             if cut_short:
                 self.reply.cut_short()
@@ -284,50 +389,36 @@ class Call:
         trace = self._placement.trace
         return self._placement.nested and trace is not None and trace.is_sampled
 
-    def _begun(self) -> Record | None:
-        """Return what a stream leaves behind as soon as its reply has an id."""
+    def begun(self) -> Record | None:
+        """Return what the call leaves behind while it goes on, once its reply has an id."""
         keys = self._keys() if self._session_id is not None and self.request.match.route.is_turn else ()
         return Record(keys, self._link(0)) if keys else None
 
     def _keys(self) -> list[str]:
-        """Return the keys under which the turn is remembered: of all ids of its reply, and of a given session."""
-        request = self.request
-        keys = []
-        if request.match.route.api == "responses":
-            keys = [response_key(id_, request.server.scope) for id_ in self.reply.ids]
-        if self._resolution.origin in GIVEN_SOURCES and self._session_id is not None:
-            keys.append(session_key(self._session_id))
-        return keys
+        return keys_of(self.request, self.reply, self._session_id, self._resolution.origin)
 
     def _link(self, ended: int) -> SessionLink:
-        resolution, reply = self._resolution, self.reply
         assert self._session_id is not None
-        assert resolution.origin is not None
         span = self._span.get_span_context() if self._span is not None else None
-        usage = reply.attributes
-        return SessionLink(
+        return link_of(
+            self.request,
+            self.reply,
             self._session_id,
-            resolution.origin,
-            resolution.turn,
+            self._resolution,
             SpanRef(span.trace_id, span.span_id, int(span.trace_flags)) if span is not None else NOWHERE,
             self._started,
             ended,
-            self.request.model or usage.get(semconv.RESPONSE_MODEL, ""),
-            usage.get(semconv.USAGE_INPUT_TOKENS),
-            usage.get(semconv.USAGE_OUTPUT_TOKENS),
-            reply.ids[-1] if reply.ids else "",
             self._placement.trace,
         )
 
     def _alias(self) -> Record | None:
-        """Return the link of a fetched response under the other ids that it came back with."""
-        asked = self.request.match.response_id
-        scope = self.request.server.scope
-        others = [response_key(id_, scope) for id_ in self.reply.ids if id_ != asked]
+        """Return the link of a fetched response under the ids that it is not known by yet."""
+        asked, scope = self.request.match.response_id, self.request.server.scope
+        others, previous = [id_ for id_ in self.reply.ids if id_ != asked], self._resolution.previous
+        link = self._fetched or previous
+        if asked is not None and (self._fetched or (others and previous is None)):
+            others.append(asked)
         if not others:
             return None
-        previous = self._resolution.previous
-        if previous is not None:
-            return Record(others, previous)
-        keys = [*others, response_key(asked, scope)] if asked else others
-        return Record(keys, self._link(time.time_ns())._replace(turn=1))
+        keys = [response_key(id_, scope) for id_ in others]
+        return Record(keys, link or self._link(time.time_ns())._replace(turn=1))

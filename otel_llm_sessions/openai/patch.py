@@ -113,26 +113,40 @@ def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
     return Call(runtime, request, context, ambient)
 
 
-def _open(call: Call) -> Context:
+def _open(call: Call, client: Any, original: Callable[..., Any]) -> Context:
     """Look up the session, and start the span; return the context to send the request in."""
-    store, evidence = call.runtime.store, call.request.evidence
+    store, lookup, evidence = call.runtime.store, call.runtime.lookup, call.request.evidence
     keys = lookup_keys(evidence)
     found = store.get(keys) if keys else None
+    if lookup and found is None and lookup.begin(call, client, original):
+        return call.context
     key = second_key(evidence, found)
     claim = call.resolve(found, store.get((key,)) if key else None)
     return call.start(claim is not None and store.claim(claim))
 
 
-async def _aopen(call: Call) -> Context:
+async def _aopen(call: Call, client: Any, original: Callable[..., Any]) -> Context:
     """As ``_open``, for callers on an event loop."""
-    if call.runtime.store_never_waits:
-        return _open(call)
-    store, evidence = call.runtime.store, call.request.evidence
+    store, lookup, evidence = call.runtime.store, call.runtime.lookup, call.request.evidence
+    if call.runtime.store_never_waits and not lookup:
+        return _open(call, client, original)
     keys = lookup_keys(evidence)
     found = await store.aget(keys) if keys else None
+    if lookup and found is None and lookup.abegin(call, client, original):
+        return call.context
     key = second_key(evidence, found)
     claim = call.resolve(found, await store.aget((key,)) if key else None)
     return call.start(claim is not None and await store.aclaim(claim))
+
+
+def _propagated(call: Call, client: Any, options: Any) -> Any:
+    """Return the options to send, with what is to be sent on of the session."""
+    try:
+        propagation = call.runtime.propagation
+        return propagation.applied(options, client, call.request, call.carried()) if propagation else options
+    except Exception as error:
+        report("send a session on", error)
+        return options
 
 
 def _observe(call: Call, result: Any, types: ReplyTypes) -> Record | None:
@@ -160,7 +174,7 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
             try:
                 call = _begin(runtime, self, options, kwargs.get("stream") is True)
                 if call is not None:
-                    context = _open(call)
+                    context = _open(call, self, original)
             except Exception as error:
                 report("start a span", error)
                 _give_up(call)
@@ -168,6 +182,8 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
         if call is None or context is None:
             return original(self, cast_to, options, *args, **kwargs)
         previous = call.context
+        if runtime.propagation is not None:
+            options = _propagated(call, self, options)
         if context is not previous:
             attach(context)
         try:
@@ -194,7 +210,7 @@ def _async_request(
             try:
                 call = _begin(runtime, self, options, kwargs.get("stream") is True)
                 if call is not None:
-                    context = await _aopen(call)
+                    context = await _aopen(call, self, original)
             except Exception as error:
                 report("start a span", error)
                 _give_up(call)
@@ -202,6 +218,8 @@ def _async_request(
         if call is None or context is None:
             return await original(self, cast_to, options, *args, **kwargs)
         previous = call.context
+        if runtime.propagation is not None:
+            options = _propagated(call, self, options)
         if context is not previous:
             attach(context)
         try:

@@ -9,6 +9,8 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.openai.propagation import Propagation
+from otel_llm_sessions.openai.provider_lookup import ProviderLookup
 from otel_llm_sessions.openai.request import KeyLists
 from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.sessions.store import SessionStore
@@ -45,6 +47,8 @@ class Runtime:
         self.keys = KeyLists(
             settings.headers, settings.body_keys, settings.metadata_keys, frozenset(settings.body_keys)
         )
+        self.lookup = ProviderLookup(self) if settings.provider_lookup else None
+        self.propagation = Propagation(settings.propagate) if settings.propagate else None
         self.enabled = True
 
     def remember(self, record: Record | None) -> None:

@@ -74,6 +74,17 @@ def resolve(evidence: Evidence, found: SessionLink | None, own: SessionLink | No
     return NEW if starts_session else NONE
 
 
+def resolve_looked_up(previous: SessionLink, *, complete: bool) -> Resolution:
+    """Decide the session of a call whose ``previous_response_id`` was looked up at the provider.
+
+    Args:
+        previous: the turn before the call, as the provider tells of it.
+        complete: whether the session is known for certain, or named by the oldest response that is still known of.
+    """
+    source: Source = "provider" if complete else "chain_partial"
+    return Resolution(previous.session_id, source, previous.source, previous.turn + 1, previous, None)
+
+
 def _given(given: Given, found: SessionLink | None, own: SessionLink | None) -> Resolution:
     session_id, source = given
     if found is None:

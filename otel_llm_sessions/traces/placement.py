@@ -49,13 +49,14 @@ class Placement(NamedTuple):
 class Placer(Protocol):
     """Decides where spans stand."""
 
-    def plan(self, resolution: Resolution, provider: TracerProvider, *, is_turn: bool = True) -> Plan:
+    def plan(self, resolution: Resolution, provider: TracerProvider, *, is_turn: bool = True, now: int = 0) -> Plan:
         """Return the trace of the session, or what has to be opened (and claimed) for it.
 
         Args:
             resolution: the session of the call.
             provider: the tracer provider in force.
             is_turn: whether the call counts as a turn of the session.
+            now: when the call began, in nanoseconds since the epoch; 0 for this moment.
         """
         ...
 
@@ -87,7 +88,7 @@ class Placer(Protocol):
 class TurnTraces:
     """``TRACES=turn``: trace ids and parents are left alone."""
 
-    def plan(self, resolution: Resolution, provider: TracerProvider, *, is_turn: bool = True) -> Plan:
+    def plan(self, resolution: Resolution, provider: TracerProvider, *, is_turn: bool = True, now: int = 0) -> Plan:
         """See ``Placer.plan``."""
         return NO_PLAN
 
@@ -152,24 +153,25 @@ class SessionTraces:
         self._turns = TurnCounts(max_turns)
         self._max_age = int(max_age * 1_000_000_000)
 
-    def plan(self, resolution: Resolution, provider: TracerProvider, *, is_turn: bool = True) -> Plan:
+    def plan(self, resolution: Resolution, provider: TracerProvider, *, is_turn: bool = True, now: int = 0) -> Plan:
         """See ``Placer.plan``."""
         session_id, previous = resolution.session_id, resolution.previous
         if session_id is None:
             return NO_PLAN
         if previous is None or previous.session_id != session_id:
-            plan = self._roots.plan(session_id, resolution.origin, provider)
+            plan = self._roots.plan(session_id, resolution.origin, provider, start=now)
         elif previous.trace is None:
-            plan = self._roots.plan(
-                session_id, resolution.origin, provider, start=previous.start, first_turn=previous.turn
-            )
-            if plan.opening and previous.span.trace_id:
+            # Of a turn that only the provider knows there is no span to mark.
+            proves = bool(previous.span.trace_id)
+            first_turn, start = (previous.turn, previous.start) if proves else (resolution.turn, now)
+            plan = self._roots.plan(session_id, resolution.origin, provider, start=start, first_turn=first_turn)
+            if plan.opening and proves:
                 plan = plan._replace(proven=previous)
         else:
             plan = self._roots.resume(session_id, resolution.origin, previous.trace, provider)
-        return self._with_room(plan, resolution, provider, is_turn)
+        return self._with_room(plan, resolution, provider, is_turn, now)
 
-    def _with_room(self, plan: Plan, resolution: Resolution, provider: TracerProvider, is_turn: bool) -> Plan:
+    def _with_room(self, plan: Plan, resolution: Resolution, provider: TracerProvider, is_turn: bool, now: int) -> Plan:
         """Return ``plan``, or that of the first part after it that is not full."""
         session_id = resolution.session_id
         assert session_id is not None
@@ -180,7 +182,13 @@ class SessionTraces:
             if not self._is_old(trace) and self._turns.add(session_id, part, resolution.turn - first_turn, counts):
                 return plan
             plan = self._roots.plan(
-                session_id, resolution.origin, provider, part=part + 1, first_turn=resolution.turn, before=trace
+                session_id,
+                resolution.origin,
+                provider,
+                part=part + 1,
+                first_turn=resolution.turn,
+                start=now,
+                before=trace,
             )
         if plan.opening is not None:
             self._turns.add(session_id, plan.opening.part, resolution.turn - plan.opening.first_turn, is_turn)

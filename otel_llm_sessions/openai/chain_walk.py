@@ -1,0 +1,201 @@
+"""The way from a response up its chain to what names its session; pure: whoever asks the provider tells the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from otel_llm_sessions.openai.request import mapping, text
+from otel_llm_sessions.openai.response import field
+from otel_llm_sessions.sessions.carried import Carried, read
+from otel_llm_sessions.sessions.keys import response_key
+from otel_llm_sessions.sessions.link import Record, SessionId, SessionLink, SessionTrace, Source, SpanRef
+from otel_llm_sessions.sessions.sources import first_id, session_id_of
+
+MAX_STEPS: Final = 50
+"""How many responses of a chain are retrieved at most."""
+
+UNKNOWN_SPAN: Final = SpanRef(0, 0, 0)
+NANOSECONDS: Final = 1_000_000_000
+
+
+class Step(NamedTuple):
+    """One response of the chain, as the provider tells of it."""
+
+    asked: str
+    """The id that it was asked for by: the one that the application got when it was made."""
+    ids: tuple[str, ...]
+    """All ids that it goes by: a gateway answers with another one than was asked for."""
+    carried: Carried
+    start: int
+    end: int
+    model: str
+
+
+class Named(NamedTuple):
+    """What names the session of a chain."""
+
+    session_id: SessionId
+    source: Source
+    step: int
+    """The step that it was found at."""
+    turn: int | None
+    """That step's turn; None if it is not known."""
+    trace: SessionTrace | None
+
+
+class Walk:
+    """A walk up one chain, step by step."""
+
+    def __init__(self, previous_id: str, metadata_keys: Sequence[str]) -> None:
+        """Begin at a response.
+
+        Args:
+            previous_id: its id, as a request names it.
+            metadata_keys: under which names of its ``metadata`` a session is named.
+        """
+        self.asking: str | None = previous_id
+        """The id to look up next, in the store and then at the provider; None when the walk is over."""
+        self.previous_id = previous_id
+        self._metadata_keys = metadata_keys
+        self._steps: list[Step] = []
+        self._seen = {previous_id}
+        self._named: Named | None = None
+        self._known: SessionLink | None = None
+        self._is_complete = False
+
+    def know(self, link: SessionLink) -> None:
+        """Take in that the store knows the response that was to be asked for."""
+        named = self._named or Named(link.session_id, link.source, 0, None, None)
+        trace = link.trace if link.session_id == named.session_id else None
+        self._named = named._replace(step=len(self._steps), turn=link.turn, trace=named.trace or trace)
+        self._known = link
+        self._end(complete=True)
+
+    def take(self, reply: Any) -> None:
+        """Take in the response that was asked for, as a JSON object or a model."""
+        asked = self.asking
+        assert asked is not None
+        step = _step(asked, reply)
+        self._steps.append(step)
+        self._name(step, reply)
+        previous = text(field(reply, "previous_response_id"))
+        if self._named is not None and self._named.turn is not None:
+            self._end(complete=True)
+        elif previous is None:
+            self._begin_of_chain(step)
+        elif previous in self._seen or len(self._steps) == MAX_STEPS:
+            self._end(complete=self._named is not None)
+        else:
+            self._seen.add(previous)
+            self.asking = previous
+
+    def lose(self, *, gone: bool) -> None:
+        """Take in that the response that was asked for cannot be had.
+
+        Args:
+            gone: whether the provider said that it has no such response, and so would say it again: then it names the
+                session, as it would for everybody.
+        """
+        oldest = self.asking
+        if self._named is None and gone and oldest is not None and self._steps:
+            self._named = Named(SessionId(oldest), "chain_partial", len(self._steps), 1, None)
+        self._end(complete=self._named is not None and self._named.source != "chain_partial")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the session is known for certain."""
+        return self._is_complete
+
+    def previous(self) -> SessionLink | None:
+        """Return the turn that the walk began at; None if its session is not known."""
+        links = self._links()
+        return links[0] if links else self._known
+
+    def records(self, server: str) -> list[Record]:
+        """Return what is to be remembered of the responses on the way, under every id they go by.
+
+        Args:
+            server: the server's address, which scopes ids that are not one of a kind.
+        """
+        links = self._links() if self._is_complete else []
+        return [
+            Record([response_key(id_, server) for id_ in step.ids], link)
+            for step, link in zip(self._steps, links, strict=False)
+        ]
+
+    def _end(self, *, complete: bool) -> None:
+        self.asking = None
+        self._is_complete = complete
+
+    def _name(self, step: Step, reply: Any) -> None:
+        """Note a session that the response names; the newest response that names one wins."""
+        carried = step.carried
+        if self._named is not None:
+            if carried.turn is not None:
+                self._named = self._named._replace(step=len(self._steps) - 1, turn=carried.turn)
+            return
+        given = carried.session_id or first_id(mapping(field(reply, "metadata")), self._metadata_keys)
+        source: Source = carried.source or "metadata"
+        if given is None:
+            given, source = _conversation(reply), "conversation"
+        if given is not None:
+            self._named = Named(given, source, len(self._steps) - 1, carried.turn, carried.trace)
+
+    def _begin_of_chain(self, step: Step) -> None:
+        last = len(self._steps) - 1
+        if self._named is None:
+            self._named = Named(SessionId(step.asked), "new", last, 1, step.carried.trace)
+        else:
+            self._named = self._named._replace(step=last, turn=1)
+        self._end(complete=True)
+
+    def _links(self) -> list[SessionLink]:
+        """Return the link of each response on the way, the newest first."""
+        named = self._named
+        if named is None:
+            return []
+        # A chain that was not walked to its beginning has had at least the turns that were seen.
+        base, turn = (named.step, named.turn) if named.turn is not None else (len(self._steps) - 1, 1)
+        traces = [step.carried.trace for step in self._steps if step.carried.trace is not None]
+        trace = traces[0] if traces else named.trace
+        links = [
+            SessionLink(
+                named.session_id,
+                named.source,
+                max(1, turn + base - place),
+                step.carried.span or UNKNOWN_SPAN,
+                step.start,
+                step.end,
+                step.model,
+                response_id=step.asked,
+                trace=trace,
+            )
+            for place, step in enumerate(self._steps)
+        ]
+        return links
+
+
+def is_response(reply: Any) -> bool:
+    """Whether what came back is a response: servers send HTML, a message or nothing with status 200."""
+    return text(field(reply, "id")) is not None
+
+
+def _step(asked: str, reply: Any) -> Step:
+    got = text(field(reply, "id"))
+    created, completed = (_nanoseconds(field(reply, name)) for name in ("created_at", "completed_at"))
+    carried = read(mapping(field(reply, "metadata")))
+    start = carried.start or created
+    ids = (asked, got) if got is not None and got != asked else (asked,)
+    return Step(asked, ids, carried, start, max(start, completed), text(field(reply, "model")) or "")
+
+
+def _nanoseconds(seconds: Any) -> int:
+    known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < 1 << 33
+    return int(seconds * NANOSECONDS) if known else 0
+
+
+def _conversation(reply: Any) -> SessionId | None:
+    conversation = field(reply, "conversation")
+    id_ = field(conversation, "id") if conversation is not None and not isinstance(conversation, str) else conversation
+    return session_id_of(id_) if isinstance(id_, str) else None

@@ -1,0 +1,96 @@
+"""What travels with a conversation through the provider: the session and the turn, as a few strings.
+
+The keys and forms are those of the W3C's trace context (https://www.w3.org/TR/trace-context/): ``traceparent`` is the
+turn's span; what else the next process needs (the turn's number, the session's trace) is this package's entry of
+``tracestate``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, get_args
+
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace.span import TraceState
+
+from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source, SpanRef
+
+SESSION_ID: Final = "session.id"
+TRACEPARENT: Final = "traceparent"
+TRACESTATE: Final = "tracestate"
+
+MAX_VALUE: Final = 512
+"""Characters of a value that the API takes (https://platform.openai.com/docs/api-reference/responses/create)."""
+
+ENTRY: Final = "llm_session"
+"""This package's key in ``tracestate``."""
+
+_FORM = re.compile(
+    r"1;(?P<source>[a-z_]+);(?P<turn>[1-9]\d{0,8});(?P<start>\d{1,19})"
+    r"(?:;(?P<trace>[0-9a-f]{32})-(?P<root>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
+    r";(?P<part>[1-9]\d{0,8});(?P<first>[1-9]\d{0,8});(?P<started>\d{1,19}))?"
+)
+"""Version; the session's source, turn, start; then, if the session has a trace: its root; part, first turn, start."""
+
+_SOURCES = frozenset(get_args(Source))
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+class Carried(NamedTuple):
+    """What one turn tells of itself and of its session."""
+
+    session_id: SessionId | None
+    """None for the first turn of a chain: its session is named by the response."""
+    span: SpanRef | None
+    source: Source | None = None
+    """How the session got its name."""
+    turn: int | None = None
+    start: int = 0
+    """When the turn started, in nanoseconds since the epoch; 0 if it does not say."""
+    trace: SessionTrace | None = None
+
+
+def write(carried: Carried) -> dict[str, str]:
+    """Return what is to travel, the most important first; what the API would not take is left out."""
+    values = {} if carried.session_id is None else {SESSION_ID: str(carried.session_id)}
+    span = carried.span
+    if span is not None and span.trace_id and span.span_id:
+        state = TraceState([(ENTRY, _entry(carried))]) if carried.source is not None and carried.turn else None
+        around = NonRecordingSpan(SpanContext(span.trace_id, span.span_id, False, TraceFlags(span.flags), state))
+        _PROPAGATOR.inject(values, set_span_in_context(around, Context()))
+    return {name: value for name, value in values.items() if len(value) <= MAX_VALUE}
+
+
+def read(values: Mapping[str, Any]) -> Carried:
+    """Return what ``values`` carry; anything that does not have the form it should have counts as not there."""
+    session_id = values.get(SESSION_ID)
+    strings = {name: values[name] for name in (TRACEPARENT, TRACESTATE) if isinstance(values.get(name), str)}
+    context = get_current_span(_PROPAGATOR.extract(strings, Context())).get_span_context()
+    span = SpanRef(context.trace_id, context.span_id, int(context.trace_flags)) if context.is_valid else None
+    found = _FORM.fullmatch(context.trace_state.get(ENTRY) or "") if span is not None else None
+    named = SessionId(session_id) if isinstance(session_id, str) and session_id and session_id.isprintable() else None
+    if found is None or found["source"] not in _SOURCES:
+        return Carried(named, span)
+    source: Source = found["source"]  # type: ignore[assignment]
+    return Carried(named, span, source, int(found["turn"]), int(found["start"]), _trace(found))
+
+
+def _entry(carried: Carried) -> str:
+    fields = ["1", str(carried.source), str(carried.turn), str(carried.start)]
+    trace = carried.trace
+    if trace is not None:
+        fields.append(f"{trace.trace_id:032x}-{trace.root_span_id:016x}-{trace.flags:02x}")
+        fields += map(str, (trace.part, trace.first_turn, trace.started))
+    return ";".join(fields)
+
+
+def _trace(found: re.Match[str]) -> SessionTrace | None:
+    if found["trace"] is None:
+        return None
+    trace_id, root_span_id, flags = (int(found[name], 16) for name in ("trace", "root", "flags"))
+    if not trace_id or not root_span_id:
+        return None
+    return SessionTrace(trace_id, root_span_id, flags, int(found["part"]), int(found["started"]), int(found["first"]))

@@ -1,0 +1,659 @@
+"""``PROVIDER_LOOKUP``: what nobody here knows is asked of the provider, beside the application's request."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+import time
+import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from conftest import MODEL, options_for
+from opentelemetry import trace
+from opentelemetry.instrumentation.utils import (
+    is_http_instrumentation_enabled,
+    is_instrumentation_enabled,
+    suppress_instrumentation,
+)
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+from otel_llm_sessions import session, session_trace_id
+from otel_llm_sessions.openai import provider_lookup
+from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.testing import capture_spans
+
+THINKING = {"extra_headers": {"x-loopback-mode": "delay=0.25"}}
+"""A model that takes its time, as models do, so that the provider answers first."""
+
+LATE = {"delay": 0.4}
+
+
+@pytest.fixture
+def spans():
+    with capture_spans(provider_lookup=True) as captured:
+        yield captured
+
+
+@pytest.fixture
+def warned(caplog):
+    """No failure of ours goes unseen."""
+    with caplog.at_level(logging.WARNING, logger="otel_llm_sessions"):
+        yield
+    assert not [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
+
+
+pytestmark = pytest.mark.usefixtures("warned")
+
+
+def until(happened: Any, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.002)
+
+
+async def auntil(happened: Any, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def elsewhere(server):
+    """Return a function that makes a response as a process does that nobody instruments, and returns its id."""
+    with openai.OpenAI(**options_for(server)) as client:
+
+        def respond(**arguments: Any) -> str:
+            with suppress_instrumentation():
+                return client.responses.create(model=MODEL, input="x", **arguments).id
+
+        yield respond
+
+
+@pytest.fixture
+def chain(server, elsewhere):
+    """Return a function that has a chain of responses made elsewhere, and returns their ids."""
+
+    def make(turns: int) -> list[str]:
+        ids: list[str] = []
+        for _ in range(turns):
+            ids.append(elsewhere(**({"previous_response_id": ids[-1]} if ids else {})))
+        server.requests.clear()
+        return ids
+
+    return make
+
+
+def retrieved(server: Any) -> list[str]:
+    """The ids that were asked for, in order."""
+    return [request.path.rpartition("/")[2] for request in server.requests if request.method == "GET"]
+
+
+def calls(spans: Any) -> list[Any]:
+    return [span for span in spans if span.kind is trace.SpanKind.CLIENT]
+
+
+def the_call(spans: Any) -> Any:
+    (span,) = calls(spans)
+    return span
+
+
+def found(span: Any) -> tuple[Any, ...]:
+    return tuple(span.attributes.get(name) for name in ("session.id", "llm_session.source", "llm_session.turn"))
+
+
+def no_walk_is_left() -> bool:
+    return not any(thread.name == "otel-llm-sessions-lookup" for thread in threading.enumerate())
+
+
+# --- what it finds ------------------------------------------------------------------------------------------
+
+
+def test_the_chain_is_walked_up_to_its_first_response(api, server, chain, spans):
+    ids = chain(3)
+    api.respond(previous_response_id=ids[-1], **THINKING)
+    assert retrieved(server) == ids[::-1]
+    call = the_call(spans)
+    assert found(call) == (ids[0], "provider", 4)
+    assert f"{call.context.trace_id:032x}" == session_trace_id(ids[0])
+    assert "gen_ai.conversation.id" not in call.attributes
+    assert call.attributes["gen_ai.usage.input_tokens"] > 0
+    (root,) = [span for span in spans if span.name == "session"]
+    assert call.parent.span_id == root.context.span_id
+    assert root.start_time == call.start_time
+
+
+def test_nothing_is_asked_unless_a_setting_says_so(api, server, chain):
+    ids = chain(2)
+    with capture_spans() as spans:
+        api.respond(previous_response_id=ids[-1], **THINKING)
+    assert not retrieved(server)
+    assert found(the_call(spans)) == (ids[-1], "chain_partial", 2)
+
+
+def test_the_environment_may_say_so(api, server, chain, monkeypatch):
+    monkeypatch.setenv("OTEL_LLM_SESSIONS_PROVIDER_LOOKUP", "true")
+    ids = chain(2)
+    with capture_spans() as spans:
+        api.respond(previous_response_id=ids[-1], **THINKING)
+    assert found(the_call(spans)) == (ids[0], "provider", 3)
+
+
+def test_what_was_found_is_remembered_for_all_turns_on_the_way(api, server, chain, spans):
+    ids = chain(3)
+    api.respond(previous_response_id=ids[-1], **THINKING)
+    until(no_walk_is_left)
+    server.requests.clear()
+    for id_ in ids:
+        api.respond(previous_response_id=id_)
+    assert not retrieved(server)
+    assert [found(span) for span in calls(spans)[1:]] == [(ids[0], "chain", turn) for turn in (2, 3, 4)]
+
+
+def test_the_walk_ends_where_the_store_knows_the_way(api, server, elsewhere, spans):
+    first = api.respond()
+    second = elsewhere(previous_response_id=first.id)
+    third = elsewhere(previous_response_id=second)
+    api.respond(previous_response_id=third, **THINKING)
+    assert retrieved(server) == [third, second]
+    begun, call = calls(spans)
+    assert found(call) == (first.id, "provider", 4)
+    assert call.context.trace_id == begun.context.trace_id
+    assert not call.links, "its predecessor is another process's, whose span nobody knows"
+
+
+def test_a_session_that_the_application_named_in_an_earlier_turn_is_found(api, elsewhere, spans):
+    first = elsewhere(metadata={"litellm_session_id": "support-42"})
+    second = elsewhere(previous_response_id=first)
+    api.respond(previous_response_id=second, **THINKING)
+    call = the_call(spans)
+    assert found(call) == ("support-42", "provider", 3)
+    assert call.attributes["gen_ai.conversation.id"] == "support-42"
+
+
+def test_a_nested_turn_stays_in_its_trace_and_is_marked(api, server, chain):
+    ids = chain(2)
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(provider_lookup=True, tracer_provider=provider) as spans:
+        with provider.get_tracer("web").start_as_current_span("GET /") as around:
+            api.respond(previous_response_id=ids[-1], **THINKING)
+    call = the_call(spans)
+    assert call.parent.span_id == around.get_span_context().span_id
+    (marker,) = [span for span in spans if span.name == "turn"]
+    assert f"{marker.context.trace_id:032x}" == session_trace_id(ids[0])
+    assert marker.links[0].context.span_id == call.context.span_id
+    assert (marker.start_time, marker.end_time) == (call.start_time, call.end_time)
+
+
+def test_with_traces_turn_the_span_stays_where_it_is(api, server, chain):
+    ids = chain(2)
+    with capture_spans(provider_lookup=True, traces="turn") as spans:
+        api.respond(previous_response_id=ids[-1], **THINKING)
+    (call,) = spans
+    assert found(call) == (ids[0], "provider", 3)
+    assert call.parent is None
+
+
+def test_both_ids_of_a_response_become_known(api, server, spans):
+    """LiteLLM answers `retrieve` with another id than was asked for."""
+    sealed, plain = "resp_" + "0123456789abcdef" * 28, "resp_0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+    for _ in range(2):
+        server.script({"id": plain, "object": "response", "output": []}, path=sealed)
+    server.script({"id": "resp_next_0123456789abcdef01234", "object": "response"}, path="/responses", delay=0.25)
+    api.respond(previous_response_id=sealed)
+    until(no_walk_is_left)
+    assert found(the_call(spans)) == (sealed, "provider", 2)
+    server.requests.clear()
+    for number, id_ in enumerate((sealed, plain)):
+        server.script({"id": f"resp_more_0123456789abcdef0123{number}", "object": "response"}, path="/responses")
+        api.respond(previous_response_id=id_)
+    assert not retrieved(server)
+    assert {found(span) for span in calls(spans)[1:]} == {(sealed, "chain", 2)}
+
+
+# --- beside, never before or after --------------------------------------------------------------------------
+
+
+def test_the_call_takes_no_longer_and_is_partial_when_the_answer_is_late(api, server, chain, spans):
+    (first,) = chain(1)
+    server.script({"id": first, "object": "response"}, path=first, **LATE)
+    begun = time.monotonic()
+    api.respond(previous_response_id=first)
+    assert time.monotonic() - begun < LATE["delay"] / 2
+    call = the_call(spans)
+    assert found(call) == (first, "chain_partial", 2)
+    assert call.attributes["gen_ai.usage.input_tokens"] > 0
+    assert [span.name for span in spans] == ["chat gpt-4o-mini"], "and it opens no session"
+
+
+def test_an_answer_that_is_late_is_there_for_the_next_turn(client, server, chain, spans):
+    ids = chain(2)
+    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+    third = client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
+    until(no_walk_is_left)
+    client.responses.create(model=MODEL, input="x", previous_response_id=third.id)
+    late, call = calls(spans)
+    assert found(late) == (ids[1], "chain_partial", 2)
+    assert found(call) == (ids[0], "chain", 4)
+    assert [link.context.span_id for link in call.links] == [late.context.span_id]
+    (marker,) = [span for span in spans if span.name == "turn"]
+    assert (marker.attributes["session.id"], marker.attributes["llm_session.turn"]) == (ids[0], 3)
+    assert marker.parent == call.parent
+    assert (marker.start_time, marker.end_time) == (late.start_time, late.end_time)
+
+
+async def test_an_answer_that_is_late_is_there_for_the_next_turn_on_a_loop_too(async_client, server, chain, spans):
+    ids = chain(2)
+    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+    third = await async_client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
+    await auntil(lambda: len(asyncio.all_tasks()) == 1)
+    await async_client.responses.create(model=MODEL, input="x", previous_response_id=third.id)
+    assert [found(span) for span in calls(spans)] == [(ids[1], "chain_partial", 2), (ids[0], "chain", 4)]
+
+
+def test_a_late_turn_of_a_session_whose_trace_is_known_is_marked_there(client, server, elsewhere, spans):
+    first = client.responses.create(model=MODEL, input="x")
+    second = elsewhere(previous_response_id=first.id)
+    reply = {"id": second, "object": "response", "previous_response_id": first.id}
+    server.script(reply, path=second, **LATE)
+    client.responses.create(model=MODEL, input="x", previous_response_id=second)
+    until(lambda: [span for span in spans if span.name == "turn"])
+    begun, late = calls(spans)
+    (marker,) = [span for span in spans if span.name == "turn"]
+    assert (marker.context.trace_id, marker.parent) == (begun.context.trace_id, begun.parent)
+    assert marker.links[0].context.span_id == late.context.span_id
+    assert marker.attributes["llm_session.turn"] == 3
+
+
+def test_the_request_goes_out_first_and_unchanged(api, server, chain):
+    ids = chain(2)
+
+    def sent() -> Any:
+        server.requests.clear()
+        api.respond(previous_response_id=ids[-1], metadata={"topic": "x"}, **THINKING)
+        return server.requests[0]
+
+    bare = sent()
+    with capture_spans(provider_lookup=True):
+        ours = sent()
+    assert (ours.method, ours.path, ours.body) == ("POST", "/v1/responses", bare.body)
+    assert set(ours.headers) == set(bare.headers)
+
+
+def test_what_the_http_client_does_meanwhile_stays_where_it_was(server, chain):
+    ids = chain(2)
+    seen: dict[str, Any] = {}
+
+    def look(request: httpx2.Request) -> None:
+        enabled = is_instrumentation_enabled() and is_http_instrumentation_enabled()
+        seen[request.method] = (trace.get_current_span().get_span_context().span_id, enabled)
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    http = httpx2.Client(event_hooks={"request": [look]})
+    with capture_spans(provider_lookup=True, tracer_provider=provider) as spans:
+        with openai.OpenAI(**options_for(server), http_client=http) as client:
+            with provider.get_tracer("web").start_as_current_span("GET /") as around:
+                client.responses.create(model=MODEL, input="x", previous_response_id=ids[-1], **THINKING)
+    assert seen["POST"] == (around.get_span_context().span_id, True)
+    assert seen["GET"][1] is False, "what we ask is nobody's span"
+    assert Counter(span.name for span in spans) == {"session": 1, "turn": 1, "chat gpt-4o-mini": 1, "GET /": 1}
+
+
+def test_a_pool_without_a_spare_connection_is_left_to_the_application(server, chain):
+    ids = chain(2)
+    http = httpx2.Client(limits=httpx2.Limits(max_connections=1))
+    with capture_spans(provider_lookup=True) as spans:
+        with openai.OpenAI(**options_for(server), http_client=http) as client:
+            client.responses.create(model=MODEL, input="x", previous_response_id=ids[-1], **THINKING)
+    assert not retrieved(server)
+    assert found(the_call(spans)) == (ids[-1], "chain_partial", 2)
+
+
+def test_the_span_is_there_while_a_stream_still_goes_on(client, server, chain):
+    ids = chain(2)
+    started: list[str] = []
+
+    class Seen(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            started.append(span.name)
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Seen())
+    with capture_spans(provider_lookup=True, tracer_provider=provider) as spans:
+        mode = {"x-loopback-mode": "hold=2"}
+        arguments = {"previous_response_id": ids[-1], "stream": True, "extra_headers": mode}
+        with client.responses.create(model=MODEL, input="x", **arguments) as stream:
+            event = next(iter(stream))
+            until(lambda: "chat gpt-4o-mini" in started)
+            # What the stream said before the answer came is known to other calls too.
+            until(no_walk_is_left)
+            client.responses.create(model=MODEL, input="x", previous_response_id=event.response.id)
+            server.release()
+            list(stream)
+    assert found(calls(spans)[0])[1:] == ("chain", 4)
+    assert {found(span)[0] for span in calls(spans)} == {ids[0]}
+
+
+# --- every ending, once -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", ["in time", "late"])
+@pytest.mark.parametrize("way", ["read", "closed", "abandoned", "raw", "streaming response", "fails", "breaks"])
+def test_every_ending_ends_the_span_once(client, server, chain, spans, way, answer):
+    ids = chain(2)
+    if answer == "late":
+        server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+    delay = ["delay=0.25"] if answer == "in time" else []
+    modes = {"fails": ["status=429"], "breaks": ["break=2"]}.get(way, [])
+    arguments = {"model": MODEL, "input": "x", "previous_response_id": ids[1]}
+    arguments["extra_headers"] = {"x-loopback-mode": ",".join([*delay, *modes])}
+    begun = time.time_ns()
+    if way in ("read", "closed", "abandoned", "breaks"):
+        stream = client.responses.create(**arguments, stream=True)
+        try:
+            if way in ("closed", "abandoned"):
+                next(iter(stream))
+            else:
+                list(stream)
+        except openai.APIError:
+            assert way == "breaks"
+        except httpx2.HTTPError:
+            assert way == "breaks"
+        if way != "abandoned":
+            stream.close()
+        del stream
+        gc.collect()
+    elif way == "raw":
+        client.responses.with_raw_response.create(**arguments).parse()
+    elif way == "streaming response":
+        with client.responses.with_streaming_response.create(**arguments) as response:
+            response.read()
+    else:
+        with pytest.raises(openai.RateLimitError):
+            client.responses.create(**arguments)
+    ended = time.time_ns()
+    until(lambda: calls(spans))
+    call = the_call(spans)
+    assert begun <= call.start_time <= call.end_time <= ended
+    expected = (ids[0], "provider", 3) if answer == "in time" else (ids[1], "chain_partial", 2)
+    assert found(call) == expected
+    assert (call.status.status_code is trace.StatusCode.ERROR) == (way in ("fails", "breaks"))
+    until(no_walk_is_left)
+    assert len(calls(spans)) == 1
+
+
+async def test_a_cancelled_call_ends_its_span_at_once(async_client, server, chain, spans):
+    ids = chain(2)
+    call = asyncio.create_task(
+        async_client.responses.create(model=MODEL, input="x", previous_response_id=ids[-1], **THINKING)
+    )
+    await auntil(lambda: server.requests)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await auntil(lambda: calls(spans))
+    assert the_call(spans).end_time is not None
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_an_end_and_an_answer_at_the_same_time_make_one_span(server, chain, spans, number):
+    """Whoever comes first: the model and the provider answer within the same millisecond."""
+    with openai.OpenAI(**options_for(server)) as client, ThreadPoolExecutor(8) as pool:
+
+        def call(delay: float) -> None:
+            (first,) = chain(1)
+            mode = {"x-loopback-mode": f"delay={delay:.4f}"}
+            client.responses.create(model=MODEL, input="x", previous_response_id=first, extra_headers=mode)
+
+        list(pool.map(call, [0.004 + 0.0002 * number + 0.0005 * step for step in range(24)]))
+        until(no_walk_is_left)
+    assert len(calls(spans)) == 24
+    assert len({span.attributes["gen_ai.request.previous_response.id"] for span in calls(spans)}) == 24
+
+
+# --- a provider that does not know --------------------------------------------------------------------------
+
+FAILURES = {
+    "403": {"status": 403, "body": {"error": {"message": "no", "type": "x"}}},
+    "429": {"status": 429, "body": {"error": {"message": "slow down", "type": "x"}}},
+    "404 of a gateway": {"status": 404, "body": {"detail": "Not Found"}},
+    "405": {"status": 405, "body": b"", "content_type": "text/plain"},
+    "500": {"status": 500, "body": b"oops", "content_type": "text/plain"},
+    "html": {"status": 200, "body": b"<html>", "content_type": "text/html"},
+    "empty": {"status": 200, "body": b""},
+    "no response": {"status": 200, "body": {"message": "Success"}},
+    "a list": {"status": 200, "body": []},
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_provider_that_fails_is_not_asked_again_for_a_while(api, server, chain, spans, failure):
+    ids, others = chain(2), chain(2)
+    server.script(**FAILURES[failure], path=ids[-1])
+    api.respond(previous_response_id=ids[-1], **THINKING)
+    api.respond(previous_response_id=others[-1])
+    assert retrieved(server) == [ids[-1]]
+    assert [found(span) for span in calls(spans)] == [(id_, "chain_partial", 2) for id_ in (ids[-1], others[-1])]
+
+
+def test_a_provider_that_failed_is_asked_again_after_a_while(api, server, chain, spans, monkeypatch):
+    ids = chain(2)
+    server.script(b"oops", status=500, path=ids[-1])
+    api.respond(previous_response_id=ids[-1], **THINKING)
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + provider_lookup.REST)
+    api.respond(previous_response_id=ids[-1], **THINKING)
+    assert [found(span) for span in calls(spans)] == [(ids[-1], "chain_partial", 2), (ids[0], "provider", 3)]
+
+
+def test_a_response_that_is_not_there_is_not_asked_for_again_but_others_are(api, server, chain, spans):
+    ids = chain(2)
+    gone = "resp_gone_0123456789abcdef0123456789"
+    for _ in range(2):
+        server.script({"id": "resp_a_0123456789abcdef01234567", "object": "response"}, path="/responses", delay=0.1)
+        api.respond(previous_response_id=gone)
+    api.respond(previous_response_id=ids[-1], **THINKING)
+    assert retrieved(server) == [gone, *ids[::-1]]
+    assert [found(span) for span in calls(spans)] == [(gone, "chain_partial", 2)] * 2 + [(ids[0], "provider", 3)]
+
+
+def test_a_chain_whose_beginning_is_gone_is_named_by_its_oldest_id(api, server, chain, spans):
+    ids = chain(3)
+    with openai.OpenAI(**options_for(server)) as owner:
+        owner.responses.delete(ids[0])
+    server.requests.clear()
+    api.respond(previous_response_id=ids[2], **THINKING)
+    assert found(the_call(spans)) == (ids[0], "chain_partial", 4)
+
+
+def test_at_most_fifty_responses_are_retrieved(client, server, chain, spans):
+    ids = chain(60)
+    mode = {"x-loopback-mode": "delay=1.5"}
+    client.responses.create(model=MODEL, input="x", previous_response_id=ids[-1], extra_headers=mode)
+    assert retrieved(server) == ids[:9:-1]
+    assert found(the_call(spans)) == (ids[-1], "chain_partial", 2)
+
+
+def test_a_chain_that_goes_in_circles_ends(api, server, spans):
+    one, two = "resp_one_0123456789abcdef0123456", "resp_two_0123456789abcdef0123456"
+    server.script({"id": one, "object": "response", "previous_response_id": two}, path=one)
+    server.script({"id": two, "object": "response", "previous_response_id": one}, path=two)
+    server.script({"id": "resp_x_0123456789abcdef01234567", "object": "response"}, path="/responses", delay=0.2)
+    api.respond(previous_response_id=one)
+    assert retrieved(server) == [one, two]
+    assert found(the_call(spans)) == (one, "chain_partial", 2)
+
+
+@pytest.mark.slow
+def test_a_provider_that_never_answers_is_given_two_seconds(api, server, chain, spans):
+    ids, others = chain(1), chain(1)
+    server.script(b"", path=ids[0], delay=30)
+    api.respond(previous_response_id=ids[0], extra_headers={"x-loopback-mode": "delay=2.5"})
+    assert found(calls(spans)[0]) == (ids[0], "chain_partial", 2)
+    api.respond(previous_response_id=others[0], **THINKING)
+    assert retrieved(server) == ids
+
+
+# --- what is not asked --------------------------------------------------------------------------------------
+
+
+def test_a_session_that_is_named_needs_nobody_to_ask(api, server, chain, spans):
+    (first,) = chain(1)
+    api.respond(previous_response_id=first, metadata={"session_id": "mine"})
+    with session("mine too"):
+        api.respond(previous_response_id=first)
+    api.respond(conversation=None)
+    api.chat()
+    api.retrieve(first)
+    assert retrieved(server) == [first], "the application's own"
+
+
+def test_one_walk_answers_all_that_ask_for_the_same(server, chain, spans):
+    ids = chain(2)
+    with openai.OpenAI(**options_for(server)) as client, ThreadPoolExecutor(20) as pool:
+        arguments = {"model": MODEL, "input": "x", "previous_response_id": ids[-1], **THINKING}
+        list(pool.map(lambda _: client.responses.create(**arguments), range(20)))
+    assert retrieved(server) == ids[::-1]
+    # Who comes when the walk is over finds what it left in the store.
+    assert {found(span) for span in calls(spans)} - {(ids[0], "chain", 3)} == {(ids[0], "provider", 3)}
+    assert len([span for span in spans if span.name == "session"]) == 1
+
+
+def test_there_are_only_so_many_walks_at_a_time(server, chain, spans, monkeypatch):
+    monkeypatch.setattr(provider_lookup, "MAX_WALKS", 2)
+    ids = [chain(1)[0] for _ in range(6)]
+    with openai.OpenAI(**options_for(server)) as client, ThreadPoolExecutor(6) as pool:
+        arguments = {"model": MODEL, "input": "x", **THINKING}
+        for id_ in ids:
+            server.script({"id": id_, "object": "response"}, path=id_, delay=0.1)
+        list(pool.map(lambda id_: client.responses.create(**arguments, previous_response_id=id_), ids))
+        until(no_walk_is_left)
+    assert len(retrieved(server)) == 2
+    assert Counter(found(span)[1] for span in calls(spans)) == {"provider": 2, "chain_partial": 4}
+
+
+# --- beside others ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", ["in time", "late"])
+def test_the_span_of_another_instrumentation_is_annotated(client, server, chain, answer):
+    from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
+
+    ids = chain(2)
+    provider = TracerProvider(shutdown_on_exit=False)
+    OpenAIInstrumentor().instrument(tracer_provider=provider)
+    try:
+        with capture_spans(provider_lookup=True, traces="turn", tracer_provider=provider) as spans:
+            if answer == "late":
+                server.script({"id": ids[1], "object": "response"}, path=ids[1], **LATE)
+            delayed = THINKING if answer == "in time" else {}
+            client.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **delayed)
+            until(no_walk_is_left)
+    finally:
+        OpenAIInstrumentor().uninstrument()
+    (call,) = spans
+    expected = (ids[0], "provider", 3) if answer == "in time" else (ids[1], "chain_partial", 2)
+    assert found(call) == expected
+
+
+def test_only_annotating_makes_no_span_and_keeps_the_chain(client, server, chain):
+    ids = chain(2)
+    with capture_spans(provider_lookup=True, spans="annotate", store=(store := MemoryStore())) as spans:
+        third = client.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **THINKING)
+        link = store.get([f"r:{third.id}"])
+    assert not spans
+    assert (link.session_id, link.turn) == (ids[0], 3)
+
+
+def test_metrics_measure_the_whole_call(client, server, chain):
+    ids = chain(1)
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    with capture_spans(provider_lookup=True, meter_provider=meters):
+        client.responses.create(model=MODEL, input="x", previous_response_id=ids[0], **THINKING)
+    (resource,) = reader.get_metrics_data().resource_metrics
+    metrics = {metric.name: metric for scope in resource.scope_metrics for metric in scope.metrics}
+    (point,) = metrics["gen_ai.client.operation.duration"].data.data_points
+    assert point.sum >= 0.25
+
+
+# --- processes, loops, ends ---------------------------------------------------------------------------------
+
+
+def test_a_loop_that_ends_over_a_walk_ends_quietly(server, chain, spans, caplog):
+    ids = chain(1)
+    server.script(b"", path=ids[0], delay=5)
+
+    async def main() -> None:
+        async with openai.AsyncOpenAI(**options_for(server)) as client:
+            await client.responses.create(model=MODEL, input="x", previous_response_id=ids[0])
+
+    asyncio.run(main())
+    loop = asyncio.new_event_loop()
+    (other,) = chain(1)
+    server.script(b"", path=other, delay=5)
+    client = openai.AsyncOpenAI(**options_for(server))
+    loop.run_until_complete(client.responses.create(model=MODEL, input="x", previous_response_id=other))
+    loop.run_until_complete(client.close())
+    loop.close()
+    del client
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+    assert len(calls(spans)) == 2
+
+
+def test_uninstrumenting_over_a_walk_records_nothing_more(client, server, chain):
+    ids = chain(1)
+    server.script({"id": ids[0], "object": "response"}, path=ids[0], delay=0.2)
+    with capture_spans(provider_lookup=True, store=(store := MemoryStore())):
+        client.responses.create(model=MODEL, input="x", previous_response_id=ids[0])
+    until(no_walk_is_left)
+    assert store.get([f"r:{ids[0]}"]) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_asks_for_itself(client, server, chain, spans):
+    ids = chain(1)
+    server.script({"id": ids[0], "object": "response"}, path=ids[0], delay=0.5)
+    client.responses.create(model=MODEL, input="x", previous_response_id=ids[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which is what is tested
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with openai.OpenAI(**options_for(server)) as own:
+                own.responses.create(model=MODEL, input="x", previous_response_id=ids[0], **THINKING)
+            code = 0 if found(calls(spans)[-1]) == (ids[0], "provider", 2) else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    until(no_walk_is_left)
+
+
+def test_a_failure_of_ours_while_answering_still_ends_the_call(client, server, chain, monkeypatch, caplog):
+    from otel_llm_sessions.openai.deferral import Deferral
+
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("ours")
+
+    ids = chain(1)
+    monkeypatch.setattr(Deferral, "resolve", fail)
+    with capture_spans(provider_lookup=True):
+        reply = client.responses.create(model=MODEL, input="x", previous_response_id=ids[0], **THINKING)
+    assert reply.output_text
+    assert "failed to answer a call" in caplog.text
+    caplog.clear()
