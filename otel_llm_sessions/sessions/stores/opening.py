@@ -22,7 +22,7 @@ class StoreSettingError(ValueError):
     """The setting of the store is wrong; the message names it, its value and what is allowed."""
 
     def __init__(self, url: object, why: str) -> None:
-        super().__init__(f"{SETTING}={redacted(url)!r}: {why}. Allowed: {_ALLOWED}.")
+        super().__init__(f"{SETTING}={redacted(url)!r}: {why}. Allowed: {_ALLOWED}")
 
 
 class MissingExtraError(StoreSettingError, ImportError):
