@@ -15,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from otel_llm_sessions import threads
+from otel_llm_sessions.guard import logger
 from otel_llm_sessions.session import SessionSpanProcessor, set_opener
 from otel_llm_sessions.sessions.store import SessionStore
 from otel_llm_sessions.settings import Settings, settings_from
@@ -105,14 +106,25 @@ def add_processor(provider: Any) -> None:
 
 
 def store_of(given: Any, settings: Settings) -> SessionStore | None:
-    """Return the store given or named; None for the default, which is made when it is needed."""
+    """Return the store given or named; None for the default, which is made when it is needed.
+
+    Raises:
+        ValueError: ``given``, a keyword, names no store, or one whose package is missing (also an ImportError). What
+            the environment names is logged instead, and the default is used.
+    """
     if isinstance(given, SessionStore):
         return given
     if settings.store == MEMORY:
         return None
-    from otel_llm_sessions.sessions.stores.opening import open_store
+    from otel_llm_sessions.sessions.stores.opening import StoreSettingError, open_store
 
-    return open_store(settings.store, ttl=settings.ttl, max_keys=settings.max_keys)
+    try:
+        return open_store(settings.store, ttl=settings.ttl, max_keys=settings.max_keys)
+    except StoreSettingError as error:
+        if given is not None:
+            raise
+        logger.warning("%s; the default %r is used", error, MEMORY)
+        return None
 
 
 class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from otel_llm_sessions.guard import logger
 from otel_llm_sessions.sessions import sources
+from otel_llm_sessions.sessions.stores.urls import redacted
 
 PREFIX = "OTEL_LLM_SESSIONS_"
 
@@ -138,7 +139,7 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 def _redacted(name: str, value: Any) -> str:
     """Show a value in a message, without the password that a store's URL may hold."""
-    return re.sub(r"//[^/@]*@", "//***@", repr(value)) if name == "store" else repr(value)
+    return repr(redacted(value) if name == "store" else value)
 
 
 def _shown(default: Any) -> str:

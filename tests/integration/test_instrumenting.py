@@ -252,6 +252,20 @@ def test_under_the_command_the_client_is_imported_only_by_the_application(tmp_pa
     assert run(instrument_command(sys.executable, str(app)), exporting) == "False True\n"
 
 
+@pytest.mark.slow
+def test_under_the_command_a_wrong_store_is_one_line_and_the_application_is_instrumented(tmp_path, exporting, receiver):
+    app = tmp_path / "app.py"
+    app.write_text(textwrap.dedent(APP))
+    env = {**exporting, "OTEL_LLM_SESSIONS_STORE": "redis://:hunter2@localhost:port"}
+    done = subprocess.run(
+        instrument_command(sys.executable, str(app)), env=env, capture_output=True, text=True, timeout=60
+    )
+    (line,) = done.stderr.splitlines()
+    assert "OTEL_LLM_SESSIONS_STORE='redis://***@localhost:port'" in line
+    assert "hunter2" not in line
+    assert len([span for span in receiver.spans if span.kind == "CLIENT"]) == 3
+
+
 # --- wrong values -------------------------------------------------------------------------------------------
 
 
@@ -305,6 +319,49 @@ def test_a_wrong_store_url_is_reported_without_its_password(instrumentor):
     with pytest.raises(ValueError, match="is not valid") as raised:
         instrumentor.instrument(store="mysql://me:secret@localhost")
     assert "secret" not in str(raised.value)
+
+
+WRONG_URLS = [
+    "redis://:hunter2@host:port",
+    "redis://localhost?no_such_option=1",
+    "sqlite:///f.db?mode=ro",
+    "memory://x",
+]
+
+
+@pytest.mark.parametrize("url", WRONG_URLS)
+def test_a_wrong_url_of_a_right_kind_is_refused_as_a_keyword(instrumentor, url):
+    with pytest.raises(ValueError, match=r"OTEL_LLM_SESSIONS_STORE=.*Allowed: memory://, sqlite:///.*") as raised:
+        instrumentor.instrument(store=url)
+    assert "hunter2" not in str(raised.value)
+    assert not instrumentor.is_instrumented_by_opentelemetry
+
+
+@pytest.mark.parametrize("url", WRONG_URLS)
+def test_a_wrong_url_of_a_right_kind_in_the_environment_is_reported_once_and_the_default_is_used(
+    instrumentor, monkeypatch, caplog, client, url
+):
+    monkeypatch.setenv("OTEL_LLM_SESSIONS_STORE", url)
+    with caplog.at_level(logging.WARNING, logger="otel_llm_sessions"):
+        instrumentor.instrument(tracer_provider=TracerProvider(shutdown_on_exit=False))
+        client.responses.create(model="gpt-4o-mini", input="Hello")
+    (record,) = caplog.records
+    assert record.exc_info is None
+    assert record.getMessage().startswith("OTEL_LLM_SESSIONS_STORE=")
+    assert record.getMessage().endswith("; the default 'memory://' is used")
+    assert "hunter2" not in record.getMessage()
+
+
+def test_a_missing_extra_is_an_error_for_a_keyword_and_a_report_for_the_environment(instrumentor, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.delitem(sys.modules, "otel_llm_sessions.sessions.stores.redis", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'otel-llm-sessions\[redis\]'"):
+        instrumentor.instrument(store="redis://localhost")
+    monkeypatch.setenv("OTEL_LLM_SESSIONS_STORE", "redis://localhost")
+    with caplog.at_level(logging.WARNING, logger="otel_llm_sessions"):
+        instrumentor.instrument(tracer_provider=TracerProvider(shutdown_on_exit=False))
+    (record,) = caplog.records
+    assert "pip install 'otel-llm-sessions[redis]'" in record.getMessage()
 
 
 def test_after_a_refused_value_instrumenting_works(instrumentor, client):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import functools
 from collections.abc import Callable, Iterator
 
 import pytest
-from store_kit import NO_REDIS, RedisServer, redis_store
+from store_kit import MISSING, SERVERS, RedisServer, redis_store, server_program
 
 from otel_llm_sessions import guard
 from otel_llm_sessions.sessions.stores.guarded import GuardedStore
@@ -15,31 +15,54 @@ from otel_llm_sessions.sessions.stores.memory import MemoryStore
 from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
 
 
-@pytest.fixture(scope="session")
-def _redis_process(tmp_path_factory) -> Iterator[RedisServer]:
-    if shutil.which("redis-server") is None:
-        pytest.skip(NO_REDIS)
+def _program(kind: str) -> str:
+    program = server_program(kind)
+    if program is None:
+        pytest.skip(MISSING[kind])
     pytest.importorskip("redis", reason="redis-py is not installed: the Redis store does not run")
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
+    return program
+
+
+@pytest.fixture(scope="session")
+def _running(tmp_path_factory) -> Iterator[Callable[[str], RedisServer]]:
+    """Return the server of a kind, started when it is first asked for."""
+    servers: dict[str, RedisServer] = {}
+
+    def running(kind: str) -> RedisServer:
+        if kind not in servers:
+            servers[kind] = RedisServer(tmp_path_factory.mktemp(kind), program=_program(kind))
+            servers[kind].start()
+        return servers[kind]
+
+    yield running
+    for server in servers.values():
+        server.kill()
 
 
 @pytest.fixture
-def redis_server(_redis_process) -> RedisServer:
-    """A Redis that is up, and empty."""
-    _redis_process.ask("CONFIG", "SET", "maxmemory", "0")
-    _redis_process.ask("FLUSHALL")
-    return _redis_process
+def _emptied(_running) -> Callable[[str], RedisServer]:
+    """Return the server of a kind, which was emptied when the test first asked for it."""
+
+    @functools.cache
+    def emptied(kind: str) -> RedisServer:
+        server = _running(kind)
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        server.ask("FLUSHALL")
+        return server
+
+    return emptied
 
 
-@pytest.fixture
-def own_redis(tmp_path) -> Iterator[RedisServer]:
-    """A Redis that the test may kill."""
-    if shutil.which("redis-server") is None:
-        pytest.skip(NO_REDIS)
-    server = RedisServer(tmp_path)
+@pytest.fixture(params=SERVERS)
+def redis_server(request, _emptied) -> RedisServer:
+    """A Redis that is up, and empty; then the same test on a Valkey."""
+    return _emptied(request.param)
+
+
+@pytest.fixture(params=SERVERS)
+def own_redis(request, tmp_path) -> Iterator[RedisServer]:
+    """A Redis, then a Valkey, that the test may kill."""
+    server = RedisServer(tmp_path, program=_program(request.param))
     server.start()
     yield server
     server.kill()
@@ -67,7 +90,8 @@ def _make(request, kind: str, **options):
     if kind.startswith("sqlite"):
         inner = SqliteStore(request.getfixturevalue("tmp_path") / "sessions.db", time_limit=PATIENT, **options)
     else:
-        inner = redis_store(request.getfixturevalue("redis_server").url, time_limit=PATIENT, **options)
+        server = request.getfixturevalue("_emptied")(kind.partition("-")[0])
+        inner = redis_store(server.url, time_limit=PATIENT, **options)
     return GuardedStore(inner, ttl=options.get("ttl")) if kind.endswith("guarded") else inner
 
 

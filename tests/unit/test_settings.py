@@ -98,9 +98,10 @@ def test_an_empty_keyword_switches_a_source_off():
     assert settings_from({"headers": ""}, {PREFIX + "HEADERS": "x-a"}).headers == ()
 
 
-def test_the_password_of_a_store_is_not_shown():
+@pytest.mark.parametrize("url", ["mysql://u:hunter2@h", "mysql://u:a/hunter2@h", "h?password=hunter2", "r:/:hunter2@h"])
+def test_the_password_of_a_store_is_not_shown(url):
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        settings_from({"store": "mysql://user:hunter2@host"}, {})
+        settings_from({"store": url}, {})
     assert "hunter2" not in str(error.value)
 
 

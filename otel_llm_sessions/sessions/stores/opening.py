@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -10,6 +9,7 @@ from otel_llm_sessions.sessions.store import SessionStore
 from otel_llm_sessions.sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
 from otel_llm_sessions.sessions.stores.shared import DEFAULT_TTL
+from otel_llm_sessions.sessions.stores.urls import redacted
 
 SETTING = "OTEL_LLM_SESSIONS_STORE"
 
@@ -22,7 +22,7 @@ class StoreSettingError(ValueError):
     """The setting of the store is wrong; the message names it, its value and what is allowed."""
 
     def __init__(self, url: object, why: str) -> None:
-        super().__init__(f"{SETTING}={redacted(url)!r}: {why}. Allowed: {_ALLOWED}.")
+        super().__init__(f"{SETTING}={redacted(url)!r}: {why}. Allowed: {_ALLOWED}")
 
 
 class MissingExtraError(StoreSettingError, ImportError):
@@ -46,12 +46,6 @@ def open_store(url: str, *, ttl: float = DEFAULT_TTL, max_keys: int = DEFAULT_MA
     if opener is None:
         raise StoreSettingError(url, "not the URL of a store")
     return opener(url, ttl, max_keys)
-
-
-def redacted(url: object) -> str:
-    """Return ``url`` without its password."""
-    hidden = re.sub(r"(?s)(://[^/@:]*):.*@", r"\1:***@", str(url))
-    return re.sub(r"(?i)([?&][^=&]*password=)[^&]*", r"\1***", hidden)
 
 
 def _memory(url: str, ttl: float, max_keys: int) -> SessionStore:
@@ -95,8 +89,9 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise StoreSettingError(url, str(error)) from None
+    except ValueError:
+        # Python's own words would show what a password with special characters makes of the URL.
+        raise StoreSettingError(url, "host and port cannot be read (characters of a password are %-encoded)") from None
     return parts
 
 
