@@ -316,3 +316,12 @@ def test_a_late_write_of_an_earlier_turn_takes_nobody_back_in_time():
     assert store.get(["s:1"]) == later
     until(lambda: inner.links["s:1"] == later)
     store.close()
+
+
+def test_what_a_cancelled_caller_left_waiting_never_hides_a_later_turn(guard, inner):
+    inner.write_fault = StoreRefused("full")
+    guard.put(["s:1"], a_link(1))
+    inner.write_fault = None
+    inner.links["s:1"] = a_link(1, start=1)
+    guard._known.put(["s:1"], a_link(2))
+    assert guard.get(["s:1"]).turn == 2

@@ -173,7 +173,7 @@ class GuardedStore:
         """Return the first link that is known, there or here, and remember what was found."""
         first = None
         for key, link in zip(keys, found, strict=True):
-            known = self._recovery.unwritten(key) or self._remembered((key,))
+            known = _newest(self._recovery.unwritten(key), self._remembered((key,)))
             if link is None:
                 link = known
             elif known is None or not is_newer(known, link):
@@ -184,6 +184,12 @@ class GuardedStore:
                 self._recovery.keep((key,), known)
             first = first or link
         return first
+
+
+def _newest(one: SessionLink | None, other: SessionLink | None) -> SessionLink | None:
+    if one is None or other is None:
+        return one or other
+    return one if is_newer(one, other) else other
 
 
 def is_newer(link: SessionLink, other: SessionLink) -> bool:
