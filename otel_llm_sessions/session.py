@@ -74,10 +74,10 @@ class Opener(Protocol):
         ...
 
 
-_opener: Callable[[], Opener] | None = None
+_opener: Callable[[], Opener | None] | None = None
 
 
-def set_opener(opener: Callable[[], Opener] | None) -> None:
+def set_opener(opener: Callable[[], Opener | None] | None) -> None:
     """Set who opens session traces: the running instrumentation, asked when it is needed; None when there is none."""
     global _opener
     _opener = opener
@@ -121,8 +121,9 @@ class session:
 
     def __enter__(self) -> Session:
         named, context = self._named()
-        if _opener is not None:
-            context = _opener().enter(named.id, context)
+        opener = _opener() if _opener is not None else None
+        if opener is not None:
+            context = opener.enter(named.id, context)
         return self._attach(named, context)
 
     def __exit__(
@@ -140,8 +141,9 @@ class session:
 
     async def __aenter__(self) -> Session:
         named, context = self._named()
-        if _opener is not None:
-            context = await _opener().aenter(named.id, context)
+        opener = _opener() if _opener is not None else None
+        if opener is not None:
+            context = await opener.aenter(named.id, context)
         return self._attach(named, context)
 
     async def __aexit__(
