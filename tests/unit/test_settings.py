@@ -20,6 +20,11 @@ GOOD: list[tuple[str, str, Any]] = [
     ("headers", "X-Mine, x-other,", ("x-mine", "x-other")),
     ("body_keys", "Chat,session", ("Chat", "session")),
     ("metadata_keys", "a b", ("a b",)),
+    ("provider_lookup", "True", True),
+    ("provider_lookup", " false ", False),
+    ("propagate", "metadata, Headers", frozenset({"metadata", "headers"})),
+    ("propagate", "litellm,", frozenset({"litellm"})),
+    ("propagate", "none", frozenset()),
     ("namespace", "shop", "shop"),
     ("max_turns", "7", 7),
     ("max_age", "90s", 90.0),
@@ -36,6 +41,8 @@ BAD: list[tuple[str, str, str]] = [
     ("traces", "both", "session, turn"),
     ("spans", "never", "auto, always, annotate"),
     ("headers", "a\tb\x00", "comma-separated"),
+    ("provider_lookup", "yes", "true or false"),
+    ("propagate", "metadata,cookies", "metadata, headers, litellm"),
     ("namespace", "a\nb", "printable"),
     ("max_turns", "0", "greater than 0"),
     ("max_turns", "1.5", "greater than 0"),
@@ -54,6 +61,8 @@ def test_the_defaults_are_those_of_the_documentation():
     assert (settings.store, settings.traces, settings.spans) == ("memory://", "session", "auto")
     assert (settings.max_turns, settings.max_age, settings.conversation_id) == (500, 86400.0, "given")
     assert settings.namespace is None
+    assert (settings.provider_lookup, settings.propagate) == (False, frozenset())
+    assert (settings.ttl, settings.max_keys) == (30 * 86400.0, 50_000)
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), GOOD)
@@ -64,7 +73,7 @@ def test_a_value_may_come_from_the_environment_or_a_keyword(name, value, expecte
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("max_turns", 7), ("max_age", 2.5), ("headers", ["x-a"])],
+    [("max_turns", 7), ("max_age", 2.5), ("headers", ["x-a"]), ("provider_lookup", True)],
 )
 def test_a_keyword_may_be_of_its_own_type(name, value):
     assert getattr(settings_from({name: value}, {}), name) == (tuple(value) if name == "headers" else value)

@@ -1,0 +1,73 @@
+"""What travels through the provider is read back as it was written, or as not there."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_llm_sessions.sessions.carried import MAX_VALUE, Carried, read, write
+from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source, SpanRef
+
+trace_ids = st.integers(1, (1 << 128) - 1)
+span_ids = st.integers(1, (1 << 64) - 1)
+flags = st.integers(0, 255)
+times = st.integers(1, 10**19 - 1)
+counts = st.integers(1, 10**9 - 1)
+session_ids = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=MAX_VALUE).map(SessionId)
+traces = st.builds(SessionTrace, trace_ids, span_ids, flags, counts, times, counts)
+carrieds = st.builds(
+    Carried,
+    st.none() | session_ids,
+    st.builds(SpanRef, trace_ids, span_ids, flags),
+    st.sampled_from(get_args(Source)),
+    counts,
+    times,
+    st.none() | traces,
+)
+
+
+@given(carrieds)
+def test_what_is_written_is_read_back_and_fits_the_api(carried):
+    values = write(carried)
+    assert read(values) == carried
+    assert all(len(name) <= 64 and 0 < len(value) <= MAX_VALUE for name, value in values.items())
+
+
+@given(session_ids)
+def test_a_session_without_a_span_travels_alone(session_id):
+    values = write(Carried(session_id, None))
+    assert values == {"session.id": session_id}
+    assert read(values) == Carried(session_id, None)
+
+
+def test_a_value_that_is_too_long_is_left_out():
+    assert write(Carried(SessionId("x" * (MAX_VALUE + 1)), None)) == {}
+
+
+odd = st.none() | st.integers() | st.text(max_size=80) | st.lists(st.text(max_size=3), max_size=2)
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("session.id", "traceparent", "tracestate"), odd)))
+def test_garbage_is_not_there(values):
+    carried = read(values)
+    assert carried.source is None
+    assert carried.trace is None
+
+
+@given(carrieds, st.data())
+def test_an_entry_that_was_changed_is_read_as_something_valid_or_nothing(carried, data):
+    values = write(carried)
+    state = values["tracestate"]
+    place = data.draw(st.integers(0, len(state) - 1))
+    changed = state[:place] + data.draw(st.sampled_from("0;-x,= ")) + state[place + 1 :]
+    result = read({**values, "tracestate": changed})
+    assert result.span == carried.span
+    assert result.turn is None or result.turn >= 1
+
+
+def test_another_vendors_state_and_a_newer_version_are_ignored():
+    parent = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+    for state in ("vendor=1;new;1;5", "llm_session=2;new;1;5", "llm_session=1;nobody;1;5"):
+        assert read({"traceparent": parent, "tracestate": state}).source is None

@@ -1,0 +1,161 @@
+"""The walk up a chain: pure, from what the provider and the store tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_llm_sessions.openai.chain_walk import MAX_STEPS, Walk, is_response
+from otel_llm_sessions.sessions.carried import Carried, write
+from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, SpanRef
+
+KEYS = ("session.id", "session_id")
+TRACE = SessionTrace(7, 8, 1, 1, 5, 1)
+
+
+def response(number: int, **fields: Any) -> dict[str, Any]:
+    previous = f"r{number - 1}" if number > 1 else None
+    return {"id": f"r{number}", "previous_response_id": previous, "created_at": 1000 + number, **fields}
+
+
+def walked(turns: int, special: dict[int, dict[str, Any]] | None = None) -> Walk:
+    """A walk up a chain of so many responses, as far as it goes."""
+    walk = Walk(f"r{turns}", KEYS)
+    while walk.asking is not None:
+        number = int(walk.asking[1:])
+        walk.take(response(number, **(special or {}).get(number, {})))
+    return walk
+
+
+def link(session_id: str = "S", turn: int = 3, trace: SessionTrace | None = TRACE) -> SessionLink:
+    return SessionLink(SessionId(session_id), "new", turn, SpanRef(1, 2, 1), 1, 2, trace=trace)
+
+
+@given(st.integers(1, MAX_STEPS))
+def test_a_chain_is_named_by_its_first_response_and_counts_its_turns(turns):
+    walk = walked(turns)
+    previous = walk.previous()
+    assert walk.is_complete
+    assert previous is not None
+    assert (previous.session_id, previous.source, previous.turn) == ("r1", "new", turns)
+    assert [record.link.turn for record in walk.records("server")] == list(range(turns, 0, -1))
+    assert {record.link.session_id for record in walk.records("server")} == {"r1"}
+
+
+@given(st.integers(1, 20), st.data())
+def test_the_newest_name_on_the_way_wins_and_the_turn_is_the_depth(turns, data):
+    named = data.draw(st.sets(st.integers(1, turns), min_size=1))
+    walk = walked(turns, {number: {"metadata": {"session_id": f"s{number}"}} for number in named})
+    previous = walk.previous()
+    assert previous is not None
+    assert (previous.session_id, previous.source, previous.turn) == (f"s{max(named)}", "metadata", turns)
+
+
+@given(st.integers(1, 20), st.integers(0, 19), st.integers(1, 1000))
+def test_what_a_turn_carries_ends_the_walk_there(turns, steps, turn):
+    at = max(1, turns - steps)
+    carried = write(Carried(SessionId("S"), SpanRef(3, 4, 1), "header", turn, 9, TRACE))
+    asked = []
+    walk = Walk(f"r{turns}", KEYS)
+    while walk.asking is not None:
+        number = int(walk.asking[1:])
+        asked.append(number)
+        walk.take(response(number, **({"metadata": carried} if number == at else {})))
+    assert asked == list(range(turns, at - 1, -1))
+    previous = walk.previous()
+    assert previous is not None
+    assert (previous.session_id, previous.source, previous.trace) == ("S", "header", TRACE)
+    assert previous.turn == turn + turns - at
+    assert (previous.span == SpanRef(3, 4, 1)) == (at == turns)
+
+
+@given(st.integers(1, 20), st.integers(1, 1000))
+def test_what_the_store_knows_ends_the_walk(steps, turn):
+    walk = Walk("r100", KEYS)
+    for number in range(100, 100 - steps, -1):
+        walk.take(response(number))
+    walk.know(link(turn=turn))
+    previous = walk.previous()
+    assert walk.is_complete
+    assert previous is not None
+    assert (previous.session_id, previous.turn, previous.trace) == ("S", turn + steps, TRACE)
+
+
+def test_what_the_store_knows_at_once_is_the_answer_itself():
+    walk = Walk("r1", KEYS)
+    walk.know(link())
+    assert walk.previous() == link()
+    assert walk.records("server") == []
+
+
+def test_a_conversation_names_the_session():
+    for conversation in ("conv_1", {"id": "conv_1"}):
+        previous = walked(1, {1: {"conversation": conversation}}).previous()
+        assert previous is not None
+        assert (previous.session_id, previous.source) == ("conv_1", "conversation")
+
+
+def test_a_beginning_that_is_gone_names_the_session_for_everybody():
+    walk = Walk("r9", KEYS)
+    walk.take(response(9))
+    walk.lose(gone=True)
+    previous = walk.previous()
+    assert not walk.is_complete
+    assert previous is not None
+    assert (previous.session_id, previous.source, previous.turn) == ("r8", "chain_partial", 2)
+    assert walk.records("server") == []
+
+
+def test_a_walk_that_fails_knows_nothing():
+    for take in (0, 3):
+        walk = Walk("r9", KEYS)
+        for number in range(9, 9 - take, -1):
+            walk.take(response(number))
+        walk.lose(gone=False)
+        assert (walk.previous(), walk.is_complete, walk.records("server")) == (None, False, [])
+
+
+def test_a_walk_that_fails_after_a_name_keeps_the_name():
+    walk = Walk("r9", KEYS)
+    walk.take(response(9, metadata={"session_id": "mine"}))
+    walk.lose(gone=False)
+    previous = walk.previous()
+    assert walk.is_complete
+    assert previous is not None
+    assert (previous.session_id, previous.turn) == ("mine", 1)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+odd_responses = st.fixed_dictionaries(
+    {"id": st.text(min_size=1, max_size=8)},
+    optional=dict.fromkeys(
+        ("previous_response_id", "metadata", "conversation", "created_at", "completed_at", "model"), json_values
+    ),
+)
+
+
+@given(st.lists(odd_responses, min_size=1, max_size=60))
+def test_whatever_a_server_sends_the_walk_ends_and_numbers_are_counts(replies):
+    walk = Walk("r0", KEYS)
+    for reply in replies:
+        if walk.asking is None:
+            break
+        walk.take(reply)
+    if walk.asking is not None:
+        walk.lose(gone=True)
+    assert walk.asking is None
+    for record in walk.records("server"):
+        assert record.link.turn >= 1
+        assert 0 <= record.link.start <= record.link.end
+        assert record.link.session_id
+
+
+@given(json_values)
+def test_only_what_has_an_id_is_a_response(value):
+    assert is_response(value) == (isinstance(value, dict) and isinstance(value.get("id"), str) and bool(value["id"]))
