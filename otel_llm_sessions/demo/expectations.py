@@ -19,6 +19,8 @@ class Example:
     sources: tuple[str, ...]
     """How each turn of a session is found (``llm_session.source``); as many as the session has turns."""
     arguments: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    """Environment variables that the example's description tells to set."""
     in_request: bool = False
     """Whether the calls are made while serving a request, so that they stand in the request's trace."""
 
@@ -28,11 +30,17 @@ class Example:
         return self.file.removesuffix(".py").replace("_", "-")
 
 
+BY_METADATA: Final = (
+    ("OTEL_LLM_SESSIONS_PROPAGATE", "metadata"),
+    ("OTEL_LLM_SESSIONS_PROVIDER_LOOKUP", "true"),
+)
+
 EXAMPLES: Final[tuple[Example, ...]] = (
     Example("litellm_chat.py", sessions=1, sources=("metadata",) * 2),
     Example("litellm_responses.py", sessions=1, sources=("new", "chain")),
     Example("streaming_chat.py", sessions=1, sources=("context",) * 3),
     Example("async_sessions.py", sessions=3, sources=("context",) * 3),
+    Example("two_processes.py", sessions=1, sources=("new", "provider"), settings=BY_METADATA),
     Example("web_service.py", 3, ("context",) * 2, arguments=("--drive",), in_request=True),
 )
 

@@ -33,7 +33,7 @@ INSTRUMENTATIONS: Final = frozenset({"openai_sessions", "fastapi"})
 NEEDED: Final = ("openai", "fastapi", "uvicorn", "opentelemetry.exporter.otlp.proto.http")
 INSTALL: Final = 'pip install "otel-llm-sessions[demo]"'
 KEPT_PREFIX: Final = "OTEL_LLM_SESSIONS_"
-SERVER: Final = ("-m", "otel_llm_sessions.demo.server", "--port", "0", "--latency", "0.02", "--chunk-delay", "0.005")
+SERVER: Final = ("-m", "otel_llm_sessions.demo.server", "--port", "0", "--latency", "0.15", "--chunk-delay", "0.005")
 LISTENING: Final = "listening on "
 WIDTH_OF_FILES: Final = 160
 TAIL: Final = 15
@@ -109,7 +109,7 @@ class Demo:
     def _run(self, example: Example, command: Sequence[str], environment: Mapping[str, str]) -> Run:
         """Run one example to its end."""
         begun, before = time.monotonic(), len(self._receiver.spans)
-        own = {"OTEL_SERVICE_NAME": example.service}
+        own = {"OTEL_SERVICE_NAME": example.service, **dict(example.settings)}
 
         def progress() -> str:
             return f"{time.monotonic() - begun:.1f} s, {len(self._receiver.spans) - before} spans arrived"
