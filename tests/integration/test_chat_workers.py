@@ -41,4 +41,6 @@ def test_a_visitor_served_by_many_workers_has_one_session(server, exported, own_
     assert sorted(root.attributes["session.id"] for root in roots) == sorted(sessions)
     markers = exported.named("turn")
     assert len(markers) == 12
-    assert {(marker.trace_id, marker.parent_id) for marker in markers} == {(root.trace_id, root.span_id) for root in roots}
+    assert {(marker.trace_id, marker.parent_id) for marker in markers} == {
+        (root.trace_id, root.span_id) for root in roots
+    }

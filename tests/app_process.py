@@ -1,0 +1,137 @@
+"""An application process: it makes the calls it is told to through the instrumented client, and says what came of each.
+
+Orders come as JSON lines on standard input, answers go as JSON lines to standard output, in the order in which they are
+done. At the end of the input everything is exported and the store is closed. `fleet.py` is the other side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from otel_llm_sessions import OpenAISessionsInstrumentor
+
+THREADS = 4
+
+
+class Application:
+    """What the process does, whichever client it uses."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.provider = TracerProvider(shutdown_on_exit=False)
+        if settings["endpoint"]:
+            exporter = OTLPSpanExporter(endpoint=f"{settings['endpoint']}/v1/traces")
+            self.provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
+        self.tracer = self.provider.get_tracer("the application's")
+        self.options = {"base_url": settings["base_url"], "api_key": "test", "max_retries": 0}
+        self._writing = threading.Lock()
+        OpenAISessionsInstrumentor().instrument(tracer_provider=self.provider, store=settings["store"])
+
+    def around(self, order: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
+        """The request that the call is made for, if there is one."""
+        name = order.get("around")
+        return self.tracer.start_as_current_span(name) if name else contextlib.nullcontext()
+
+    def say(self, answer: dict[str, Any]) -> None:
+        with self._writing:
+            print(json.dumps(answer), flush=True)
+
+    def done(self, order: dict[str, Any], begun: float, outcome: str | Exception) -> None:
+        """Say what came of an order: the response's id, or the failure; and how long the application waited."""
+        seconds = time.perf_counter() - begun
+        failed = isinstance(outcome, Exception)
+        self.say(
+            {
+                "order": order["order"],
+                "response": None if failed else outcome,
+                "error": repr(outcome) if failed else None,
+                "seconds": seconds,
+            }
+        )
+
+    def end(self) -> None:
+        OpenAISessionsInstrumentor().uninstrument()
+        self.provider.shutdown()
+
+
+def create(client: Any, order: dict[str, Any]) -> Any:
+    resource = client.chat.completions if order["api"] == "chat" else client.responses
+    return resource.create(model="gpt-4o-mini", **order["arguments"])
+
+
+def id_in(chunk: Any) -> str | None:
+    """The id of a response in a whole reply, an event or a chunk."""
+    return getattr(chunk, "id", None) or getattr(getattr(chunk, "response", None), "id", None)
+
+
+def run(application: Application) -> None:
+    """Work with threads."""
+    client = OpenAI(**application.options, http_client=DefaultHttpxClient(verify=False))
+
+    def make(order: dict[str, Any]) -> None:
+        begun = time.perf_counter()
+        try:
+            with application.around(order):
+                reply = create(client, order)
+                outcome = [id_in(chunk) for chunk in reply][0] if order["arguments"].get("stream") else id_in(reply)
+        except Exception as error:
+            outcome = error
+        application.done(order, begun, outcome)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for line in sys.stdin:
+            pool.submit(make, json.loads(line))
+
+
+async def arun(application: Application) -> None:
+    """Work with tasks on one event loop."""
+    client = AsyncOpenAI(**application.options, http_client=DefaultAsyncHttpxClient(verify=False))
+
+    async def make(order: dict[str, Any]) -> None:
+        begun = time.perf_counter()
+        try:
+            with application.around(order):
+                reply = await create(client, order)
+                if order["arguments"].get("stream"):
+                    outcome = [id_in(chunk) async for chunk in reply][0]
+                else:
+                    outcome = id_in(reply)
+        except Exception as error:
+            outcome = error
+        application.done(order, begun, outcome)
+
+    orders = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    making = set()
+    while line := await orders.readline():
+        task = asyncio.ensure_future(make(json.loads(line)))
+        making.add(task)
+        task.add_done_callback(making.discard)
+    await asyncio.gather(*making)
+    await client.close()
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    application = Application(settings)
+    application.say({"ready": True})
+    if settings["client"] == "async":
+        asyncio.run(arun(application))
+    else:
+        run(application)
+    application.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Sessions whose every turn is made in another process: what arrives over OTLP shows each as one, without a mistake."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fleet import Fleet
+from store_kit import NO_REDIS, RedisServer
+
+from otel_llm_sessions.demo.receiver import OtlpReceiver, ReceivedSpan
+
+pytestmark = pytest.mark.slow
+
+KINDS = ("chain", "requests", "named", "named chat", "streamed")
+OPEN_SESSIONS = 200
+"""Sessions that go on at the same time."""
+CALLS_AT_ONCE = 16
+
+
+@dataclass
+class Session:
+    """A session as the application knows it: what it asked for, and which responses it got."""
+
+    kind: str
+    name: str | None
+    """The id that the application gave it; a chain's is that of its first response."""
+    responses: list[str] = field(default_factory=list)
+    nested: list[bool] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.name or self.responses[0]
+
+
+@contextmanager
+def loopback_process() -> Iterator[str]:
+    """The loopback server in a process of its own; yields its base URL."""
+    command = [sys.executable, "-m", "otel_llm_sessions.demo.server"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[-1]
+        process.terminate()
+
+
+@pytest.fixture(params=["redis", "sqlite"])
+def store_url(request, tmp_path) -> Iterator[str]:
+    """A shared store that nothing has been put into."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'sessions.db'}"
+        return
+    if shutil.which("redis-server") is None:
+        pytest.skip(NO_REDIS)
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server.url
+    server.kill()
+
+
+# --- the application --------------------------------------------------------------------------------------------
+
+
+class Work:
+    """Makes sessions' turns, each in a process chosen at random, many at once."""
+
+    def __init__(self, fleet: Fleet, number: int, turns: int, chance: random.Random) -> None:
+        self.sessions = [self._session(index) for index in range(number)]
+        self._fleet = fleet
+        self._turns = turns
+        self._chance = chance
+        self._waiting = list(self.sessions[::-1])
+        self._open: list[Session] = []
+        self._in_flight: dict[int, Session] = {}
+
+    def _session(self, index: int) -> Session:
+        kind = KINDS[index % len(KINDS)]
+        return Session(kind, f"shop-{index}" if kind.startswith("named") else None)
+
+    def run(self) -> None:
+        while self._waiting or self._open or self._in_flight:
+            while len(self._in_flight) < CALLS_AT_ONCE and (session := self._next()):
+                self._in_flight[self._order(session)] = session
+            answer = self._fleet.next_answer()
+            assert answer["error"] is None, answer["error"]
+            session = self._in_flight.pop(answer["order"])
+            session.responses.append(answer["response"])
+            if len(session.responses) < self._turns:
+                self._open.append(session)
+
+    def _next(self) -> Session | None:
+        """Take a session whose next turn is to be made."""
+        if self._waiting and len(self._open) + len(self._in_flight) < OPEN_SESSIONS:
+            return self._waiting.pop()
+        if not self._open:
+            return None
+        place = self._chance.randrange(len(self._open))
+        self._open[place], self._open[-1] = self._open[-1], self._open[place]
+        return self._open.pop()
+
+    def _order(self, session: Session) -> int:
+        chance, arguments = self._chance, {}
+        api = "chat" if session.kind == "named chat" else "responses"
+        if session.name is not None:
+            arguments["metadata"] = {"session_id": session.name}
+        elif session.responses:
+            arguments["previous_response_id"] = session.responses[-1]
+        if session.kind == "streamed" or chance.random() < 0.1:
+            arguments["stream"] = True
+        arguments["messages" if api == "chat" else "input"] = (
+            [{"role": "user", "content": "Hello"}] if api == "chat" else "Hello"
+        )
+        session.nested.append(session.kind in ("requests", "named chat") and chance.random() < 0.5)
+        around = "GET /chat" if session.nested[-1] else None
+        return self._fleet.order(chance.randrange(len(self._fleet.workers)), api, arguments, around)
+
+
+# --- what arrived -----------------------------------------------------------------------------------------------
+
+
+def ref(span: Any) -> tuple[str, str]:
+    return span.trace_id, span.span_id
+
+
+def links(span: ReceivedSpan, kind: str | None) -> list[tuple[str, str]]:
+    return [ref(link) for link in span.links if link.attributes.get("llm_session.link") == kind]
+
+
+def mistakes(spans: list[ReceivedSpan], sessions: list[Session]) -> list[str]:
+    """Compare what arrived with what the application knows; return what is wrong, in words."""
+    found: list[str] = []
+    by_ref = Counter(map(ref, spans))
+    found += [f"a span arrived {number} times: {key}" for key, number in by_ref.items() if number > 1]
+    found += [
+        f"{number} spans have the id {key}" for key, number in Counter(s.span_id for s in spans).items() if number > 1
+    ]
+    roots, calls, markers = defaultdict(list), {}, defaultdict(list)
+    for span in spans:
+        if span.name == "session":
+            roots[span.attributes.get("session.id")].append(span)
+        elif span.name == "turn":
+            markers[links(span, None)[0]].append(span)
+        elif span.name.startswith("chat "):
+            calls[span.attributes.get("gen_ai.response.id")] = span
+    in_trace = Counter(root.trace_id for root in sum(roots.values(), []))
+    found += [f"{number} roots in the trace {trace}" for trace, number in in_trace.items() if number > 1]
+    expected = 0
+    for session in sessions:
+        expected += 1 + len(session.responses) + 2 * sum(session.nested)
+        own = roots[session.id]
+        if [root.parent_id for root in own] != [""]:
+            found.append(f"{session.kind} {session.id}: {len(own)} roots")
+        else:
+            found += wrong_turns(session, own[0], calls, markers)
+    if len(spans) != expected:
+        found.append(f"{len(spans)} spans instead of {expected}")
+    return found
+
+
+def wrong_turns(session: Session, root: ReceivedSpan, calls: dict[Any, Any], markers: dict[Any, Any]) -> Iterator[str]:
+    """Say what is wrong with the turns of a session."""
+    before: list[tuple[str, str]] = []
+    for number, (response_id, nested) in enumerate(zip(session.responses, session.nested), 1):
+        here = f"{session.kind} {session.id} turn {number}"
+        call = calls.get(response_id)
+        if call is None:
+            yield f"{here}: it did not arrive"
+            continue
+        shown = markers[ref(call)] if nested else [call]
+        if len(shown) != 1 or len(markers[ref(call)]) != nested:
+            yield f"{here}: {len(markers[ref(call)])} markers"
+        for span in {ref(span): span for span in (call, *shown)}.values():
+            if span.attributes.get("session.id") != session.id:
+                yield f"{here}: session.id of {span.name} is {span.attributes.get('session.id')}"
+            if span.attributes.get("llm_session.turn") != number:
+                yield f"{here}: llm_session.turn of {span.name} is {span.attributes.get('llm_session.turn')}"
+        if any((span.trace_id, span.parent_id) != ref(root) for span in shown):
+            yield f"{here}: it does not stand below its session's root"
+        if nested and call.trace_id == root.trace_id:
+            yield f"{here}: it left the trace of its request"
+        if links(call, "previous_turn") != before:
+            yield f"{here}: linked to {links(call, 'previous_turn')}, not to {before}"
+        before = [ref(call)]
+
+
+def check(store_url: str, clients: list[str], number: int, turns: int) -> None:
+    seed = random.randrange(1 << 32)
+    with OtlpReceiver() as receiver, loopback_process() as base_url:
+        with Fleet(clients, store=store_url, base_url=base_url, endpoint=receiver.endpoint) as fleet:
+            work = Work(fleet, number, turns, random.Random(seed))
+            work.run()
+            fleet.finish()
+            wrong = mistakes(receiver.spans, work.sessions)
+            assert not wrong, f"seed {seed}: {len(wrong)} mistakes\n" + "\n".join(wrong[:20]) + "\n" + fleet.printed
+
+
+def test_a_few_processes_share_sessions_without_a_mistake(store_url):
+    check(store_url, ["sync", "async", "sync"], 6, 4)
+
+
+def test_eight_processes_share_two_thousand_sessions_without_a_mistake(store_url):
+    check(store_url, ["sync", "async"] * 4, 2_000, 8)
