@@ -15,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from otel_llm_sessions import threads
-from otel_llm_sessions.guard import logger
+from otel_llm_sessions.guard import logger, report
 from otel_llm_sessions.session import SessionSpanProcessor, set_opener
 from otel_llm_sessions.sessions.store import SessionStore
 from otel_llm_sessions.settings import Settings, settings_from
@@ -42,34 +42,51 @@ class Running:
     neither starts as fast as without it.
     """
 
-    def __init__(self, settings: Settings, store: SessionStore | None, keywords: dict[str, Any]) -> None:
+    def __init__(
+        self, settings: Settings, store: SessionStore | None, is_store_ours: bool, keywords: dict[str, Any]
+    ) -> None:
         self._settings = settings
         self._store = store
+        self._is_store_ours = is_store_ours
         self._tracer_provider = keywords.get("tracer_provider")
         self._meter_provider = keywords.get("meter_provider")
         self._lock = threading.RLock()
         self._made: tuple[Runtime, Patch, SessionOpener] | None = None
-        add_processor(self._tracer_provider or trace.get_tracer_provider())
+        try:
+            add_processor(self._tracer_provider or trace.get_tracer_provider())
+        except Exception as error:
+            report("find the tracer provider", error)
 
     def patch(self, openai: ModuleType) -> None:
         """Wrap the client's request methods."""
-        self._make()[1].apply(openai)
+        try:
+            self._make()[1].apply(openai)
+        except Exception as error:
+            report("patch the client", error)
 
-    def opener(self) -> SessionOpener:
-        """Return what puts ``session(...)`` into its session's trace."""
-        return self._make()[2]
+    def opener(self) -> SessionOpener | None:
+        """Return what puts ``session(...)`` into its session's trace; None if it cannot be made."""
+        try:
+            return self._make()[2]
+        except Exception as error:
+            report("open a session", error)
+            return None
 
     def stop(self) -> None:
-        """Put everything back as it was."""
+        """Put everything back as it was; a store that the application made stays open."""
+        for processor in _processors.values():
+            processor.enabled = False
+        store = self._store
         if self._made is not None:
             runtime, patch, _ = self._made
             patch.remove()
             threads.stop_carrying()
-            runtime.store.close()
-        elif self._store is not None:
-            self._store.close()
-        for processor in _processors.values():
-            processor.enabled = False
+            store = runtime.store
+        if store is not None and self._is_store_ours:
+            try:
+                store.close()
+            except Exception as error:
+                report("close the store", error)
 
     def _make(self) -> tuple[Runtime, Patch, SessionOpener]:
         with self._lock:
@@ -97,12 +114,15 @@ def _on_import(openai: ModuleType) -> None:
 
 def add_processor(provider: Any) -> None:
     """Have ``session.id`` stamped on the spans of a provider; does nothing for one of the API only, or twice."""
-    processor = _processors.get(provider)
-    if processor is not None:
-        processor.enabled = True
-    elif hasattr(provider, "add_span_processor"):
-        _processors[provider] = processor = SessionSpanProcessor()
-        provider.add_span_processor(processor)
+    try:
+        processor = _processors.get(provider)
+        if processor is not None:
+            processor.enabled = True
+        elif hasattr(provider, "add_span_processor"):
+            _processors[provider] = processor = SessionSpanProcessor()
+            provider.add_span_processor(processor)
+    except Exception as error:
+        report("add the span processor", error)
 
 
 def store_of(given: Any, settings: Settings) -> SessionStore | None:
@@ -157,7 +177,8 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         if isinstance(given_store, SessionStore):
             kwargs["store"] = None
         settings = settings_from(kwargs)
-        self._running = _running = Running(settings, store_of(given_store, settings), kwargs)
+        store = store_of(given_store, settings)
+        self._running = _running = Running(settings, store, store is not given_store, kwargs)
         set_opener(_running.opener)
         openai = sys.modules.get("openai")
         if openai is not None:

@@ -14,6 +14,7 @@ from opentelemetry import baggage
 from opentelemetry.context import Context, attach, get_current, set_value
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
+from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.sources import (
     BAGGAGE_NAMES,
     MAX_LENGTH,
@@ -74,10 +75,10 @@ class Opener(Protocol):
         ...
 
 
-_opener: Callable[[], Opener] | None = None
+_opener: Callable[[], Opener | None] | None = None
 
 
-def set_opener(opener: Callable[[], Opener] | None) -> None:
+def set_opener(opener: Callable[[], Opener | None] | None) -> None:
     """Set who opens session traces: the running instrumentation, asked when it is needed; None when there is none."""
     global _opener
     _opener = opener
@@ -121,8 +122,9 @@ class session:
 
     def __enter__(self) -> Session:
         named, context = self._named()
-        if _opener is not None:
-            context = _opener().enter(named.id, context)
+        opener = _opener() if _opener is not None else None
+        if opener is not None:
+            context = opener.enter(named.id, context)
         return self._attach(named, context)
 
     def __exit__(
@@ -140,8 +142,9 @@ class session:
 
     async def __aenter__(self) -> Session:
         named, context = self._named()
-        if _opener is not None:
-            context = await _opener().aenter(named.id, context)
+        opener = _opener() if _opener is not None else None
+        if opener is not None:
+            context = await opener.aenter(named.id, context)
         return self._attach(named, context)
 
     async def __aexit__(
@@ -205,10 +208,13 @@ class SessionSpanProcessor(SpanProcessor):
         """Set ``session.id`` unless the span has one."""
         if not self.enabled:
             return
-        context = get_current() if parent_context is None else parent_context
-        session_id = context.get(SESSION_CONTEXT_KEY)
-        if session_id is not None and SESSION_ID not in (span.attributes or ()):
-            span.set_attribute(SESSION_ID, str(session_id))
+        try:
+            context = get_current() if parent_context is None else parent_context
+            session_id = context.get(SESSION_CONTEXT_KEY)
+            if session_id is not None and SESSION_ID not in (span.attributes or ()):
+                span.set_attribute(SESSION_ID, str(session_id))
+        except Exception as error:  # a span that is not the SDK's
+            report("stamp a span", error)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Do nothing: spans are exported by other processors."""
