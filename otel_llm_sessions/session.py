@@ -14,6 +14,7 @@ from opentelemetry import baggage
 from opentelemetry.context import Context, attach, get_current, set_value
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
+from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.sources import (
     BAGGAGE_NAMES,
     MAX_LENGTH,
@@ -207,10 +208,13 @@ class SessionSpanProcessor(SpanProcessor):
         """Set ``session.id`` unless the span has one."""
         if not self.enabled:
             return
-        context = get_current() if parent_context is None else parent_context
-        session_id = context.get(SESSION_CONTEXT_KEY)
-        if session_id is not None and SESSION_ID not in (span.attributes or ()):
-            span.set_attribute(SESSION_ID, str(session_id))
+        try:
+            context = get_current() if parent_context is None else parent_context
+            session_id = context.get(SESSION_CONTEXT_KEY)
+            if session_id is not None and SESSION_ID not in (span.attributes or ()):
+                span.set_attribute(SESSION_ID, str(session_id))
+        except Exception as error:  # a span that is not the SDK's
+            report("stamp a span", error)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Do nothing: spans are exported by other processors."""

@@ -15,6 +15,7 @@ from typing import Any
 import wrapt
 from opentelemetry.context import Context, attach, detach, get_current
 
+from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.sources import SESSION_CONTEXT_KEY
 
 _lock = threading.Lock()
@@ -58,15 +59,22 @@ def _within(context: Context, function: Callable[..., Any]) -> Callable[..., Any
 def _start(wrapped: Callable[[], None], thread: threading.Thread, args: Any, kwargs: Any) -> None:
     context = get_current()
     if SESSION_CONTEXT_KEY in context:
-        run = thread.run
-
-        def run_once(*args: Any, **kwargs: Any) -> Any:
-            # As the thread found it, so that no reference cycle keeps it alive.
-            thread.__dict__.pop("run", None)
-            return _within(context, run)(*args, **kwargs)
-
-        thread.run = run_once  # type: ignore[method-assign]
+        try:
+            _run_within(context, thread)
+        except Exception as error:  # a thread of a class that takes no other `run`
+            report("carry a session into a thread", error)
     return wrapped(*args, **kwargs)
+
+
+def _run_within(context: Context, thread: threading.Thread) -> None:
+    run = thread.run
+
+    def run_once(*args: Any, **kwargs: Any) -> Any:
+        # As the thread found it, so that no reference cycle keeps it alive.
+        thread.__dict__.pop("run", None)
+        return _within(context, run)(*args, **kwargs)
+
+    thread.run = run_once  # type: ignore[method-assign]
 
 
 def _submit(wrapped: Callable[..., Any], executor: ThreadPoolExecutor, args: tuple[Any, ...], kwargs: Any) -> Any:

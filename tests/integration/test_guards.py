@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, guard, session
 from otel_llm_sessions.openai.runtime import Runtime
+from otel_llm_sessions.session import SessionSpanProcessor
 from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
 
 
 @pytest.fixture
@@ -75,3 +80,79 @@ def test_a_store_that_the_application_made_is_not_closed_for_it():
     OpenAISessionsInstrumentor().instrument(store=store)
     OpenAISessionsInstrumentor().uninstrument()
     assert not store.closed
+
+
+def test_a_store_of_our_own_that_cannot_be_closed_holds_up_nothing(monkeypatch, tmp_path, warnings):
+    def fail(*arguments):
+        raise RuntimeError("ours")
+
+    instrumentor = OpenAISessionsInstrumentor()
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteStore, "close", fail)
+        instrumentor.instrument(store=f"sqlite:///{tmp_path}/sessions.db")
+        instrumentor.uninstrument()
+    assert not instrumentor.is_instrumented_by_opentelemetry
+    assert len(warnings()) == 1
+
+
+def test_openai_that_is_there_already_and_cannot_be_patched(monkeypatch, warnings):
+    monkeypatch.delattr("openai.AsyncOpenAI")
+    OpenAISessionsInstrumentor().instrument()
+    assert len(warnings()) == 1
+
+
+class Closed(TracerProvider):
+    def add_span_processor(self, span_processor):
+        raise RuntimeError("no more processors")
+
+
+def test_a_provider_that_takes_no_processor(client, warnings):
+    OpenAISessionsInstrumentor().instrument(tracer_provider=Closed(shutdown_on_exit=False))
+    assert client.responses.create(model="m", input="x").id
+    assert len(warnings()) == 1
+
+
+def test_a_provider_that_the_environment_names_wrongly():
+    program = """
+        from otel_llm_sessions import OpenAISessionsInstrumentor, session
+        OpenAISessionsInstrumentor().instrument()
+        with session("named"):
+            print("entered")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "OTEL_PYTHON_TRACER_PROVIDER": "nonsense"},
+    )
+    assert done.stdout == "entered\n", done.stderr
+
+
+def test_a_span_without_attributes_is_not_stamped(warnings):
+    with session("named"):
+        SessionSpanProcessor().on_start(object())
+    assert len(warnings()) == 1
+
+
+class Fixed(threading.Thread):
+    """A thread whose work cannot be replaced."""
+
+    ran = False
+
+    @property
+    def run(self):
+        return self.work
+
+    def work(self):
+        self.ran = True
+
+
+@pytest.mark.usefixtures("spans")
+def test_a_thread_whose_work_cannot_be_wrapped_runs_as_it_is(warnings):
+    with session("named"):
+        thread = Fixed()
+        thread.start()
+    thread.join()
+    assert thread.ran
+    assert len(warnings()) == 1

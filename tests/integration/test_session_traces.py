@@ -189,15 +189,8 @@ def test_two_forks_of_a_nested_first_turn_mark_it_once(client, traced, tracer):
     assert Counter((c.trace_id, c.parent_id) for c in traced.named("chat"))[ref(root)] == 8
 
 
-class KeptStore(MemoryStore):
-    """A store that goes on when an instrumentation ends: the next one is as another process that shares it."""
-
-    def close(self) -> None:
-        pass
-
-
 def test_another_process_that_shares_the_store_emits_nothing_again(client, exported, tracer):
-    store = KeptStore()
+    store = MemoryStore()
     with capture_spans(tracer_provider=exported.provider, store=store):
         with tracer.start_as_current_span("request"):
             first = client.responses.create(model="m", input="x")
