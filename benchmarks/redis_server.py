@@ -29,7 +29,7 @@ def missing() -> str | None:
 
 @contextlib.contextmanager
 def running() -> Iterator[str]:
-    """Run a server; yields its URL."""
+    """Run a server; yields its URL. A server that ends too early is said to have done so, whatever came of it."""
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
@@ -38,8 +38,11 @@ def running() -> Iterator[str]:
             _wait_for(process, port)
             yield f"redis://127.0.0.1:{port}/0"
         finally:
+            ended = process.poll()
             process.kill()
             process.wait()
+            if ended is not None:
+                raise SystemExit(f"{PROGRAM} ended in the middle (exit code {ended}; -9 and -15: somebody ended it)")
 
 
 @dataclass(frozen=True, slots=True)
