@@ -29,7 +29,11 @@ def missing() -> str | None:
 
 @contextlib.contextmanager
 def running() -> Iterator[str]:
-    """Run a server; yields its URL. A server that ends too early is said to have done so, whatever came of it."""
+    """Run a server; yields its URL.
+
+    Raises:
+        SystemExit: an error came of it that the server had ended in the middle.
+    """
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
@@ -37,12 +41,14 @@ def running() -> Iterator[str]:
         try:
             _wait_for(process, port)
             yield f"redis://127.0.0.1:{port}/0"
+        except Exception as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(1.0)
+                raise SystemExit(f"{PROGRAM} ended in the middle, with exit code {code}") from error
+            raise
         finally:
-            ended = process.poll()
             process.kill()
             process.wait()
-            if ended is not None:
-                raise SystemExit(f"{PROGRAM} ended in the middle (exit code {ended}; -9 and -15: somebody ended it)")
 
 
 @dataclass(frozen=True, slots=True)

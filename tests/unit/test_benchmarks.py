@@ -132,6 +132,20 @@ def test_a_store_that_can_not_run_here_is_one_line(monkeypatch):
     assert (figure.value, figure.ok) == ("no redis-server on this machine", None)
 
 
+def test_a_redis_that_ends_in_the_middle_is_said_to_have_done_so():
+    if redis_server.missing():
+        pytest.skip(redis_server.missing())
+    import redis
+
+    with (
+        pytest.raises(SystemExit, match="redis-server ended in the middle, with exit code 0"),
+        redis_server.running() as url,
+        redis.Redis.from_url(url) as client,
+    ):
+        client.shutdown(nosave=True)
+        client.ping()
+
+
 def test_a_million_turns_are_as_real_calls_record_them():
     kinds = sessions.patterns()
     chain, nested_chain, explicit, nested_explicit = (list(sessions.retold(kind, Random(1))) for kind in kinds.values())
@@ -172,4 +186,5 @@ def test_turns_on_a_real_redis_keep_the_budget_of_their_size():
     assert measured.written_per_turn == 1.5
     assert measured.met, million_turns.report(measured)
     assert measured.claims.left.keys == all_sessions + scope
+    assert sum(one.operations for one in measured.claims.done) == all_sessions
     assert "at most 400 bytes per key" in million_turns.report(measured)
