@@ -1,17 +1,18 @@
 """Measure and print the table; exit 1 if a budget that is counted in instructions is missed.
 
-python -m benchmarks [--quick] [--only chat,chunk,start,memory]
+python -m benchmarks [--quick] [--only chat,chunk,start,memory,store]
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import cpu, instructions, memory, startup, table
+from benchmarks import cpu, instructions, memory, redis_server, startup, stores, table
 from benchmarks.table import Figure
 from benchmarks.variants import available
 from benchmarks.works import WORKS
@@ -20,6 +21,7 @@ QUICK_VARIANTS = ("bare", "floor", "ours")
 STARTUP_BUDGET = 64.0
 # A page now and then is the allocator's; something kept per call would be hundreds of bytes.
 MEMORY_BUDGET = 16.0
+STORE_BUDGETS = {"memory": 10.0, "sqlite": 500.0, "redis": 1000.0}  # microseconds
 
 LEGEND = """\
 instr: instructions of one call over the bare client's; ratio: ours to the floor; x: times the floor
@@ -39,7 +41,8 @@ def memory_figure() -> Figure:
     """Measure the growth of memory."""
     grown = memory.measure()
     title = f"memory growth over {memory.CALLS:,} calls"
-    return Figure(title, f"{grown:.1f} bytes per call", f"<= {MEMORY_BUDGET:.0f}", grown <= MEMORY_BUDGET)
+    value = f"{grown.resident:.1f} B, {grown.blocks:.3f} blocks"
+    return Figure(title, value, f"<= {MEMORY_BUDGET:.0f} B", grown.resident <= MEMORY_BUDGET)
 
 
 def content_figure() -> Figure:
@@ -49,10 +52,23 @@ def content_figure() -> Figure:
     return Figure("100-turn conversation, content on", value, "<= 2 x", None)
 
 
+def store_figure(kind: str) -> Figure:
+    """Measure what look-up and record add to a call over a store; the slower of the two clients counts."""
+    title, budget = f"look-up and record, {kind}", STORE_BUDGETS[kind]
+    limit = f"<= {budget:.0f} us"
+    with stores.url_of(kind) as url:
+        if url is None:
+            return Figure(title, redis_server.missing() or "", limit, None)
+        added = stores.measure(url)
+    value = f"{added.blocking:.0f} us, async {added.on_loop:.0f} us"
+    return Figure(title, value, limit, max(added.blocking, added.on_loop) <= budget)
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "start": startup_figure,
     "memory": memory_figure,
     "content": content_figure,
+    **{f"store-{kind}": functools.partial(store_figure, kind) for kind in STORE_BUDGETS},
 }
 
 

@@ -22,6 +22,14 @@ def make_client() -> openai.OpenAI:
     )
 
 
+def make_async_client() -> openai.AsyncOpenAI:
+    """As ``make_client``, for callers on an event loop."""
+    transport = httpx2.MockTransport(_handler())
+    return openai.AsyncOpenAI(
+        api_key="benchmark", base_url="http://benchmark.invalid/v1", http_client=httpx2.AsyncClient(transport=transport)
+    )
+
+
 def _handler() -> Callable[[httpx2.Request], httpx2.Response]:
     replies = {"/v1/chat/completions": Reply(CHAT), "/v1/responses": Reply(RESPONSE)}
     streams = {"/v1/chat/completions": chat_events, "/v1/responses": response_events}

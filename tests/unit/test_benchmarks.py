@@ -1,5 +1,9 @@
 """The benchmark measures what it says: one span each, ids of their own, budgets that can be missed."""
 
+import time
+from itertools import islice
+from random import Random
+
 import pytest
 
 pytest.importorskip("httpx2", reason="the benchmark's client is the newest one, on httpx2")
@@ -7,10 +11,14 @@ pytest.importorskip("httpx2", reason="the benchmark's client is the newest one, 
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from benchmarks import instructions, profile, table
+from benchmarks import instructions, million_turns, profile, redis_server, sessions, stores, table
+from benchmarks.__main__ import FIGURES
 from benchmarks.client import make_client
+from benchmarks.redis_server import Size
+from benchmarks.stores import TimedStore
 from benchmarks.variants import VARIANTS, Setup
 from benchmarks.works import WORKS, Work, chain, chat
+from otel_llm_sessions.sessions.stores.memory import MemoryStore
 
 BY_NAME = {work.name: work for work in WORKS}
 
@@ -90,3 +98,93 @@ def test_variants_leave_the_client_as_it_was():
         with VARIANTS[variant](Setup(), Setup().tracer_provider()):
             chain(make_client(), Setup().tracer_provider(), 1)
         assert openai.OpenAI.request is before
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
+def test_the_store_is_asked_and_written_in_each_call_that_is_timed(kind: str, monkeypatch):
+    made = []
+    monkeypatch.setattr(stores, "TimedStore", lambda inner: made.append(TimedStore(inner)) or made[-1])
+    with stores.url_of(kind) as url:
+        if url is None:
+            pytest.skip(redis_server.missing())
+        added = stores.measure(url, calls=5)
+    calls = stores.WARM_CALLS + 5
+    assert [(store.asked, store.written) for store in made] == [(calls, 2 * calls)] * 2
+    assert 0 < added.blocking < 1e6
+    assert 0 < added.on_loop < 1e6
+
+
+def test_what_a_store_takes_is_measured_by_the_call():
+    class Slow(MemoryStore):
+        def get(self, keys):
+            time.sleep(0.02)
+
+    store = TimedStore(Slow())
+    store.get(["s:1"])
+    store.get(["s:1"])
+    assert store.take() >= 40_000_000
+    assert store.take() == 0
+
+
+def test_a_store_that_can_not_run_here_is_one_line(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    figure = FIGURES["store-redis"]()
+    assert (figure.value, figure.ok) == ("no redis-server on this machine", None)
+
+
+def test_a_redis_that_ends_in_the_middle_is_said_to_have_done_so():
+    if redis_server.missing():
+        pytest.skip(redis_server.missing())
+    import redis
+
+    with (
+        pytest.raises(SystemExit, match="redis-server ended in the middle, with exit code 0"),
+        redis_server.running() as url,
+        redis.Redis.from_url(url) as client,
+    ):
+        client.shutdown(nosave=True)
+        client.ping()
+
+
+def test_a_million_turns_are_as_real_calls_record_them():
+    kinds = sessions.patterns()
+    chain, nested_chain, explicit, nested_explicit = (list(sessions.retold(kind, Random(1))) for kind in kinds.values())
+    assert {len(keys) for keys, _ in [*chain, *nested_chain]} == {1}
+    assert {len(keys) for keys, _ in [*explicit, *nested_explicit]} == {2}
+    for session in (chain, nested_chain, explicit, nested_explicit):
+        links = [link for _, link in session]
+        assert len({link.session_id for link in links}) == 1
+        assert len({link.response_id for link in links}) == sessions.TURNS
+        assert {len(link.response_id) for link in links} == {len("resp_") + 48}
+        assert all(link.response_id in keys[0] and link.start < link.end for keys, link in session)
+        assert len({link.trace.trace_id for link in links if link.trace is not None}) == 1
+    assert [link.turn for _, link in chain] == list(range(1, sessions.TURNS + 1))
+    assert chain[0].link.session_id == chain[0].link.response_id
+    assert all(link.span.trace_id == link.trace.trace_id for _, link in chain)
+    assert all(link.span.trace_id != link.trace.trace_id for _, link in nested_explicit)
+
+
+def test_every_session_of_a_million_turns_is_another():
+    turns = list(islice(sessions.turns(list(sessions.patterns().values()), 1), 40 * sessions.TURNS))
+    assert len({link.session_id for _, link in turns}) == 40
+    assert len({link.response_id for _, link in turns}) == len(turns)
+
+
+def test_the_worst_moment_is_the_one_at_which_a_key_takes_most():
+    samples = [Size(10, 9_000, 0), Size(60, 18_000, 0), Size(70, 28_000, 0), Size(80, 24_000, 0)]
+    phase = million_turns.Phase([], Size(100, 30_000, 0), samples)
+    assert phase.worst.per_key == 400
+
+
+@pytest.mark.slow
+def test_turns_on_a_real_redis_keep_the_budget_of_their_size():
+    if redis_server.missing():
+        pytest.skip(redis_server.missing())
+    measured = million_turns.measure(4_096, processes=2)
+    all_sessions, scope = 4_096 // sessions.TURNS, 1
+    assert measured.records.left.keys == 4_096 + all_sessions // 2 + scope
+    assert measured.written_per_turn == 1.5
+    assert measured.met, million_turns.report(measured)
+    assert measured.claims.left.keys == all_sessions + scope
+    assert sum(one.operations for one in measured.claims.done) == all_sessions
+    assert "at most 400 bytes per key" in million_turns.report(measured)
