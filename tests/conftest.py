@@ -17,14 +17,13 @@ if importlib.util.find_spec("hypothesis") is not None:
     hypothesis.settings.load_profile("tests")
 
 if importlib.util.find_spec("openai") is not None:  # the packaging tests run without it
+    from loopback_client import MODEL, options_for
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
     from opentelemetry.context import Context, attach, get_current
 
     from otel_llm_sessions import OpenAISessionsInstrumentor
     from otel_llm_sessions.demo.server import LoopbackServer
     from otel_llm_sessions.testing import CapturedSpans, capture_spans
-
-MODEL = "gpt-4o-mini"
 
 
 class Api:
@@ -86,11 +85,6 @@ def server(_loopback: LoopbackServer) -> LoopbackServer:
     _loopback.requests.clear()
     _loopback._scripts.clear()
     return _loopback
-
-
-def options_for(server: LoopbackServer) -> dict[str, Any]:
-    """A client's options. (Its HTTP client comes without certificates: to read them takes 100 times as long.)"""
-    return {"base_url": server.base_url, "api_key": "test", "max_retries": 0}
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from conftest import options_for
 from fastapi import FastAPI
+from loopback_client import options_for
 from openai import AsyncOpenAI, OpenAI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 

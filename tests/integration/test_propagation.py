@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import openai
 import pytest
-from conftest import MODEL, options_for
+from loopback_client import MODEL, options_for
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider

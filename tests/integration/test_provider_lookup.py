@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from conftest import MODEL, options_for
+from loopback_client import MODEL, options_for
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import (
     is_http_instrumentation_enabled,

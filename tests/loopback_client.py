@@ -1,0 +1,14 @@
+"""What clients of the loopback server are made with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otel_llm_sessions.demo.server import LoopbackServer
+
+MODEL = "gpt-4o-mini"
+
+
+def options_for(server: LoopbackServer) -> dict[str, Any]:
+    """A client's options. (Its HTTP client comes without certificates: to read them takes 100 times as long.)"""
+    return {"base_url": server.base_url, "api_key": "test", "max_retries": 0}
