@@ -8,13 +8,16 @@ from hypothesis import strategies as st
 from store_kit import a_link
 
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, SpanRef
-from otel_llm_sessions.sessions.stores.codec import SOURCES, decode, encode, hashed, records
+from otel_llm_sessions.sessions.stores.codec import SOURCES, VERSION, decode, encode, hashed, records
 
 of_64_bits = st.integers(0, 2**64 - 1)
 of_128_bits = st.integers(0, 2**128 - 1)
 flags = st.integers(0, 255)
 counts = st.integers(0, 2**40)
-texts = st.text(max_size=300)
+ids = st.tuples(st.sampled_from(["", "resp_", "chatcmpl-", "é0"]), st.text("0123456789abcdef", max_size=60)).map(
+    "".join
+)
+texts = st.text(max_size=300) | ids
 
 spans = st.builds(SpanRef, of_128_bits, of_64_bits, flags)
 traces = st.builds(SessionTrace, of_128_bits, of_64_bits, flags, counts, of_64_bits, counts)
@@ -53,7 +56,7 @@ def test_garbage_is_unknown(data):
 
 @given(st.binary(max_size=400))
 def test_garbage_with_a_good_version_is_unknown_or_a_link_but_never_an_error(data):
-    assert isinstance(decode(b"\x01" + data), SessionLink | None)
+    assert isinstance(decode(bytes([VERSION]) + data), SessionLink | None)
 
 
 @given(links, st.data())
@@ -66,7 +69,7 @@ def test_a_record_that_was_cut_off_or_changed_is_unknown(link, data):
     assert decode(bytes(changed)) is None
 
 
-@pytest.mark.parametrize("version", [0, 2, 255])
+@pytest.mark.parametrize("version", [0, VERSION - 1, VERSION + 1, 255])
 def test_another_version_is_unknown(version):
     assert decode(bytes([version]) + encode(a_link())[1:]) is None
 
@@ -94,3 +97,9 @@ def test_a_link_that_cannot_be_written_is_left_out_and_reported(caplog):
     bad = SessionLink("s", "new", -1, SpanRef(1, 1, 1), 1, 2)
     assert [key for key, _ in records([("s:bad", bad), ("s:good", a_link())])] == [hashed("s:good")]
     assert "write a session link down" in caplog.text
+
+
+def test_the_ids_of_responses_take_half_their_length():
+    link = a_link()
+    longer = link._replace(response_id=link.response_id + "0" * 40)
+    assert len(encode(longer)) == len(encode(link)) + 20

@@ -7,12 +7,13 @@ import threading
 import time
 
 import pytest
-from store_kit import KINDS, SHARED, a_link
+from store_kit import KINDS, SHARED, a_link, until
 
 from otel_llm_sessions.sessions.store import SessionStore
 
 every_store = pytest.mark.parametrize("kind", KINDS)
 every_shared_store = pytest.mark.parametrize("kind", SHARED)
+every_guarded_store = pytest.mark.parametrize("kind", [kind for kind in SHARED if kind.endswith("guarded")])
 
 
 class Calls:
@@ -191,3 +192,38 @@ def test_a_cancelled_caller_leaves_a_store_that_works(kind, store):
         return await store.aget(["s:1"])
 
     assert asyncio.run(cancelled_then_used()).turn == 2
+
+
+@every_guarded_store
+def test_a_claim_whose_caller_was_cancelled_is_left_to_the_next(kind, store, open_another):
+    async def cancelled():
+        for delay in range(6):
+            task = asyncio.ensure_future(store.aclaim(f"root:{delay}"))
+            for _ in range(delay):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if not task.cancelled():
+                assert task.result() is True  # it was faster
+                continue
+            assert await store.aclaim(f"root:{delay}")
+            assert not await another.aclaim(f"root:{delay}")
+
+    another = open_another()
+    asyncio.run(cancelled())
+
+
+@every_guarded_store
+def test_a_claim_whose_caller_was_cancelled_is_left_to_other_processes(kind, store, open_another):
+    async def cancelled():
+        task = asyncio.ensure_future(store.aclaim("root"))
+        await asyncio.sleep(0.001)
+        task.cancel()
+        return await asyncio.gather(task, return_exceptions=True)
+
+    (outcome,) = asyncio.run(cancelled())
+    another = open_another()
+    if outcome is True:  # it was faster
+        assert not another.claim("root")
+    else:
+        until(lambda: another._inner.claim("root"))

@@ -23,7 +23,7 @@ class FakeStore(SharedStore):
 
     def __init__(self) -> None:
         self.scope = "shared"
-        self.links, self.claims, self.asked = {}, set(), []
+        self.links, self.claims, self.asked = {}, {}, []
         self.read_fault = self.write_fault = None
 
     def fail(self, fault: Exception | None) -> None:
@@ -41,13 +41,17 @@ class FakeStore(SharedStore):
             raise self.write_fault
         self.links.update(entries)
 
-    def claim(self, key):
+    def claim(self, key, token=None):
         self.asked.append("claim")
         if self.write_fault:
             raise self.write_fault
-        new = key not in self.claims
-        self.claims.add(key)
-        return new
+        return self.claims.setdefault(key, token) == token
+
+    def withdraw(self, key, token):
+        if self.write_fault:
+            raise self.write_fault
+        if self.claims.get(key) == token:
+            del self.claims[key]
 
     def close(self):
         self.asked.append("close")
@@ -59,8 +63,10 @@ class FakeStore(SharedStore):
         await asyncio.sleep(0)
         self.put_all(entries)
 
-    async def aclaim(self, key):
-        return self.claim(key)
+    async def aclaim(self, key, token=None):
+        got = self.claim(key, token)
+        await asyncio.sleep(0)
+        return got
 
 
 @pytest.fixture
@@ -149,7 +155,7 @@ def test_what_was_not_written_is_written_when_the_store_is_back(quick, inner):
     quick.put(["r:1", "s:1"], link)
     quick.claim("root")
     inner.fail(None)
-    until(lambda: inner.links == {"r:1": link, "s:1": link} and inner.claims == {"root"})
+    until(lambda: inner.links == {"r:1": link, "s:1": link} and set(inner.claims) == {"root"})
     until(lambda: quick._recovery.writable)
     quick.put(["s:2"], link)
     assert inner.asked[-1] == "put"

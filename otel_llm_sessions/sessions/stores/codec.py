@@ -6,6 +6,7 @@ never raise.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from typing import get_args
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source, SpanRef
 
-VERSION = 1
+VERSION = 2
 
 KEY_PREFIX = b"ols:"
 _DIGEST_SIZE = 16
@@ -48,6 +49,8 @@ _HEAD = struct.Struct(">BBBBQQQQ")
 _TRACE = struct.Struct(">QBQ")
 _TRACE_ID = struct.Struct(">QQ")
 _CHECKSUM_SIZE = 2
+_HEX_AT_END = re.compile(r"(?:[0-9a-f]{2}){4,}\Z")
+"""Digits that take half the room as bytes; fewer of them are not worth the count."""
 _LOW_64 = (1 << 64) - 1
 
 # What follows the head.
@@ -169,9 +172,15 @@ def _write_signed(out: bytearray, number: int) -> None:
 
 
 def _write_text(out: bytearray, text: str) -> None:
-    data = text.encode("utf-8", "surrogatepass")
-    _write_number(out, len(data))
+    """Write a text, its hexadecimal digits at the end as bytes: ids of responses are most of a record."""
+    digits = _HEX_AT_END.search(text)
+    data = text[: digits.start() if digits else None].encode("utf-8", "surrogatepass")
+    _write_number(out, len(data) << 1 | (digits is not None))
     out += data
+    if digits:
+        packed = bytes.fromhex(digits[0])
+        _write_number(out, len(packed))
+        out += packed
 
 
 class _Reader:
@@ -203,12 +212,17 @@ class _Reader:
         return -(number + 1 >> 1) if number & 1 else number >> 1
 
     def text(self) -> str:
-        end = self.number() + self._at
+        length = self.number()
+        text = self._bytes(length >> 1).decode("utf-8", "surrogatepass")
+        return text + self._bytes(self.number()).hex() if length & 1 else text
+
+    def _bytes(self, number: int) -> bytes:
+        end = number + self._at
         if end > len(self._data):
             raise ValueError("the text ends early")
         data = self._data[self._at : end]
         self._at = end
-        return data.decode("utf-8", "surrogatepass")
+        return data
 
     def at_end(self) -> bool:
         return self._at == len(self._data)

@@ -11,10 +11,12 @@ import asyncio
 import atexit
 import threading
 import time
+import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from otel_llm_sessions.guard import logger, report
 from otel_llm_sessions.sessions.link import SessionLink
@@ -30,6 +32,9 @@ FIRST_REST = 0.25
 
 MUTABLE_PREFIXES = ("s:", "c:")
 """Keys of sessions and conversations point to another turn after each turn; all others never change."""
+
+WITHDRAWN_AFTER = 1.0
+"""Seconds for which a claim whose caller was cancelled is kept for this process's next turn, in case it was got."""
 
 _BATCH = 200
 
@@ -105,7 +110,7 @@ class GuardedStore:
         if not self._recovery.writable:
             return self._recovery.keep_claim(key)
         try:
-            return self._inner.claim(key)
+            return self._inner.claim(key, self._recovery.token_of(key))
         except Exception as fault:
             self._recovery.failed("write to", fault)
             return self._recovery.keep_claim(key)
@@ -144,11 +149,17 @@ class GuardedStore:
             return self.claim(key)
         if not self._known.claim(key):
             return False
+        token = self._recovery.token_of(key)
         try:
-            return await self._inner.aclaim(key)
+            return await self._inner.aclaim(key, token)
         except Exception as fault:
             self._recovery.failed("write to", fault)
             return self._recovery.keep_claim(key)
+        except BaseException:
+            # Who is cancelled opens nothing; the store may have the claim already, and nobody else would get it.
+            self._known.withdraw(key)
+            self._recovery.withdraw(key, token)
+            raise
 
     def close(self) -> None:
         """Write what waits, if the store takes it now, and release connections."""
@@ -232,6 +243,13 @@ class _Rests:
         return rest
 
 
+class _Withdrawal(NamedTuple):
+    """A claim whose caller was cancelled before it had the answer."""
+
+    token: bytes
+    due: float
+
+
 class _Recovery:
     """The breaker, the backlog, and the thread that brings a store back."""
 
@@ -248,6 +266,7 @@ class _Recovery:
     def _begin_anew(self) -> None:
         self._links: OrderedDict[str, SessionLink] = OrderedDict()
         self._claims: OrderedDict[str, None] = OrderedDict()
+        self._withdrawals: OrderedDict[str, _Withdrawal] = OrderedDict()
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._wake = threading.Event()
@@ -285,6 +304,20 @@ class _Recovery:
         self.begin()
         return True
 
+    def withdraw(self, key: str, token: bytes) -> None:
+        """Put the withdrawal of a claim on the backlog, whether or not the store has the claim."""
+        with self._lock:
+            self._withdrawals[key] = _Withdrawal(token, time.monotonic() + WITHDRAWN_AFTER)
+            while len(self._withdrawals) > self._max_keys:
+                self._withdrawals.popitem(last=False)
+        self.begin()
+
+    def token_of(self, key: str) -> bytes:
+        """Return the token to claim ``key`` with: that of a claim which was about to be withdrawn, else a new one."""
+        with self._lock:
+            withdrawal = self._withdrawals.pop(key, None) if self._withdrawals else None
+        return withdrawal.token if withdrawal is not None else uuid.uuid4().bytes
+
     def unwritten(self, key: str) -> SessionLink | None:
         """Return what waits to be written under ``key``."""
         return self._links.get(key) if self._links else None
@@ -313,13 +346,22 @@ class _Recovery:
         """Write what waits, once, and end the thread."""
         self._closed = True
         self._wake.set()
-        if self._links or self._claims:
+        if self._links or self._claims or self._withdrawals:
             self._attempt()
 
     def _run(self) -> None:
-        while not self._wake.wait(0.0 if self.writable else self._rests.next()):
+        while not self._wake.wait(self._pause()):
             if self._attempt():
                 return
+
+    def _pause(self) -> float:
+        """Return how many seconds to wait before the next attempt."""
+        if not self.writable:
+            return self._rests.next()
+        with self._lock:
+            if self._links or self._claims or self._refill or not self._withdrawals:
+                return 0.0
+            return max(0.0, next(iter(self._withdrawals.values())).due - time.monotonic())
 
     def _attempt(self) -> bool:
         """Return whether the store took all that waited; it is open to callers again then."""
@@ -346,9 +388,24 @@ class _Recovery:
         for claim in list(self._claims):
             self._inner.claim(claim)
             self._claims.pop(claim, None)
+        while (due := self._due_withdrawal()) is not None:
+            try:
+                self._inner.withdraw(*due)
+            except Exception:
+                self.withdraw(*due)
+                raise
         if not (self.readable and self.writable):
             self._inner.get_all(("probe",))
             self.readable = self.writable = True
+
+    def _due_withdrawal(self) -> tuple[str, bytes] | None:
+        with self._lock:
+            for key, withdrawal in self._withdrawals.items():
+                if self._closed or withdrawal.due <= time.monotonic():
+                    del self._withdrawals[key]
+                    return key, withdrawal.token
+                break
+        return None
 
     def _keep_known(self) -> None:
         known = self._known.snapshot()
@@ -380,7 +437,7 @@ class _Recovery:
     def _ended(self) -> bool:
         """Return whether there is nothing left to do, in which case the thread is no longer there."""
         with self._lock:
-            done = self.writable and not (self._links or self._claims or self._refill)
+            done = self.writable and not (self._links or self._claims or self._withdrawals or self._refill)
             if done:
                 self._thread = None
             return done

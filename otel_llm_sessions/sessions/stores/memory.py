@@ -55,6 +55,11 @@ class MemoryStore:
                 self._claims.popitem(last=False)
             return True
 
+    def withdraw(self, key: str) -> None:
+        """Leave ``key`` to the next caller that claims it."""
+        with self._lock:
+            self._claims.pop(key, None)
+
     def snapshot(self) -> list[tuple[str, SessionLink]]:
         """Return all that is known, the least recently used first."""
         with self._lock:

@@ -72,9 +72,9 @@ class RedisStore(SharedStore):
         """Remember each entry; one pipeline of SETs."""
         _check(self._run(self._record(entries)))
 
-    def claim(self, key: str) -> bool:
+    def claim(self, key: str, token: bytes | None = None) -> bool:
         """Return True to exactly one of all callers that claim ``key``; SET NX and GET in one pipeline."""
-        token = uuid.uuid4().bytes
+        token = token or uuid.uuid4().bytes
         return bool(_check(self._run(self._claim(key, token)))[1] == token)
 
     async def aget_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
@@ -85,10 +85,17 @@ class RedisStore(SharedStore):
         """As ``put_all``, for callers on an event loop."""
         _check(await self._arun(self._record(entries)))
 
-    async def aclaim(self, key: str) -> bool:
+    async def aclaim(self, key: str, token: bytes | None = None) -> bool:
         """As ``claim``, for callers on an event loop."""
-        token = uuid.uuid4().bytes
+        token = token or uuid.uuid4().bytes
         return bool(_check(await self._arun(self._claim(key, token)))[1] == token)
+
+    def withdraw(self, key: str, token: bytes) -> None:
+        """Leave ``key`` to the next caller, if the claim with ``token`` is the one that got it."""
+        name = hashed(key, b"claim")
+        # Nobody but who holds a claim changes it: it need not be looked at and deleted in one step.
+        if _check(self._run([("GET", name)]))[0] == token:
+            _check(self._run([("DEL", name)]))
 
     def close(self) -> None:
         """Close what no one uses; an event loop's connections close with the loop."""

@@ -43,8 +43,13 @@ class SharedStore(ABC):
         """Remember each entry; one round trip."""
 
     @abstractmethod
-    def claim(self, key: str) -> bool:
-        """Return True to exactly one of all callers, in all processes, that ever claim ``key``."""
+    def claim(self, key: str, token: bytes | None = None) -> bool:
+        """Return True to exactly one of all callers, in all processes, that ever claim ``key``.
+
+        Args:
+            key: what is claimed.
+            token: what tells this claim from others, so that it can be made again or withdrawn; a new one by default.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -59,8 +64,12 @@ class SharedStore(ABC):
         """As ``put_all``, for callers on an event loop."""
 
     @abstractmethod
-    async def aclaim(self, key: str) -> bool:
+    async def aclaim(self, key: str, token: bytes | None = None) -> bool:
         """As ``claim``, for callers on an event loop."""
+
+    @abstractmethod
+    def withdraw(self, key: str, token: bytes) -> None:
+        """Leave ``key`` to the next caller, if the claim with ``token`` is the one that got it."""
 
     def get(self, keys: Sequence[str]) -> SessionLink | None:
         """Return the link of the first of ``keys``, in order, that is known."""

@@ -94,10 +94,15 @@ class SqliteStore(SharedStore):
         rows = records(entries)
         self._wait(lambda file: file.write(rows, self._ttl))
 
-    def claim(self, key: str) -> bool:
+    def claim(self, key: str, token: bytes | None = None) -> bool:
         """Return True to exactly one of all callers that claim ``key``."""
-        claimed, token = hashed(key, b"claim"), uuid.uuid4().bytes
-        return self._wait(lambda file: file.claim(claimed, token, self._ttl))
+        claimed, mine = hashed(key, b"claim"), token or uuid.uuid4().bytes
+        return self._wait(lambda file: file.claim(claimed, mine, self._ttl))
+
+    def withdraw(self, key: str, token: bytes) -> None:
+        """Leave ``key`` to the next caller, if the claim with ``token`` is the one that got it."""
+        claimed = hashed(key, b"claim")
+        self._wait(lambda file: file.withdraw(claimed, token))
 
     async def aget_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
         """As ``get_all``, for callers on an event loop."""
@@ -109,10 +114,10 @@ class SqliteStore(SharedStore):
         rows = records(entries)
         await self._await(lambda file: file.write(rows, self._ttl))
 
-    async def aclaim(self, key: str) -> bool:
+    async def aclaim(self, key: str, token: bytes | None = None) -> bool:
         """As ``claim``, for callers on an event loop."""
-        claimed, token = hashed(key, b"claim"), uuid.uuid4().bytes
-        return await self._await(lambda file: file.claim(claimed, token, self._ttl))
+        claimed, mine = hashed(key, b"claim"), token or uuid.uuid4().bytes
+        return await self._await(lambda file: file.claim(claimed, mine, self._ttl))
 
     def close(self) -> None:
         """Close the connection once what waits is done."""
@@ -317,7 +322,14 @@ class _File:
         """Return whether ``token`` is the one that now holds ``key``."""
         now = _now()
         self.writes += 1
-        return self._connection.execute(_CLAIM, (key, token, now + round(ttl), now)).rowcount == 1
+        if self._connection.execute(_CLAIM, (key, token, now + round(ttl), now)).rowcount == 1:
+            return True
+        holder = self._connection.execute("SELECT token FROM claims WHERE key = ?", (key,)).fetchone()
+        return bool(holder == (token,))
+
+    def withdraw(self, key: bytes, token: bytes) -> None:
+        """Delete the claim of ``key``, if ``token`` holds it."""
+        self._connection.execute("DELETE FROM claims WHERE key = ? AND token = ?", (key, token))
 
     def is_gone(self) -> bool:
         """Whether another file, or none, now has this one's name."""
