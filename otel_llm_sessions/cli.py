@@ -14,14 +14,21 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="run the examples and show the sessions that arrive over OTLP", add_help=False)
     trace_id = commands.add_parser("trace-id", help="print the trace id of a session")
-    trace_id.add_argument("id", metavar="ID", help="the session's id")
+    trace_id.add_argument("id", type=_session_id, metavar="ID", help="the session's id")
     trace_id.add_argument("--namespace", default="", metavar="N", help="the setting NAMESPACE (default: empty)")
     trace_id.add_argument("--part", type=_part, default=1, metavar="P", help="which part of a long session (1, 2, …)")
     return parser
 
 
+def _session_id(value: str) -> str:
+    if not value.isprintable() or not value.strip():
+        raise argparse.ArgumentTypeError(f"{value!r} is not valid: expected a printable string with something in it")
+    return value
+
+
 def _part(value: str) -> int:
-    if not value.isdigit() or int(value) < 1:
+    # More digits than any session has parts; int() refuses some of what isdigit() takes, and very long numbers.
+    if not (value.isascii() and value.isdigit() and len(value) <= 18) or int(value) < 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not valid: expected a whole number greater than 0")
     return int(value)
 
