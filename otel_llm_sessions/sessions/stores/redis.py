@@ -28,6 +28,7 @@ from redis.retry import Retry
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.sessions.stores.codec import KEY_PREFIX, decode, hashed, records
+from otel_llm_sessions.sessions.stores.patience import within
 from otel_llm_sessions.sessions.stores.shared import (
     CONNECT_LIMIT,
     DEFAULT_TIME_LIMIT,
@@ -144,7 +145,7 @@ class RedisStore(SharedStore):
         if not commands:
             return []
         try:
-            return await asyncio.wait_for(self._loops.exchange(commands), self._time_limit)
+            return await within(self._time_limit, self._loops.exchange(commands))
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             raise StoreDown(f"no answer from Redis: {_words(error, self._time_limit)}") from error
 
