@@ -21,6 +21,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from otel_llm_sessions import OpenAISessionsInstrumentor
+from otel_llm_sessions.sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
 
 THREADS = 4
 
@@ -36,7 +38,8 @@ class Application:
         self.tracer = self.provider.get_tracer("the application's")
         self.options = {"base_url": settings["base_url"], "api_key": "test", "max_retries": 0}
         self._writing = threading.Lock()
-        OpenAISessionsInstrumentor().instrument(tracer_provider=self.provider, store=settings["store"])
+        store = store_of(settings["store"], settings["time_limit"])
+        OpenAISessionsInstrumentor().instrument(tracer_provider=self.provider, store=store)
 
     def around(self, order: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
         """The request that the call is made for, if there is one."""
@@ -63,6 +66,17 @@ class Application:
     def end(self) -> None:
         OpenAISessionsInstrumentor().uninstrument()
         self.provider.shutdown()
+
+
+def store_of(url: str, time_limit: float | None) -> Any:
+    """What to give as ``store``: the URL, or the same store with another time limit than applications have."""
+    if time_limit is None:
+        return url
+    if url.startswith("sqlite"):
+        return GuardedStore(SqliteStore(url.removeprefix("sqlite:///"), time_limit=time_limit))
+    from otel_llm_sessions.sessions.stores.redis import RedisStore
+
+    return GuardedStore(RedisStore(url, time_limit=time_limit))
 
 
 def create(client: Any, order: dict[str, Any]) -> Any:

@@ -73,12 +73,28 @@ class Worker:
 class Fleet:
     """Application processes that share a store, an API and an OTLP receiver; a context manager."""
 
-    def __init__(self, clients: Sequence[str], *, store: str, base_url: str, endpoint: str | None) -> None:
-        """Start a process for each of ``clients``, ``sync`` or ``async``."""
+    def __init__(
+        self,
+        clients: Sequence[str],
+        *,
+        store: str,
+        base_url: str,
+        endpoint: str | None,
+        time_limit: float | None = None,
+    ) -> None:
+        """Start a process for each of ``clients``, ``sync`` or ``async``.
+
+        Args:
+            clients: what each process makes its calls with.
+            store: the URL of the store.
+            base_url: where the API is.
+            endpoint: where spans are exported to; None for nowhere.
+            time_limit: how long the store may take, in seconds; None for as long as in applications.
+        """
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._orders = 0
         self.workers: list[Worker] = []
-        self._settings = {"store": store, "base_url": base_url, "endpoint": endpoint}
+        self._settings = {"store": store, "base_url": base_url, "endpoint": endpoint, "time_limit": time_limit}
         self._clients = clients
 
     def __enter__(self) -> Fleet:

@@ -123,11 +123,11 @@ def timed(call: Callable[[], object]) -> float:
 def assert_held_up(calls: Sequence[Callable[[], object]]) -> None:
     """Fail unless the first call takes 60 ms at most and the rest 1 ms (the median), as the machine keeps time."""
     first, *rest = map(timed, calls)
-    assert first < 0.06 + _lateness()
+    assert first < 0.06 + lateness()
     assert statistics.median(rest) < 0.001
 
 
-def _lateness() -> float:
+def lateness() -> float:
     """How much later than asked a busy machine wakes a thread that waits 50 ms."""
     return max(timed(lambda: threading.Event().wait(0.05)) for _ in range(5)) - 0.05
 

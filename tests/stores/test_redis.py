@@ -208,6 +208,20 @@ async def test_a_server_that_never_answers_holds_up_one_call_on_a_loop(closing):
             task.cancel()  # as asyncio.run does with what is still connecting
 
 
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_who_only_writes_notices_too_that_redis_was_restarted_empty(own_redis, guarded, asynchronous):
+    store, other = (guarded(own_redis.url, time_limit=5) for _ in range(2))
+
+    def put(keys):
+        asyncio.run(store.aput(keys, a_link())) if asynchronous else store.put(keys, a_link())
+
+    put(["s:before"])
+    own_redis.kill()
+    own_redis.start()
+    put(["s:after"])
+    until(lambda: other.get(["s:before"]))
+
+
 def test_no_redis_at_all_holds_up_no_call(closing):
     assert_held_up(calls_of(closing(open_store(f"redis://127.0.0.1:{free_port()}"))))
 

@@ -28,6 +28,7 @@ from redis.retry import Retry
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.sessions.stores.codec import KEY_PREFIX, decode, hashed, records
+from otel_llm_sessions.sessions.stores.patience import within
 from otel_llm_sessions.sessions.stores.shared import (
     CONNECT_LIMIT,
     DEFAULT_TIME_LIMIT,
@@ -70,7 +71,7 @@ class RedisStore(SharedStore):
 
     def put_all(self, entries: Sequence[Entry]) -> None:
         """Remember each entry; one pipeline of SETs."""
-        _check(self._run(self._record(entries)))
+        self._recorded(self._run(self._record(entries)))
 
     def claim(self, key: str, token: bytes | None = None) -> bool:
         """Return True to exactly one of all callers that claim ``key``; SET NX and GET in one pipeline."""
@@ -83,7 +84,7 @@ class RedisStore(SharedStore):
 
     async def aput_all(self, entries: Sequence[Entry]) -> None:
         """As ``put_all``, for callers on an event loop."""
-        _check(await self._arun(self._record(entries)))
+        self._recorded(await self._arun(self._record(entries)))
 
     async def aclaim(self, key: str, token: bytes | None = None) -> bool:
         """As ``claim``, for callers on an event loop."""
@@ -119,7 +120,9 @@ class RedisStore(SharedStore):
         return [("SET", SCOPE_KEY, f"{self.scope}:{uuid.uuid4().hex}", "NX"), mget]
 
     def _record(self, entries: Sequence[Entry]) -> list[Command]:
-        return [("SET", key, record, "PX", self._ttl_ms) for key, record in records(entries)]
+        # Who only writes has to notice, too, that Redis lost what it held.
+        sets: list[Command] = [("SET", key, record, "PX", self._ttl_ms) for key, record in records(entries)]
+        return sets + self._lookup(()) if sets else []
 
     def _claim(self, key: str, token: bytes) -> list[Command]:
         # The token tells one's own claim from another's also when it is sent twice, over a connection that broke.
@@ -130,6 +133,10 @@ class RedisStore(SharedStore):
         scope, *values = _check(replies[-1:])[0]
         self._learn_scope(scope)
         return [decode(value) for value in values]
+
+    def _recorded(self, replies: list[Any]) -> None:
+        if replies:
+            self._links(_check(replies))
 
     def _learn_scope(self, found: bytes | None) -> None:
         """Take over the scope that all share, and notice when it is no longer the Redis that it was."""
@@ -151,7 +158,7 @@ class RedisStore(SharedStore):
         if not commands:
             return []
         try:
-            return await asyncio.wait_for(self._loops.exchange(commands), self._time_limit)
+            return await within(self._time_limit, self._loops.exchange(commands))
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             raise StoreDown(f"no answer from Redis: {_words(error, self._time_limit)}") from error
 

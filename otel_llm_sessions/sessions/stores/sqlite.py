@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.sessions.stores.codec import decode, hashed, records
+from otel_llm_sessions.sessions.stores.patience import within
 from otel_llm_sessions.sessions.stores.shared import (
     DEFAULT_TIME_LIMIT,
     DEFAULT_TTL,
@@ -153,7 +154,7 @@ class SqliteStore(SharedStore):
     async def _await(self, job: Callable[[_File], T]) -> T:
         future = asyncio.wrap_future(self._worker.submit(job))
         try:
-            return await asyncio.wait_for(future, self._time_limit)
+            return await within(self._time_limit, future)
         except (asyncio.TimeoutError, TimeoutError) as timeout:
             raise self._late() from timeout
         except (sqlite3.Error, OSError) as error:

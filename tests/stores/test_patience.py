@@ -1,0 +1,95 @@
+"""How long a caller on an event loop waits for a store: as long as the store is late, not the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import time
+
+import pytest
+from store_kit import a_link, redis_store
+
+from otel_llm_sessions.sessions.stores.patience import within
+from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
+
+
+@contextlib.asynccontextmanager
+async def a_busy_loop():
+    """Something else holds up the loop, 60 ms at each step."""
+
+    async def work():
+        while True:
+            time.sleep(0.06)
+            await asyncio.sleep(0)
+
+    busy = asyncio.ensure_future(work())
+    yield
+    busy.cancel()
+
+
+@pytest.fixture(params=["redis", "sqlite"])
+def prompt_store(request, tmp_path, closing):
+    """A store with the time limit that applications have."""
+    if request.param == "sqlite":
+        return closing(SqliteStore(tmp_path / "sessions.db"))
+    return closing(redis_store(request.getfixturevalue("_emptied")("redis").url))
+
+
+async def test_a_loop_that_is_busy_is_not_taken_for_a_store_that_is_late(prompt_store):
+    await prompt_store.aget_all(["s:1"])
+    async with a_busy_loop():
+        await prompt_store.aput(["s:1", "r:1"], a_link())
+        assert await prompt_store.aget(["s:0", "r:1"]) is not None
+        assert await prompt_store.aclaim("1")
+
+
+async def test_the_first_connection_is_made_on_a_busy_loop(prompt_store):
+    async with a_busy_loop():
+        assert await prompt_store.aget_all(["s:1"]) == [None]
+
+
+async def test_what_takes_too_long_is_cancelled_in_time():
+    ended = []
+
+    async def work():
+        try:
+            await asyncio.sleep(10)
+        finally:
+            ended.append(True)
+
+    begun = time.perf_counter()
+    with pytest.raises(asyncio.TimeoutError):
+        await within(0.05, work())
+    assert ended
+    assert 0.045 < time.perf_counter() - begun < 0.08
+
+
+async def test_a_caller_that_is_cancelled_takes_its_work_along():
+    work = asyncio.get_running_loop().create_future()
+    caller = asyncio.ensure_future(within(10, work))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert work.cancelled()
+
+
+async def test_a_failure_is_the_callers_and_no_ones_who_is_gone(caplog):
+    async def work():
+        try:
+            await asyncio.sleep(10)
+        finally:
+            raise OSError("broken")
+
+    with pytest.raises(OSError, match="broken"):
+        await within(0.01, work())
+    caller = asyncio.ensure_future(within(10, work()))
+    await asyncio.sleep(0.01)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    del caller
+    await asyncio.sleep(0)
+    gc.collect()
+    assert not caplog.records
