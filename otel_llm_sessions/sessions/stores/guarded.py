@@ -27,7 +27,7 @@ from otel_llm_sessions.sessions.stores.shared import Entry, SharedStore, StoreDo
 DEFAULT_REST = 30.0
 """How long a store that keeps failing is left alone, in seconds."""
 
-FIRST_REST = 0.25
+FIRST_REST = 0.02
 """How long a store that was well is left alone, in seconds: most failures are hiccups. Each further rest is longer."""
 
 MUTABLE_PREFIXES = ("s:", "c:")
