@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -23,6 +25,7 @@ if importlib.util.find_spec("openai") is not None:  # the packaging tests run wi
 
     from otel_llm_sessions import OpenAISessionsInstrumentor
     from otel_llm_sessions.demo.server import LoopbackServer
+    from otel_llm_sessions.openai.provider_lookup import ProviderLookup
     from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
 
@@ -85,6 +88,38 @@ def server(_loopback: LoopbackServer) -> LoopbackServer:
     _loopback.requests.clear()
     _loopback._scripts.clear()
     return _loopback
+
+
+@pytest.fixture
+def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is ``THINKING`` replies when no look-up at the provider is left."""
+    walk, awalk = ProviderLookup._walk, ProviderLookup._awalk
+    under_way = 0
+
+    def walks(lookup: ProviderLookup, *arguments: Any) -> None:
+        with walking():
+            walk(lookup, *arguments)
+
+    async def awalks(lookup: ProviderLookup, *arguments: Any) -> None:
+        with walking():
+            await awalk(lookup, *arguments)
+
+    @contextlib.contextmanager
+    def walking() -> Iterator[None]:
+        nonlocal under_way
+        with lock:
+            under_way += 1
+        try:
+            yield
+        finally:
+            with lock:
+                under_way -= 1
+                if not under_way:
+                    server.release()
+
+    lock = threading.Lock()
+    monkeypatch.setattr(ProviderLookup, "_walk", walks)
+    monkeypatch.setattr(ProviderLookup, "_awalk", awalks)
 
 
 @pytest.fixture

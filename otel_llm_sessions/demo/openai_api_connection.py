@@ -70,7 +70,8 @@ class Connection:
             self._peer.sendall(CONTINUE)
         request = recorded(head, read_body(stream, head.headers))
         reply = self._safe_answer(request)
-        self._pause(reply.delay)
+        if reply.delay > 0:
+            self._delay(reply.delay)
         if reply.hangs_up:
             raise HangUp
         if reply.chunks is None:
@@ -117,6 +118,15 @@ class Connection:
             raise HangUp
         if count and not last:
             self._pause(self._chunk_delay)
+
+    def _delay(self, seconds: float) -> None:
+        """Wait before the reply, but not past the release or the client's end."""
+        ticket = self._gate.enter()
+        try:
+            if not ticket.wait(self._peer, seconds):
+                raise HangUp
+        finally:
+            self._gate.leave(ticket)
 
     def _pause(self, seconds: float) -> None:
         """Wait, but not past the server's end."""

@@ -1,10 +1,11 @@
-"""The gate that holds replies in the middle of their stream."""
+"""The gate that holds replies, before their first byte or in the middle of their stream."""
 
 from __future__ import annotations
 
 import select
 import socket
 import threading
+import time
 
 
 class Ticket:
@@ -17,12 +18,14 @@ class Ticket:
         """Let the reply go on, now or when it comes to the gate."""
         self._outside.send(b".")
 
-    def wait(self, peer: socket.socket) -> bool:
-        """Wait for the release or for the peer to go away; whether there is still somebody to send to."""
+    def wait(self, peer: socket.socket, seconds: float | None = None) -> bool:
+        """Wait for the release, for the peer to go away or for the time; whether there is still somebody to send to."""
         watched = [self._inside, peer]
+        deadline = None if seconds is None else time.monotonic() + seconds
         while True:
-            ready, _, _ = select.select(watched, [], [])
-            if self._inside in ready:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select(watched, [], [], left)
+            if not ready or self._inside in ready:
                 return True
             if not peer.recv(1, socket.MSG_PEEK):
                 return False

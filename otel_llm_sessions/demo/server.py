@@ -119,7 +119,10 @@ class LoopbackServer:
         path: str | None = None,
         delay: float = 0.0,
     ) -> None:
-        """Answer the next request (whose path ends with `path`) with exactly this, after `delay` seconds."""
+        """Answer the next request (whose path ends with `path`) with exactly this.
+
+        It comes after `delay` seconds, or on `release()`.
+        """
         reply = Reply(status, exact_bytes(body), content_type, headers or {}, delay=delay)
         self._enqueue(Scripted(reply, path))
 
@@ -142,7 +145,7 @@ class LoopbackServer:
         self._enqueue(Scripted(reply, path))
 
     def release(self) -> None:
-        """Let the streams go on that are held, or will be, in replies that have started."""
+        """Let replies go on: those that are delayed, and the streams that are held or will be and have started."""
         self._gate.release()
 
     def _enqueue(self, scripted: Scripted) -> None:

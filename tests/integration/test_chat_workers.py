@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from store_kit import RedisServer
 
 from otel_llm_sessions.demo.runner import environment_of, instrument_command
 
@@ -17,12 +17,11 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "chat_workers.py"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
-def test_a_visitor_served_by_many_workers_has_one_session(server, exported, own_redis):
+def test_a_visitor_served_by_many_workers_has_one_session(server, exported, redis: RedisServer):
     provider = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "x"}
     environment = environment_of(os.environ, exported.receiver.endpoint, provider) | {
         "OTEL_SERVICE_NAME": "chat-workers",
-        "OTEL_LLM_SESSIONS_STORE": own_redis.url,
+        "OTEL_LLM_SESSIONS_STORE": redis.url,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     command = [*instrument_command(), str(EXAMPLE), "--drive"]

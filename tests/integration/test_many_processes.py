@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -14,7 +13,6 @@ from typing import Any
 
 import pytest
 from fleet import Fleet
-from store_kit import NO_REDIS, RedisServer
 
 from otel_llm_sessions.demo.receiver import OtlpReceiver, ReceivedSpan
 
@@ -62,17 +60,11 @@ def loopback_process() -> Iterator[str]:
 
 
 @pytest.fixture(params=["redis", "sqlite"])
-def store_url(request, tmp_path) -> Iterator[str]:
+def store_url(request, tmp_path) -> str:
     """A shared store that nothing has been put into."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'sessions.db'}"
-        return
-    if shutil.which("redis-server") is None:
-        pytest.skip(NO_REDIS)
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server.url
-    server.kill()
+        return f"sqlite:///{tmp_path / 'sessions.db'}"
+    return request.getfixturevalue("redis").url
 
 
 # --- the application --------------------------------------------------------------------------------------------

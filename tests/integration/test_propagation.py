@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import openai
 import pytest
-from loopback_client import MODEL, options_for
+from loopback_client import MODEL, THINKING, options_for
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
@@ -23,8 +23,9 @@ from otel_llm_sessions.openai.propagation import Propagation
 from otel_llm_sessions.testing import capture_spans
 
 CARRIED = {"session.id", "traceparent", "tracestate"}
-THINKING = {"extra_headers": {"x-loopback-mode": "delay=0.25"}}
 LONG_ID = "resp_" + "0123456789abcdef" * 40
+
+pytestmark = pytest.mark.usefixtures("thinks_meanwhile")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from loopback_client import MODEL, options_for
+from loopback_client import MODEL, THINKING, options_for
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import (
     is_http_instrumentation_enabled,
@@ -32,10 +32,10 @@ from otel_llm_sessions.openai import provider_lookup
 from otel_llm_sessions.sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 
-THINKING = {"extra_headers": {"x-loopback-mode": "delay=0.25"}}
-"""A model that takes its time, as models do, so that the provider answers first."""
+SLOW = {"extra_headers": {"x-loopback-mode": "delay=0.1"}}
+"""For a call whose model takes its time whether or not anything is looked up."""
 
-LATE = {"delay": 0.4}
+LATE = {"delay": 0.2}
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def warned(caplog):
     assert not [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
 
 
-pytestmark = pytest.mark.usefixtures("warned")
+pytestmark = pytest.mark.usefixtures("warned", "thinks_meanwhile")
 
 
 def until(happened: Any, seconds: float = 10.0) -> None:
@@ -137,7 +137,7 @@ def test_the_chain_is_walked_up_to_its_first_response(api, server, chain, spans)
 def test_nothing_is_asked_unless_a_setting_says_so(api, server, chain):
     ids = chain(2)
     with capture_spans() as spans:
-        api.respond(previous_response_id=ids[-1], **THINKING)
+        api.respond(previous_response_id=ids[-1], **SLOW)
     assert not retrieved(server)
     assert found(the_call(spans)) == (ids[-1], "chain_partial", 2)
 
@@ -210,7 +210,7 @@ def test_both_ids_of_a_response_become_known(api, server, spans):
     sealed, plain = "resp_" + "0123456789abcdef" * 28, "resp_0f1e2d3c4b5a69788796a5b4c3d2e1f0"
     for _ in range(2):
         server.script({"id": plain, "object": "response", "output": []}, path=sealed)
-    server.script({"id": "resp_next_0123456789abcdef01234", "object": "response"}, path="/responses", delay=0.25)
+    server.script({"id": "resp_next_0123456789abcdef01234", "object": "response"}, path="/responses", delay=5)
     api.respond(previous_response_id=sealed)
     until(no_walk_is_left)
     assert found(the_call(spans)) == (sealed, "provider", 2)
@@ -281,7 +281,7 @@ def test_the_request_goes_out_first_and_unchanged(api, server, chain):
 
     def sent() -> Any:
         server.requests.clear()
-        api.respond(previous_response_id=ids[-1], metadata={"topic": "x"}, **THINKING)
+        api.respond(previous_response_id=ids[-1], metadata={"topic": "x"}, **SLOW)
         return server.requests[0]
 
     bare = sent()
@@ -354,7 +354,7 @@ def test_every_ending_ends_the_span_once(client, server, chain, spans, way, answ
     ids = chain(2)
     if answer == "late":
         server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
-    delay = ["delay=0.25"] if answer == "in time" else []
+    delay = [THINKING["extra_headers"]["x-loopback-mode"]] if answer == "in time" else []
     modes = {"fails": ["status=429"], "breaks": ["break=2"]}.get(way, [])
     arguments = {"model": MODEL, "input": "x", "previous_response_id": ids[1]}
     arguments["extra_headers"] = {"x-loopback-mode": ",".join([*delay, *modes])}
@@ -461,7 +461,7 @@ def test_a_response_that_is_not_there_is_not_asked_for_again_but_others_are(api,
     ids = chain(2)
     gone = "resp_gone_0123456789abcdef0123456789"
     for _ in range(2):
-        server.script({"id": "resp_a_0123456789abcdef01234567", "object": "response"}, path="/responses", delay=0.1)
+        server.script({"id": "resp_a_0123456789abcdef01234567", "object": "response"}, path="/responses", delay=0.05)
         api.respond(previous_response_id=gone)
     api.respond(previous_response_id=ids[-1], **THINKING)
     assert retrieved(server) == [gone, *ids[::-1]]
@@ -479,8 +479,7 @@ def test_a_chain_whose_beginning_is_gone_is_named_by_its_oldest_id(api, server, 
 
 def test_at_most_fifty_responses_are_retrieved(client, server, chain, spans):
     ids = chain(60)
-    mode = {"x-loopback-mode": "delay=1.5"}
-    client.responses.create(model=MODEL, input="x", previous_response_id=ids[-1], extra_headers=mode)
+    client.responses.create(model=MODEL, input="x", previous_response_id=ids[-1], **THINKING)
     assert retrieved(server) == ids[:9:-1]
     assert found(the_call(spans)) == (ids[-1], "chain_partial", 2)
 
@@ -489,7 +488,7 @@ def test_a_chain_that_goes_in_circles_ends(api, server, spans):
     one, two = "resp_one_0123456789abcdef0123456", "resp_two_0123456789abcdef0123456"
     server.script({"id": one, "object": "response", "previous_response_id": two}, path=one)
     server.script({"id": two, "object": "response", "previous_response_id": one}, path=two)
-    server.script({"id": "resp_x_0123456789abcdef01234567", "object": "response"}, path="/responses", delay=0.2)
+    server.script({"id": "resp_x_0123456789abcdef01234567", "object": "response"}, path="/responses", delay=5)
     api.respond(previous_response_id=one)
     assert retrieved(server) == [one, two]
     assert found(the_call(spans)) == (one, "chain_partial", 2)
@@ -522,7 +521,7 @@ def test_a_session_that_is_named_needs_nobody_to_ask(api, server, chain, spans):
 def test_one_walk_answers_all_that_ask_for_the_same(server, chain, spans):
     ids = chain(2)
     with openai.OpenAI(**options_for(server)) as client, ThreadPoolExecutor(20) as pool:
-        arguments = {"model": MODEL, "input": "x", "previous_response_id": ids[-1], **THINKING}
+        arguments = {"model": MODEL, "input": "x", "previous_response_id": ids[-1], **SLOW}
         list(pool.map(lambda _: client.responses.create(**arguments), range(20)))
     assert retrieved(server) == ids[::-1]
     # Who comes when the walk is over finds what it left in the store.
@@ -578,6 +577,7 @@ def test_only_annotating_makes_no_span_and_keeps_the_chain(client, server, chain
 
 def test_metrics_measure_the_whole_call(client, server, chain):
     ids = chain(1)
+    server.script({"id": ids[0], "object": "response"}, path=ids[0], delay=0.1)
     reader = InMemoryMetricReader()
     meters = MeterProvider([reader], shutdown_on_exit=False)
     with capture_spans(provider_lookup=True, meter_provider=meters):
@@ -585,7 +585,7 @@ def test_metrics_measure_the_whole_call(client, server, chain):
     (resource,) = reader.get_metrics_data().resource_metrics
     metrics = {metric.name: metric for scope in resource.scope_metrics for metric in scope.metrics}
     (point,) = metrics["gen_ai.client.operation.duration"].data.data_points
-    assert point.sum >= 0.25
+    assert point.sum >= 0.1
 
 
 # --- processes, loops, ends ---------------------------------------------------------------------------------
@@ -627,7 +627,7 @@ def test_uninstrumenting_over_a_walk_records_nothing_more(client, server, chain)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_asks_for_itself(client, server, chain, spans):
     ids = chain(1)
-    server.script({"id": ids[0], "object": "response"}, path=ids[0], delay=0.5)
+    server.script({"id": ids[0], "object": "response"}, path=ids[0], **LATE)
     client.responses.create(model=MODEL, input="x", previous_response_id=ids[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which is what is tested

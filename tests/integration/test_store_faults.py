@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
-from collections.abc import Iterator
 
 import pytest
 from fleet import Fleet
-from store_kit import NO_REDIS, RedisServer, lateness, until
+from store_kit import RedisServer, lateness, until
 
 from otel_llm_sessions.demo.receiver import OtlpReceiver
 
@@ -17,17 +15,6 @@ pytestmark = pytest.mark.slow
 CLIENTS = ("sync", "async")
 CHAINS = 5
 """Chains of each process."""
-
-
-@pytest.fixture
-def redis(tmp_path) -> Iterator[RedisServer]:
-    """A Redis that the test may kill."""
-    if shutil.which("redis-server") is None:
-        pytest.skip(NO_REDIS)
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
 
 
 class Chains:

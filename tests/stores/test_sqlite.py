@@ -14,6 +14,7 @@ import threading
 import time
 
 import pytest
+import store_kit
 from store_kit import a_link, assert_held_up, calls_of, in_child, until
 
 from otel_llm_sessions.sessions.stores.guarded import GuardedStore
@@ -70,8 +71,8 @@ def test_a_file_is_in_wal_mode_and_holds_no_readable_id(path, other):
     assert all(len(key) == 20 and b"secret" not in key for key in keys)
 
 
-@pytest.mark.parametrize("record", [b"garbage", b"\x02newer", b""])
-def test_garbage_and_newer_records_are_unknown(path, other, record):
+@pytest.mark.parametrize("record", [b"garbage", b"\x01older", b"\xffnewer", b""])
+def test_records_that_are_garbage_older_or_newer_are_unknown(path, other, record):
     other.put(["s:1"], a_link())
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE links SET value = ?", (record,))
@@ -292,9 +293,9 @@ print(won)
 
 @pytest.mark.slow
 def test_processes_that_all_begin_at_once_share_one_file(path, other):
-    here = os.path.dirname(__file__)
+    kit = os.path.dirname(store_kit.__file__)
     processes = [
-        subprocess.Popen([sys.executable, "-c", PUT_AND_CLAIM, str(path), here, str(number)], stdout=subprocess.PIPE)
+        subprocess.Popen([sys.executable, "-c", PUT_AND_CLAIM, str(path), kit, str(number)], stdout=subprocess.PIPE)
         for number in range(6)
     ]
     won = [int(process.communicate()[0]) for process in processes]
