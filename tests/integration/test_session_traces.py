@@ -488,9 +488,12 @@ def test_parallel_turns_and_forks_overfill_no_part(client):
             list(
                 pool.map(lambda _: client.responses.create(model="m", input="x", previous_response_id=first.id), forks)
             )
-    for id_, expected in (("X", [4, 5, 5, 5, 5]), (first.id, [2, 5, 5])):
+    for id_, turns in (("X", 24), (first.id, 12)):
         roots, counts = parts_of(spans.of_session(id_))
-        assert sorted(counts.values()) == expected
+        # A part may stay short of a turn or two: a turn's number counts those of other processes too, at the most.
+        assert sum(counts.values()) == turns
+        assert max(counts.values()) == 5
+        assert len(counts) == len(roots) <= turns / 3
         assert_parts(roots, id_)
         by_part = {root.attributes["llm_session.part"]: root.context.span_id for root in roots}
         for span in spans.of_session(id_):
