@@ -49,7 +49,7 @@ INCOMPLETE_REASONS: Final = {"max_output_tokens": "length"}
 """``incomplete_details.reason`` by the finish reason that the conventions have for it; others are kept."""
 
 STATUS_REASONS: Final = {"failed": "error", "cancelled": "cancelled", "incomplete": "incomplete"}
-TOOL_CALL_ITEMS: Final = frozenset({"function_call", "custom_tool_call"})
+TOOL_CALL_ITEMS: Final = ("function_call", "custom_tool_call")  # no set: a server's type may be what has no hash
 
 UNFINISHED: Final = frozenset({"queued", "in_progress"})
 

@@ -227,6 +227,7 @@ def _nothing_left_behind() -> None:
 @given(body=bodies, content_type=types)
 @example(body=None, content_type="application/json")
 @example(body={"choices": None, "output": None, "usage": None}, content_type="application/json")
+@example(body={"id": None, "status": "0", "output": [{"type": []}]}, content_type="application/json")
 def test_any_json_body(wire, api, how, body, content_type):
     wire.content, wire.content_type, wire.size = json.dumps(body).encode(), content_type, 1000
     wire.check(api, how, stream=False)

@@ -168,6 +168,7 @@ def test_a_background_response_is_not_cut_short():
         ({"status": "failed"}, ["error"]),
         ({"output": [{"type": "message"}]}, ["stop"]),
         ({"output": [{"type": "message"}, {"type": "function_call"}]}, ["tool_calls"]),
+        ({"output": [{"type": ["message"]}]}, ["stop"]),
         ({"output": None}, None),
         ({"status": "queued"}, None),
         ({"status": None}, None),
