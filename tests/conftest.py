@@ -148,6 +148,8 @@ def api(request: pytest.FixtureRequest, server: LoopbackServer) -> Iterator[Api]
     try:
         yield Api(async_client, loop.run_until_complete)
     finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()  # as asyncio.run does
         loop.run_until_complete(async_client.close())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

@@ -294,28 +294,44 @@ def _options(response_id: str, seconds: float) -> Any:
 
 def _retrieve(client: Any, original: Original, options: Any, deadline: float) -> Any:
     """Return the response that the provider answers with."""
-    response = original(client, object, options).http_response
     body = bytearray()
     try:
-        for piece in response.iter_bytes():
-            body += piece
-            _check(body, deadline)
+        response = original(client, object, options).http_response
+        try:
+            for piece in response.iter_bytes():
+                body += piece
+                _check(body, deadline)
+        finally:
+            response.close()
     finally:
-        response.close()
+        if (transport := _left_open(client)) is not None:
+            transport.close()
     return _response_in(body)
 
 
 async def _aretrieve(client: Any, original: Original, options: Any, deadline: float) -> Any:
     """As ``_retrieve``, for a client on an event loop."""
-    response = (await original(client, object, options)).http_response
     body = bytearray()
     try:
-        async for piece in response.aiter_bytes():
-            body += piece
-            _check(body, deadline)
+        response = (await original(client, object, options)).http_response
+        try:
+            async for piece in response.aiter_bytes():
+                body += piece
+                _check(body, deadline)
+        finally:
+            await response.aclose()
     finally:
-        await response.aclose()
+        if (transport := _left_open(client)) is not None:
+            await transport.aclose()
     return _response_in(body)
+
+
+def _left_open(client: Any) -> Any:
+    """Return the transport of a client that the application has closed meanwhile.
+
+    It keeps a connection that was only being made when it was closed (httpcore 1.0 to httpcore2 2.16).
+    """
+    return getattr(client._client, "_transport", None) if client.is_closed() else None
 
 
 def _check(body: bytearray, deadline: float) -> None:

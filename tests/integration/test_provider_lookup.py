@@ -35,7 +35,8 @@ from otel_llm_sessions.testing import capture_spans
 SLOW = {"extra_headers": {"x-loopback-mode": "delay=0.1"}}
 """For a call whose model takes its time whether or not anything is looked up."""
 
-LATE = {"delay": 0.2}
+LATE = {"delay": 1.5}
+"""For an answer of the provider that comes when the call is over: see ``answer_late``."""
 
 
 @pytest.fixture
@@ -115,6 +116,13 @@ def found(span: Any) -> tuple[Any, ...]:
 
 def no_walk_is_left() -> bool:
     return not any(thread.name == "otel-llm-sessions-lookup" for thread in threading.enumerate())
+
+
+def answer_late(server: Any) -> None:
+    """Let the provider answer what it was asked and has kept waiting."""
+    until(lambda: retrieved(server))
+    server.release()
+    until(no_walk_is_left)
 
 
 # --- what it finds ------------------------------------------------------------------------------------------
@@ -231,6 +239,7 @@ def test_the_call_takes_no_longer_and_is_partial_when_the_answer_is_late(api, se
     begun = time.monotonic()
     api.respond(previous_response_id=first)
     assert time.monotonic() - begun < LATE["delay"] / 2
+    server.release()
     call = the_call(spans)
     assert found(call) == (first, "chain_partial", 2)
     assert call.attributes["gen_ai.usage.input_tokens"] > 0
@@ -241,7 +250,7 @@ def test_an_answer_that_is_late_is_there_for_the_next_turn(client, server, chain
     ids = chain(2)
     server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
     third = client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
-    until(no_walk_is_left)
+    answer_late(server)
     client.responses.create(model=MODEL, input="x", previous_response_id=third.id)
     late, call = calls(spans)
     assert found(late) == (ids[1], "chain_partial", 2)
@@ -257,6 +266,8 @@ async def test_an_answer_that_is_late_is_there_for_the_next_turn_on_a_loop_too(a
     ids = chain(2)
     server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
     third = await async_client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
+    await auntil(lambda: retrieved(server))
+    server.release()
     await auntil(lambda: len(asyncio.all_tasks()) == 1)
     await async_client.responses.create(model=MODEL, input="x", previous_response_id=third.id)
     assert [found(span) for span in calls(spans)] == [(ids[1], "chain_partial", 2), (ids[0], "chain", 4)]
@@ -268,6 +279,7 @@ def test_a_late_turn_of_a_session_whose_trace_is_known_is_marked_there(client, s
     reply = {"id": second, "object": "response", "previous_response_id": first.id}
     server.script(reply, path=second, **LATE)
     client.responses.create(model=MODEL, input="x", previous_response_id=second)
+    answer_late(server)
     until(lambda: [span for span in spans if span.name == "turn"])
     begun, late = calls(spans)
     (marker,) = [span for span in spans if span.name == "turn"]
@@ -389,7 +401,7 @@ def test_every_ending_ends_the_span_once(client, server, chain, spans, way, answ
     expected = (ids[0], "provider", 3) if answer == "in time" else (ids[1], "chain_partial", 2)
     assert found(call) == expected
     assert (call.status.status_code is trace.StatusCode.ERROR) == (way in ("fails", "breaks"))
-    until(no_walk_is_left)
+    answer_late(server)
     assert len(calls(spans)) == 1
 
 
@@ -558,7 +570,7 @@ def test_the_span_of_another_instrumentation_is_annotated(client, server, chain,
                 server.script({"id": ids[1], "object": "response"}, path=ids[1], **LATE)
             delayed = THINKING if answer == "in time" else {}
             client.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **delayed)
-            until(no_walk_is_left)
+            answer_late(server)
     finally:
         OpenAIInstrumentor().uninstrument()
     (call,) = spans
@@ -615,6 +627,47 @@ def test_a_loop_that_ends_over_a_walk_ends_quietly(server, chain, spans, caplog)
     assert len(calls(spans)) == 2
 
 
+def test_a_client_that_is_closed_over_a_walk_keeps_no_connection(server, chain, spans):
+    asked, closed = threading.Event(), threading.Event()
+
+    class Held(httpx2.HTTPTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            if request.method == "GET":
+                asked.set()
+                assert closed.wait(1.5)
+            return super().handle_request(request)
+
+    transport = Held()
+    with openai.OpenAI(**options_for(server), http_client=httpx2.Client(transport=transport)) as client:
+        client.responses.create(model=MODEL, input="x", previous_response_id=chain(1)[0])
+        assert asked.wait(5)
+    closed.set()
+    until(no_walk_is_left)
+    assert retrieved(server)
+    assert not transport._pool.connections
+
+
+async def test_a_client_that_is_closed_over_a_walk_keeps_no_connection_on_a_loop_either(server, chain, spans):
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    class Held(httpx2.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            if request.method == "GET":
+                asked.set()
+                await closed.wait()
+            return await super().handle_async_request(request)
+
+    transport = Held()
+    http = httpx2.AsyncClient(transport=transport)
+    async with openai.AsyncOpenAI(**options_for(server), http_client=http) as client:
+        await client.responses.create(model=MODEL, input="x", previous_response_id=chain(1)[0])
+        await asked.wait()
+    closed.set()
+    await auntil(lambda: len(asyncio.all_tasks()) == 1)
+    assert retrieved(server)
+    assert not transport._pool.connections
+
+
 def test_uninstrumenting_over_a_walk_records_nothing_more(client, server, chain):
     ids = chain(1)
     server.script({"id": ids[0], "object": "response"}, path=ids[0], delay=0.2)
@@ -627,7 +680,7 @@ def test_uninstrumenting_over_a_walk_records_nothing_more(client, server, chain)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_asks_for_itself(client, server, chain, spans):
     ids = chain(1)
-    server.script({"id": ids[0], "object": "response"}, path=ids[0], **LATE)
+    server.script({"id": ids[0], "object": "response"}, path=ids[0], delay=0.5)
     client.responses.create(model=MODEL, input="x", previous_response_id=ids[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which is what is tested
@@ -641,7 +694,7 @@ def test_a_child_asks_for_itself(client, server, chain, spans):
         finally:
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
-    until(no_walk_is_left)
+    answer_late(server)
 
 
 def test_a_failure_of_ours_while_answering_still_ends_the_call(client, server, chain, monkeypatch, caplog):
