@@ -113,6 +113,41 @@ class RedisServer:
         return False
 
 
+class Proxy:
+    """Passes bytes on to a Redis, counts the packets that went there, and may delay what comes back."""
+
+    def __init__(self, port: int) -> None:
+        self.sent = 0
+        self.delay = 0.0
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open = [self._listener]
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for opened in self._open:
+            with contextlib.suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
+            opened.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+                self._open += [near, far]
+                threading.Thread(target=self._pass, args=(near, far, True), daemon=True).start()
+                threading.Thread(target=self._pass, args=(far, near, False), daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                self.sent += counted
+                time.sleep(0 if counted else self.delay)
+                target.sendall(data)
+
+
 def timed(call: Callable[[], object]) -> float:
     """Return how many seconds ``call`` took."""
     begun = time.perf_counter()

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
+import shutil
 import socket
+import subprocess
 import threading
 import time
 
 import pytest
-from store_kit import Lateness, RedisServer, a_link, assert_held_up, calls_of, free_port, in_child, redis_store, until
+from store_kit import (
+    Lateness,
+    Proxy,
+    RedisServer,
+    a_link,
+    assert_held_up,
+    calls_of,
+    free_port,
+    in_child,
+    redis_store,
+    until,
+)
 
 from otel_llm_sessions.sessions.stores.codec import hashed
 from otel_llm_sessions.sessions.stores.guarded import GuardedStore
@@ -18,41 +30,6 @@ from otel_llm_sessions.sessions.stores.opening import open_store
 from otel_llm_sessions.sessions.stores.shared import StoreDown, StoreRefused
 
 SOON = 0.05
-
-
-class Proxy:
-    """Passes bytes on to a Redis, counts the packets that went there, and may delay what comes back."""
-
-    def __init__(self, port: int) -> None:
-        self.sent = 0
-        self.delay = 0.0
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open = [self._listener]
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        for opened in self._open:
-            with contextlib.suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
-            opened.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
-                self._open += [near, far]
-                threading.Thread(target=self._pass, args=(near, far, True), daemon=True).start()
-                threading.Thread(target=self._pass, args=(far, near, False), daemon=True).start()
-
-    def _pass(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                self.sent += counted
-                time.sleep(0 if counted else self.delay)
-                target.sendall(data)
 
 
 @pytest.fixture
@@ -136,6 +113,39 @@ def test_garbage_and_newer_records_are_unknown(redis_server, closing):
             connection.sendall(b"*3\r\n$3\r\nSET\r\n$20\r\n%b\r\n$%d\r\n%b\r\n" % (key, len(record), record))
             assert connection.recv(100) == b"+OK\r\n"
         assert store.get(["s:1"]) is None
+
+
+@pytest.fixture
+def over_tls(tmp_path, closing):
+    """The URL of a Redis that is reached over TLS, and the file with the certificate to trust."""
+    if shutil.which("redis-server") is None or shutil.which("openssl") is None:
+        pytest.skip("redis-server or openssl is not installed: TLS is not tried")
+    certificate, key, port = str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem"), free_port()
+    ask = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    ask += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run(ask, check=True, capture_output=True)
+    options = ["--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key]
+    server = RedisServer(tmp_path, *options, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")
+    server.start()
+    yield f"rediss://127.0.0.1:{port}/0", certificate
+    server.kill()
+
+
+async def test_rediss_is_redis_over_tls(over_tls, closing):
+    url, certificate = over_tls
+    one, other = (closing(redis_store(f"{url}?ssl_ca_certs={certificate}", time_limit=5)) for _ in range(2))
+    one.put(["s:1"], a_link(1))
+    assert (await other.aget(["s:1"])).turn == 1
+    await other.aput(["s:1"], a_link(2))
+    assert one.get(["s:1"]).turn == 2
+
+
+async def test_a_certificate_that_nobody_trusts_is_no_redis(over_tls, closing):
+    url, _ = over_tls
+    with pytest.raises(StoreDown, match="(?i)certificate"):
+        closing(redis_store(url, time_limit=5)).get(["s:1"])
+    with pytest.raises(StoreDown, match="(?i)certificate"):
+        await closing(redis_store(url, time_limit=5)).aget(["s:1"])
 
 
 def test_a_connection_that_redis_dropped_is_made_anew(redis_server, closing):

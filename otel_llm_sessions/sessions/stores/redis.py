@@ -343,7 +343,7 @@ class _LoopConnections:
         try:
             await asyncio.wait_for(connection.connect(), CONNECT_LIMIT)
         except BaseException:
-            await connection.disconnect(nowait=True)
+            await _hang_up(connection)
             raise
         self.idle.append(connection)
 
@@ -355,13 +355,22 @@ class _LoopConnections:
     async def drop_idle(self) -> None:
         """Close the connections that no task uses."""
         while self.idle:
-            await self.idle.pop().disconnect(nowait=True)
+            await _hang_up(self.idle.pop())
 
     async def _closed_at_the_end(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
             await self.drop_idle()
+            await asyncio.sleep(0)  # in which the transports close
+
+
+async def _hang_up(connection: Any) -> None:
+    """Close ``connection`` at once, without a last exchange: over TLS there would be one, for which a loop may end."""
+    writer = getattr(connection, "_writer", None)
+    await connection.disconnect(nowait=True)
+    if writer is not None:
+        writer.transport.abort()
 
 
 async def _aexchange_on(connection: Any, idle: deque[Any], commands: list[Command]) -> list[Any]:
@@ -369,12 +378,12 @@ async def _aexchange_on(connection: Any, idle: deque[Any], commands: list[Comman
         await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         replies = [await _areply(connection) for _ in commands]
     except BaseException:
-        await connection.disconnect(nowait=True)
+        await _hang_up(connection)
         raise
     if len(idle) < _MAX_IDLE:
         idle.append(connection)
     else:
-        await connection.disconnect(nowait=True)
+        await _hang_up(connection)
     return replies
 
 
