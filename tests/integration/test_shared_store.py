@@ -1,0 +1,116 @@
+"""The instrumented client over a store that processes share: round trips, threads, forks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import fork_process
+import pytest
+from store_kit import Proxy, redis_store
+
+from otel_llm_sessions.sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.testing import capture_spans
+
+
+@pytest.fixture
+def proxy(redis):
+    proxy = Proxy(redis.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def trips(proxy):
+    """Return a function that makes a call in a process of its own store, and returns its round trips."""
+    stores = [GuardedStore(redis_store(proxy.url, time_limit=5)) for _ in range(2)]
+    for store in stores:
+        store.get(["s:the scope becomes known"])
+
+    def counted(call: Any, process: int = 0) -> tuple[Any, int]:
+        before = proxy.sent
+        with capture_spans(store=stores[process]):
+            result = call()
+        return result, proxy.sent - before
+
+    yield counted
+    for store in stores:
+        store.close()
+
+
+def test_a_call_makes_one_round_trip_for_each_thing_that_it_asks_or_says(api, trips):
+    first, made = trips(lambda: api.respond())
+    assert made == 1, "the record; there was nothing to look up"
+    second, made = trips(lambda: api.respond(previous_response_id=first.id))
+    assert made == 1, "the record; this process knows the chain itself"
+    third, made = trips(lambda: api.respond(previous_response_id=second.id), process=1)
+    assert made == 2, "the look-up and the record"
+    _, made = trips(lambda: api.respond(previous_response_id=third.id))
+    assert made == 2
+    _, made = trips(lambda: api.respond(metadata={"session_id": "mine"}))
+    assert made == 3, "the look-up, the claim of the session's root, the record"
+    _, made = trips(lambda: api.respond(metadata={"session_id": "mine"}))
+    assert made == 2, "another process may have made turns meanwhile"
+    _, made = trips(lambda: api.respond(previous_response_id=third.id, metadata={"session_id": "mine"}), process=1)
+    assert made == 2
+    _, made = trips(lambda: api.chat())
+    assert made == 0, "it is no session's"
+
+
+def test_a_stream_is_recorded_when_it_has_an_id_and_when_it_ends(api, trips):
+    _, made = trips(lambda: api.read(api.respond(stream=True)))
+    assert made == 2
+
+
+def test_a_turn_writes_two_keys_at_most(api, redis, trips):
+    def written(call: Any) -> int:
+        before = int(redis.ask("DBSIZE")[1:])
+        trips(call)
+        return int(redis.ask("DBSIZE")[1:]) - before
+
+    assert written(lambda: api.respond()) == 1
+    assert written(lambda: api.respond(metadata={"session_id": "mine"})) == 3, "and the claim of the session's root"
+    assert written(lambda: api.respond(metadata={"session_id": "mine"})) == 1
+    assert written(lambda: api.chat(extra_body={"litellm_session_id": "mine"})) == 0
+
+
+# --- forks and threads ------------------------------------------------------------------------------------------
+
+PROGRAM = Path(fork_process.__file__)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["fork", "multiprocessing"])
+@pytest.mark.parametrize("kind", ["redis", "sqlite"])
+def test_children_and_their_threads_share_sessions_with_their_parent(request, server, tmp_path, kind, way):
+    store = f"sqlite:///{tmp_path / 'sessions.db'}" if kind == "sqlite" else request.getfixturevalue("redis").url
+    written = tmp_path / "spans"
+    written.mkdir()
+    done = subprocess.run(
+        [sys.executable, PROGRAM, store, server.base_url, way, written],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=2 * fork_process.SECONDS,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    sessions = defaultdict(list)
+    for span in map(json.loads, "".join(file.read_text() for file in written.iterdir()).splitlines()):
+        sessions[span["attributes"]["session.id"]].append(span)
+    assert len(sessions) == fork_process.CHAINS + 1
+    each = fork_process.THREADS * (1 + fork_process.CHILDREN)
+    for session_id, spans in sessions.items():
+        (root,) = [span for span in spans if span["name"] == "session"]
+        calls = [span for span in spans if span is not root]
+        assert {(call["context"]["trace_id"], call["parent_id"]) for call in calls} == {
+            (root["context"]["trace_id"], root["context"]["span_id"])
+        }
+        turns = Counter(call["attributes"]["llm_session.turn"] for call in calls)
+        assert sum(turns.values()) == (each if session_id == "named" else 1 + each // fork_process.CHAINS * 2)
+        if session_id != "named":
+            assert turns == {1: 1, 2: each // fork_process.CHAINS, 3: each // fork_process.CHAINS}
