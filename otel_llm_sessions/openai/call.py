@@ -80,7 +80,10 @@ class Call:
         self.context = context
         self._ambient = ambient
         self.reply = Reply(request.match.route)
-        self.provider: Any = None
+        runtime.tracers.get()
+        self.provider: Any = runtime.tracers.provider
+        self._metrics: CallMetrics | None = runtime.metrics.get()
+        self._is_silent = runtime.settings.spans == "annotate" and not is_owned(context, ambient)
         self.first_chunk: float | None = None
         self._resolution: Resolution = NONE
         self._plan: Plan = NO_PLAN
@@ -88,8 +91,6 @@ class Call:
         self._session_id: SessionId | None = None
         self._span: Span | None = None
         self._is_ours = True
-        self._is_silent = False
-        self._metrics: CallMetrics | None = None
         self._sent_in = context
         self._started = 0
         self._ended = 0
@@ -103,20 +104,12 @@ class Call:
 
     def resolve(self, found: SessionLink | None, own: SessionLink | None) -> str | None:
         """Decide the session; return the key to claim if its trace is still to be opened."""
-        self._find_telemetry()
         return self.plan_for(self.resolved(found, own))
 
     def resolved(self, found: SessionLink | None, own: SessionLink | None) -> Resolution:
         """Return the session as the store's answers have it."""
         route = self.request.match.route
         return resolve(self.request.evidence, found, own, route.api == "responses" and route.is_turn)
-
-    def _find_telemetry(self) -> None:
-        runtime = self.runtime
-        runtime.tracers.get()
-        self.provider = runtime.tracers.provider
-        self._metrics = runtime.metrics.get()
-        self._is_silent = runtime.settings.spans == "annotate" and not is_owned(self.context, self._ambient)
 
     def plan_for(self, resolution: Resolution) -> str | None:
         """Settle on a session; return the key to claim if its trace is still to be opened."""
@@ -155,17 +148,10 @@ class Call:
         return self._make_span(placement)
 
     def _make_span(self, placement: Placement) -> Context:
-        if self._is_owned if self._is_owned is not None else self._find_owner():
+        # Where nothing is current there is nobody's span, and so it is most often.
+        if self.context and (self._find_owner() if self._is_owned is None else self._is_owned):
             self._annotate(placement, self._ambient)
             return self.context
-        return self._start_span(placement)
-
-    def _find_owner(self) -> bool:
-        """Whether another instrumentation has a span for the call."""
-        context = self.context
-        return bool(context) and self.runtime.settings.spans != "always" and is_owned(context, self._ambient)
-
-    def _start_span(self, placement: Placement) -> Context:
         request = self.request
         attributes = request.attributes
         self._add_session(attributes)
@@ -181,6 +167,10 @@ class Call:
         )
         self._sent_in = set_span_in_context(span, placement.context)
         return self._sent_in
+
+    def _find_owner(self) -> bool:
+        """Whether another instrumentation has a span for the call."""
+        return self.runtime.settings.spans != "always" and is_owned(self.context, self._ambient)
 
     def _add_session(self, attributes: dict[str, Any]) -> None:
         resolution = self._resolution
@@ -223,7 +213,6 @@ class Call:
 
     def defer(self) -> Deferral:
         """Begin without a span: it is made when the provider has answered, or when the call ends."""
-        self._find_telemetry()
         self._is_owned = self._find_owner()
         self._started = time.time_ns()
         self.deferral = Deferral(self)
@@ -332,17 +321,16 @@ class Call:
             self._once.pop()
         except IndexError:
             return None
-        ending = Ending(time.time_ns(), error_type, cut_short)
+        ended = time.time_ns()
         if self.deferral is not None:
             if self.deferral.take():
                 self.make_alone()
-            elif self.deferral.hand_over(ending):
+            elif self.deferral.hand_over(Ending(ended, error_type, cut_short)):
                 return None
-        return self.end(ending)
+        return self.end(ended, error_type, cut_short)
 
-    def end(self, ending: Ending) -> Record | None:
-        """End the span as the call ended; return what is to be recorded."""
-        ended, error_type, cut_short = ending
+    def end(self, ended: int, error_type: str | None, cut_short: bool) -> Record | None:
+        """End the span as the call ended (see ``Ending``); return what is to be recorded."""
         self._ended = ended
         try:
             if cut_short:

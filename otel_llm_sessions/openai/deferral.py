@@ -58,7 +58,7 @@ class Deferral:
         with self._lock:
             self._is_made = True
             ending = self._ending
-        return self._call.end(ending) if ending is not None else None
+        return self._call.end(*ending) if ending is not None else None
 
     # What the answer does, in order, if it has taken the call.
 

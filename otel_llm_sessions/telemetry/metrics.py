@@ -57,14 +57,12 @@ def _kept(asked: Attributes, answered: Attributes) -> dict[str, AttributeValue]:
     return kept
 
 
-def _of_tokens(kept: Attributes, attribute: str, value: str) -> dict[str, AttributeValue]:
-    """Return the attributes of a token count: a new dict, since the SDK (before 1.45) keeps the one it is given.
+def _of_tokens(kept: Attributes) -> dict[str, AttributeValue]:
+    """Return the attributes that token counts share.
 
     Without the server, which the conventions only recommend: the SDK hashes each attribute at each record.
     """
-    of_tokens = {name: kept[name] for name in kept if name not in semconv.SERVER_ATTRIBUTES}
-    of_tokens[attribute] = value
-    return of_tokens
+    return {name: kept[name] for name in kept if name not in semconv.SERVER_ATTRIBUTES}
 
 
 class _Times:
@@ -105,11 +103,12 @@ class CurrentMetrics:
         """Record one call; see ``CallMetrics.record``."""
         kept = _kept(asked, answered)
         self._times.record(seconds, first_chunk, kept, context)
+        of_tokens = _of_tokens(kept)
         for name, token_type in semconv.TOKEN_TYPES.items():
             count = answered.get(name)
             if isinstance(count, int):
-                of_tokens = _of_tokens(kept, semconv.TOKEN_TYPE, token_type)
-                self._tokens.record(count, of_tokens, context=NO_EXEMPLARS)
+                # A dict for each, since the SDK (before 1.45) keeps the one it is given.
+                self._tokens.record(count, {**of_tokens, semconv.TOKEN_TYPE: token_type}, context=NO_EXEMPLARS)
 
 
 class LatestMetrics:
@@ -146,7 +145,7 @@ class LatestMetrics:
     def _count(self, kept: dict[str, AttributeValue], answered: Attributes) -> None:
         # The conventions have the error's type on durations only.
         kept = {name: kept[name] for name in kept if name != semconv.ERROR_TYPE}
-        of_tokens = _of_tokens(kept, semconv.TOKEN_MODALITY, "unknown")
+        of_tokens = {**_of_tokens(kept), semconv.TOKEN_MODALITY: "unknown"}
         for name, counter in self._counters.items():
             # They ask for a count of 0 where there is no usage, but not of the parts (cached, reasoning).
             count = answered.get(name, 0 if name in semconv.TOKEN_TYPES else None)
