@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 import urllib.request
 from collections.abc import Callable, Coroutine, Iterator
@@ -10,7 +12,7 @@ from typing import Any
 
 import openai
 import pytest
-from client_surface import Client
+from client_surface import MODEL, Client
 
 from otel_llm_sessions.demo.server import LoopbackServer
 
@@ -32,18 +34,10 @@ def options_of(kind: str, server: LoopbackServer) -> dict[str, Any]:
     return {"base_url": server.base_url}
 
 
-@pytest.fixture(scope="session")
-def loopback() -> Iterator[LoopbackServer]:
-    """One server for all of the surface."""
-    with LoopbackServer(record=False) as server:
-        yield server
-
-
-@pytest.fixture(scope="session", params=KINDS)
-def client(request: pytest.FixtureRequest, loopback: LoopbackServer) -> Iterator[Client]:
-    """One of the four clients, made before anything is instrumented."""
-    kind = request.param
-    made = getattr(openai, kind)(api_key="test", max_retries=0, **options_of(kind, loopback))
+@contextlib.contextmanager
+def opened(kind: str, server: LoopbackServer, **options: Any) -> Iterator[Client]:
+    """A client of a kind, for as long as the block runs."""
+    made = getattr(openai, kind)(**{"api_key": "test", "max_retries": 0, **options_of(kind, server), **options})
     if not kind.startswith("Async"):
         with made:
             yield Client(kind, made, run_to_its_end)
@@ -57,12 +51,40 @@ def client(request: pytest.FixtureRequest, loopback: LoopbackServer) -> Iterator
         loop.close()
 
 
+@pytest.fixture(scope="session")
+def loopback() -> Iterator[LoopbackServer]:
+    """One server for all of the surface."""
+    with LoopbackServer() as server:
+        yield server
+
+
 @pytest.fixture
-def make_response(loopback: LoopbackServer) -> Callable[[bool], str]:
+def server(loopback: LoopbackServer) -> LoopbackServer:
+    """The same, with no requests recorded so far."""
+    loopback.requests.clear()
+    loopback._scripts.clear()
+    return loopback
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def client(request: pytest.FixtureRequest, loopback: LoopbackServer) -> Iterator[Client]:
+    """One of the four clients, made before anything is instrumented."""
+    with opened(request.param, loopback) as made:
+        yield made
+
+
+@pytest.fixture
+def like(client: Client, server: LoopbackServer) -> Callable[..., contextlib.AbstractContextManager[Client]]:
+    """Open a client of the same kind that has other options, and connections of its own."""
+    return functools.partial(opened, client.kind, server)
+
+
+@pytest.fixture
+def make_response(loopback: LoopbackServer) -> Callable[..., str]:
     """Make a response without the client, and return its id."""
 
-    def make(background: bool) -> str:
-        body = {"model": "gpt-4o-mini", "input": "Hello", "background": background}
+    def make(background: bool = False, previous: str | None = None) -> str:
+        body = {"model": MODEL, "input": "Hello", "background": background, "previous_response_id": previous}
         request = urllib.request.Request(
             f"{loopback.base_url}/responses",
             json.dumps(body).encode(),

@@ -77,7 +77,7 @@ def test_this_version_lacks_exactly_what_the_table_says(client: Client) -> None:
 
 @every_call
 def test_a_call_is_one_span_with_what_the_server_sent(
-    client: Client, method: Method, view: str, make_response: Callable[[bool], str]
+    client: Client, method: Method, view: str, make_response: Callable[..., str]
 ) -> None:
     asked = make_response(method.about == "background") if method.about else ""
     with capture_spans(traces="turn") as spans:
@@ -90,7 +90,7 @@ def test_a_call_is_one_span_with_what_the_server_sent(
 
 @every_call
 def test_a_call_gives_the_application_what_it_gives_without_us(
-    client: Client, method: Method, view: str, make_response: Callable[[bool], str]
+    client: Client, method: Method, view: str, make_response: Callable[..., str]
 ) -> None:
     asked = [make_response(method.about == "background") if method.about else "" for _ in range(2)]
     without = client.run(use(client.openai, method, view, asked[0]))
