@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from otel_llm_sessions.openai.routes import Route
@@ -72,6 +73,16 @@ def field(value: Any, name: str) -> Any:
         return getattr(value, name, None)
 
 
+def getter_of(value: Any) -> Callable[[str], Any]:
+    """Return what gets the fields of a reply by name, as ``field`` does: cheaper for who wants several."""
+    if type(value) is dict:
+        return value.get
+    try:
+        return partial(field, value) if value.__pydantic_extra__ else value.__dict__.get
+    except AttributeError:
+        return partial(field, value)
+
+
 class Reply:
     """What is known of a reply so far; filled from a whole reply, or chunk by chunk."""
 
@@ -101,10 +112,10 @@ class Reply:
         self.ids.append(id_)
         return True
 
-    def add_fields(self, value: Any) -> None:
+    def add_fields(self, get: Callable[[str], Any]) -> None:
         """Remember model, service tier and fingerprint, if they are there."""
         for name, attribute in REPLY_ATTRIBUTES:
-            found = field(value, name)
+            found = get(name)
             if isinstance(found, str) and found:
                 self.attributes[attribute] = found
 
@@ -136,15 +147,17 @@ def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
 
     Of the details (cached, reasoning) the conventions ask "when applicable": a zero is left out too.
     """
+    get = getter_of(usage)
     for name, attribute in USAGE_COUNTS[api]:
-        count = field(usage, name)
+        count = get(name)
         if type(count) is int:
             attributes[attribute] = count
     for name, counts in USAGE_DETAILS[api]:
-        details = field(usage, name)
+        details = get(name)
         if details is not None:
+            get_detail = getter_of(details)
             for detail, attribute in counts:
-                count = field(details, detail)
+                count = get_detail(detail)
                 if type(count) is int and count:
                     attributes[attribute] = count
 
@@ -154,15 +167,16 @@ def read_reply(reply: Reply, value: Any) -> None:
     if isinstance(value, (str, bytes)) or value is None:
         reply.error_type = INVALID_RESPONSE
         return
-    reply.add_id(field(value, "id"))
-    reply.add_fields(value)
-    reply.usage = field(value, "usage")
+    get = getter_of(value)
+    reply.add_id(get("id"))
+    reply.add_fields(get)
+    reply.usage = get("usage")
     if reply.route.api == "responses":
-        read_response_state(reply, value)
+        read_response_state(reply, get)
     else:
-        read_choices(reply, field(value, "choices"))
+        read_choices(reply, get("choices"))
         if not reply.choices:
-            read_error(reply, field(value, "error"))
+            read_error(reply, get("error"))
 
 
 def read_choices(reply: Reply, choices: Any) -> None:
@@ -170,8 +184,8 @@ def read_choices(reply: Reply, choices: Any) -> None:
     if not isinstance(choices, (list, tuple)):
         return
     for position, choice in enumerate(choices):
-        index = field(choice, "index")
-        reason = field(choice, "finish_reason")
+        get = getter_of(choice)
+        index, reason = get("index"), get("finish_reason")
         key = index if type(index) is int else position
         if key not in reply.choices and len(reply.choices) == MAX_CHOICES:
             continue
@@ -181,28 +195,28 @@ def read_choices(reply: Reply, choices: Any) -> None:
             reply.choices.setdefault(key, None)
 
 
-def read_response_state(reply: Reply, value: Any) -> None:
+def read_response_state(reply: Reply, get: Callable[[str], Any]) -> None:
     """Read status, finish reason and error of a response object."""
-    status = field(value, "status")
+    status = get("status")
     if isinstance(status, str) and status:
         reply.status = status
-    reply.goes_on = reply.status in UNFINISHED and field(value, "background") is True
-    reason = finish_reason(reply.status, value)
+    reply.goes_on = reply.status in UNFINISHED and get("background") is True
+    reason = finish_reason(reply.status, get)
     if reason is not None:
         reply.choices[0] = reason
-    read_error(reply, field(value, "error"))
+    read_error(reply, get("error"))
     if reply.status == "failed" and reply.error_type is None and reply.route.is_turn:
         reply.error_type = "failed"
 
 
-def finish_reason(status: str | None, value: Any) -> str | None:
+def finish_reason(status: str | None, get: Callable[[str], Any]) -> str | None:
     """Return why a response ended; None while it has not, or if it says nothing of it."""
     if status == "incomplete":
-        reason = field(field(value, "incomplete_details"), "reason")
+        reason = field(get("incomplete_details"), "reason")
         return INCOMPLETE_REASONS.get(reason, reason) if isinstance(reason, str) else "incomplete"
     if status in STATUS_REASONS:
         return STATUS_REASONS[status]
-    output = field(value, "output")
+    output = get("output")
     if status is None or status in UNFINISHED or not isinstance(output, (list, tuple)):
         return None
     return "tool_calls" if any(field(item, "type") in TOOL_CALL_ITEMS for item in output) else "stop"
@@ -233,7 +247,7 @@ def see_chat_chunk(reply: Reply, chunk: Any) -> bool:
     is_new = reply.add_id(id_)
     if usage is not None:
         reply.usage = usage
-    reply.add_fields(chunk)
+    reply.add_fields(getter_of(chunk))
     read_choices(reply, choices)
     read_error(reply, field(chunk, "error"))
     return is_new
@@ -261,13 +275,13 @@ def see_response_event(reply: Reply, event: Any) -> bool:
     except (AttributeError, KeyError, TypeError):
         kind = field(event, "type")
     if type(kind) is str and kind in STATE_EVENTS:
-        response = field(event, "response")
-        is_new = reply.add_id(field(response, "id"))
-        reply.add_fields(response)
-        usage = field(response, "usage")
+        get = getter_of(field(event, "response"))
+        is_new = reply.add_id(get("id"))
+        reply.add_fields(get)
+        usage = get("usage")
         if usage is not None:
             reply.usage = usage
-        read_response_state(reply, response)
+        read_response_state(reply, get)
         return is_new
     if kind == "error" or type(kind) is not str:
         error = _error_of(event, kind)
