@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import json
@@ -242,6 +243,27 @@ def test_a_fetched_response_is_no_turn_and_gets_no_marker(client, traced, tracer
         client.responses.retrieve(first.id)
     assert not traced.named("turn")
     assert linked(only(traced.named("fetch_response")), "session") == [ref(only(traced.named("session")))]
+
+
+@pytest.mark.parametrize("first", ["nested", "weak"])
+def test_fetching_a_first_turn_proves_no_session(api, traced, tracer, first):
+    with tracer.start_as_current_span("request") if first == "nested" else contextlib.nullcontext():
+        made = api.respond(store=first != "weak")
+    with contextlib.suppress(openai.NotFoundError):  # what is not stored
+        api.retrieve(made.id)
+    fetch = only(traced.named("fetch_response"))
+    assert (fetch.parent_id, fetch.attributes["session.id"]) == ("", made.id)
+    assert linked(fetch, "previous_turn") == [ref(only(traced.named("chat")))]
+    assert not traced.named("session")
+    with contextlib.suppress(openai.BadRequestError):
+        api.respond(previous_response_id=made.id)
+    assert (len(traced.named("session")), len(traced.named("turn"))) == (1, 1)
+
+
+def test_fetching_what_nobody_knows_opens_no_session(api, traced):
+    with pytest.raises(openai.NotFoundError):
+        api.retrieve("resp_unknown_to_the_server")
+    assert [span.name for span in traced.spans] == ["fetch_response"]
 
 
 def test_mixed_one_session_trace_with_four_turns_in_order(api, traced, tracer):
