@@ -71,7 +71,8 @@ def annotate(context: Context, current: Span, attributes: Mapping[str, Any]) -> 
         current: the span that is current there.
         attributes: what to set.
     """
-    current.set_attributes(attributes)
+    if current.is_recording():  # its owner may have ended it before the stream is read
+        current.set_attributes(attributes)
     for key in UTIL_GENAI:
         data = context.get(key)
         if data is not None:

@@ -23,7 +23,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, SpanRef
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.traces.links import link_to, root_ref, span_context, turn_links
@@ -169,7 +169,10 @@ class SessionTraces:
                 plan = plan._replace(proven=previous)
         else:
             plan = self._roots.resume(session_id, resolution.origin, previous.trace, provider)
-        return self._with_room(plan, resolution, provider, is_turn, now)
+        plan = self._with_room(plan, resolution, provider, is_turn, now)
+        # Fetching a response proves no session, nor does it know yet which one the response itself names.
+        may_open = is_turn or resolution.origin in GIVEN_SOURCES
+        return plan if may_open or plan.opening is None else NO_PLAN
 
     def _with_room(self, plan: Plan, resolution: Resolution, provider: TracerProvider, is_turn: bool, now: int) -> Plan:
         """Return ``plan``, or that of the first part after it that is not full."""

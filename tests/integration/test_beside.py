@@ -180,6 +180,19 @@ def test_the_session_is_there_before_the_owner_ends_its_span(client):
     assert seen.sessions == [first.id]
 
 
+def test_an_owner_that_ends_its_span_before_the_stream_is_read_costs_no_warning(client, caplog):
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(tracer_provider=provider) as spans:
+        tracer = trace.get_tracer("owner", tracer_provider=provider)
+        with tracer.start_as_current_span("theirs", attributes={"gen_ai.operation.name": "chat"}):
+            stream = client.responses.create(model="m", input="x", stream=True)
+        first = next(iter(stream)).response.id
+        client.responses.create(model="m", input="x", previous_response_id=first)
+        stream.close()
+    assert caplog.records == []
+    assert [span.name for span in spans] == ["theirs", "session", "turn", "chat m"]
+
+
 def test_an_agents_span_is_no_model_call(client):
     provider = TracerProvider(shutdown_on_exit=False)
     with capture_spans(tracer_provider=provider, traces="turn") as spans:

@@ -269,7 +269,9 @@ def test_a_response_that_the_application_fetches_itself_tells_it_too(api, server
         api.retrieve(ids[0])
         api.respond(previous_response_id=ids[0])
 
-    fetch, call = calls(Elsewhere().run(go_on))
+    after = Elsewhere().run(go_on)
+    fetch, call = calls(after)
+    assert {span.attributes["session.id"] for span in after} == {"mine"}
     assert found(fetch)[:2] == ("mine", "provider")
     assert found(call) == ("mine", "chain", 2)
     first = calls(before)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import json
@@ -242,6 +243,62 @@ def test_a_fetched_response_is_no_turn_and_gets_no_marker(client, traced, tracer
         client.responses.retrieve(first.id)
     assert not traced.named("turn")
     assert linked(only(traced.named("fetch_response")), "session") == [ref(only(traced.named("session")))]
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["alone", "nested"])
+def test_raw_and_streaming_responses_stand_where_others_do(client, traced, tracer, nested):
+    chain: dict[str, Any] = {"model": "m", "input": "x"}
+    with tracer.start_as_current_span("request") if nested else contextlib.nullcontext():
+        chain["previous_response_id"] = client.responses.with_raw_response.create(**chain).parse().id
+        with client.responses.with_streaming_response.create(**chain) as response:
+            chain["previous_response_id"] = response.parse().id
+        raw = client.responses.with_raw_response.create(**chain, stream=True)
+    # As web frameworks do it: the request's span ends before what streams has been read.
+    chain["previous_response_id"] = list(raw.parse())[0].response.id
+    with (
+        tracer.start_as_current_span("request") if nested else contextlib.nullcontext(),
+        client.responses.with_streaming_response.create(**chain, stream=True) as response,
+    ):
+        list(response.iter_lines())
+    root, calls = only(traced.named("session")), traced.named("chat")
+    turns = traced.named("turn") if nested else calls
+    assert [(turn.trace_id, turn.parent_id) for turn in turns] == [ref(root)] * 4
+    assert [turn.attributes["llm_session.turn"] for turn in turns] == [1, 2, 3, 4]
+    assert [(turn.start, turn.end) for turn in turns] == [(call.start, call.end) for call in calls]
+    assert [linked(call, "session") for call in calls[1:]] == [[ref(root)] * nested] * 3
+
+
+def test_a_nested_first_turn_that_still_goes_on_is_marked_once(client, traced, tracer):
+    with tracer.start_as_current_span("request"):
+        stream = client.responses.create(model="m", input="x", stream=True)
+    first = next(event.response.id for event in stream if event.type == "response.completed")
+    client.responses.create(model="m", input="x", previous_response_id=first)
+    stream.close()
+    client.responses.create(model="m", input="x", previous_response_id=first)
+    root, marker = only(traced.named("session")), only(traced.named("turn"))
+    call = only([call for call in traced.named("chat") if call.trace_id != root.trace_id])
+    assert (marker.start, ref(marker.links[0])) == (call.start, ref(call))
+
+
+@pytest.mark.parametrize("first", ["nested", "weak"])
+def test_fetching_a_first_turn_proves_no_session(api, traced, tracer, first):
+    with tracer.start_as_current_span("request") if first == "nested" else contextlib.nullcontext():
+        made = api.respond(store=first != "weak")
+    with contextlib.suppress(openai.NotFoundError):  # what is not stored
+        api.retrieve(made.id)
+    fetch = only(traced.named("fetch_response"))
+    assert (fetch.parent_id, fetch.attributes["session.id"]) == ("", made.id)
+    assert linked(fetch, "previous_turn") == [ref(only(traced.named("chat")))]
+    assert not traced.named("session")
+    with contextlib.suppress(openai.BadRequestError):
+        api.respond(previous_response_id=made.id)
+    assert (len(traced.named("session")), len(traced.named("turn"))) == (1, 1)
+
+
+def test_fetching_what_nobody_knows_opens_no_session(api, traced):
+    with pytest.raises(openai.NotFoundError):
+        api.retrieve("resp_unknown_to_the_server")
+    assert [span.name for span in traced.spans] == ["fetch_response"]
 
 
 def test_mixed_one_session_trace_with_four_turns_in_order(api, traced, tracer):
