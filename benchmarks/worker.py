@@ -1,4 +1,4 @@
-"""The program that runs under callgrind: the works, with a mark before and after what counts.
+"""The program that runs under callgrind: the works, several times each, with a mark before and after what counts.
 
 python -m benchmarks.worker COUNTING VARIANT,... WORK,...
 """
@@ -9,6 +9,7 @@ import gc
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 
 from benchmarks.client import make_client
 from benchmarks.variants import VARIANTS, Setup
@@ -16,6 +17,7 @@ from benchmarks.works import WORKS, Work
 
 # The C function at whose entry callgrind writes down what it counted and starts again from zero. Nothing else calls it.
 MARK_FUNCTION = "getpriority"
+ROUNDS = 3
 CANNOT_SWITCH = 3
 
 
@@ -39,6 +41,14 @@ def count(variant: str, work: Work) -> None:
         mark()
 
 
+def pairs(works: Sequence[Work], variants: Sequence[str]) -> Iterator[tuple[Work, str]]:
+    """Yield what is counted, in order: each work in rounds of all its variants."""
+    for work in works:
+        for _ in range(ROUNDS):
+            for variant in work.variants_of(variants):
+                yield work, variant
+
+
 def start_counting() -> bool:
     """Ask callgrind to count from here on; False if this machine does not let it be asked."""
     command = ["callgrind_control", "--instr=on", str(os.getpid())]
@@ -57,10 +67,8 @@ def main(counting: str, variants: list[str], works: list[str]) -> int:
             pass
     if counting == "no" and not start_counting():
         return CANNOT_SWITCH
-    for work in WORKS:
-        if work.name in works:
-            for variant in work.variants_of(variants):
-                count(variant, work)
+    for work, variant in pairs([work for work in WORKS if work.name in works], variants):
+        count(variant, work)
     return 0
 
 
