@@ -10,12 +10,15 @@ import signal
 import socket
 import statistics
 import subprocess
+import sys
 import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+import pytest
 
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, SpanRef
 
@@ -209,6 +212,61 @@ def in_child(check: Callable[[], object]) -> None:
             traceback.print_exc()
         os._exit(0 if passed else 1)
     assert os.waitpid(child, 0)[1] == 0, "the child failed, or hung"
+
+
+HOLD_A_LOCK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another process holds the database's lock."""
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD_A_LOCK, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with other:
+        assert other.stdin is not None and other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        yield
+        other.stdin.close()
+
+
+@contextlib.contextmanager
+def small_file_system(directory: Path) -> Iterator[Path]:
+    """Mount a file system of 16 MB at a new directory; only root may."""
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(directory)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small file system needs root: the full disk and the read-only file are not tested")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+@contextlib.contextmanager
+def filled_up(directory: Path) -> Iterator[None]:
+    """Leave no room in a file system."""
+    filler = directory / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+    yield
+    filler.unlink()
+
+
+@contextlib.contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    """Let nobody write to a file system."""
+    remount = ["mount", "-o", "remount,{}", str(directory)]
+    subprocess.run([word.format("ro") for word in remount], check=True)
+    yield
+    subprocess.run([word.format("rw") for word in remount], check=True)
 
 
 KINDS = ("memory", "sqlite", "sqlite-guarded", "redis", "redis-guarded", "valkey", "valkey-guarded")

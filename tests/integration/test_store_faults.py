@@ -1,12 +1,17 @@
-"""What applications notice of a shared store that fails while they work: real processes, a real Redis."""
+"""What applications notice of a shared store that fails while they work: real processes, a real Redis, real files."""
 
 from __future__ import annotations
 
+import contextlib
 import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from app_process import store_of
 from fleet import Fleet
-from store_kit import Lateness, RedisServer, until
+from store_kit import Lateness, RedisServer, filled_up, locked, read_only, small_file_system, until
 
 from otel_llm_sessions.demo.receiver import OtlpReceiver
 
@@ -42,25 +47,74 @@ class Chains:
         return {"input": "Hello"} | ({"previous_response_id": ids[-1]} if ids else {})
 
 
-def keys_in(redis: RedisServer) -> int:
-    return int(redis.ask("DBSIZE")[1:])
+# --- what may happen to a store ---------------------------------------------------------------------------------
 
 
-def test_redis_is_killed_and_restarted_empty_while_applications_work(redis, server):
+@contextlib.contextmanager
+def killed(redis: RedisServer) -> Iterator[None]:
+    redis.kill()
+    yield
+    redis.start()
+
+
+@contextlib.contextmanager
+def full(redis: RedisServer) -> Iterator[None]:
+    redis.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    redis.ask("CONFIG", "SET", "maxmemory", "1")
+    yield
+    redis.ask("CONFIG", "SET", "maxmemory", "0")
+
+
+@contextlib.contextmanager
+def deleted(path: Path) -> Iterator[None]:
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    yield
+
+
+FAULTS: dict[str, Callable[[Any], contextlib.AbstractContextManager[None]]] = {
+    "redis is killed and restarted empty": killed,
+    "redis accepts and never answers": RedisServer.frozen,
+    "redis is full": full,
+    "the file is locked": locked,
+    "the file is deleted": deleted,
+    "the disk is full": lambda path: filled_up(path.parent),
+    "permission is denied from the start": lambda path: read_only(path.parent),
+}
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, fault: str, tmp_path: Path) -> Iterator[tuple[str, Any]]:
+    """The URL of a store, and what the fault happens to."""
+    if "redis" in fault:
+        redis = request.getfixturevalue("redis")
+        yield redis.url, redis
+        return
+    with small_file_system(tmp_path / "mounted") as directory:
+        yield f"sqlite:///{directory / 'sessions.db'}", directory / "sessions.db"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_applications_go_on_and_nothing_is_lost(server, store, fault):
+    url, what = store
     chains = Chains()
     with OtlpReceiver() as receiver:
-        options = {"store": redis.url, "base_url": server.base_url, "endpoint": receiver.endpoint}
-        with Fleet(CLIENTS, **options) as fleet:
+        options = {"store": url, "base_url": server.base_url, "endpoint": receiver.endpoint}
+        with contextlib.ExitStack() as happening, Fleet(CLIENTS, **options) as fleet:
+            if "from the start" in fault:
+                happening.enter_context(FAULTS[fault](what))
             chains.go_on(fleet, 1)
             before = chains.go_on(fleet, 4)
+            if "from the start" not in fault:
+                happening.enter_context(FAULTS[fault](what))
             with Lateness() as late:
-                redis.kill()
                 during = chains.go_on(fleet, 5)
-                redis.start()
+                happening.close()
                 during += chains.go_on(fleet, 5)
-            turns = sum(map(len, chains.ids))
-            until(lambda: keys_in(redis) > turns, 60)  # every response, and the store's scope
             assert max(during) - statistics.median(before) < 0.06 + late.worst
+            with contextlib.closing(store_of(url, 5.0)) as another:
+                keys = [f"r:{response}" for ids in chains.ids for response in ids]
+                until(lambda: all(another.get([key]) for key in keys), 60)
             fleet.finish()
         with Fleet(["sync"], **options) as fresh:
             chains.go_on(fresh, 1)

@@ -15,7 +15,17 @@ import time
 
 import pytest
 import store_kit
-from store_kit import a_link, assert_held_up, calls_of, in_child, until
+from store_kit import (
+    a_link,
+    assert_held_up,
+    calls_of,
+    filled_up,
+    in_child,
+    locked,
+    read_only,
+    small_file_system,
+    until,
+)
 
 from otel_llm_sessions.sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.sessions.stores.shared import StoreDown, StoreRefused
@@ -23,26 +33,6 @@ from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
 
 SOON = 0.05
 PATIENT = 5.0
-
-HOLD_A_LOCK = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN IMMEDIATE")
-print("locked", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextlib.contextmanager
-def locked(path):
-    """Another process holds the database's lock."""
-    other = subprocess.Popen(
-        [sys.executable, "-c", HOLD_A_LOCK, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    with other:
-        assert other.stdout.readline() == b"locked\n"
-        yield
-        other.stdin.close()
 
 
 @pytest.fixture
@@ -140,48 +130,37 @@ def test_a_directory_that_is_missing_or_is_a_directory_or_is_no_database_harms_n
 
 @pytest.fixture
 def mounted(tmp_path):
-    """Mount a small file system of its own at a directory; only root may."""
-    directory = tmp_path / "mounted"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(directory)]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small file system needs root: the full disk and the read-only file are not tested")
-    yield directory
-    subprocess.run(["umount", "-l", str(directory)], check=True)
+    """A small file system of its own."""
+    with small_file_system(tmp_path / "mounted") as directory:
+        yield directory
 
 
 def test_a_full_disk_is_read_and_written_when_it_has_room(mounted, closing):
     inner = SqliteStore(mounted / "sessions.db", time_limit=PATIENT)
     store = closing(GuardedStore(inner, rest=SOON, first_rest=SOON))
     store.put(["s:before"], a_link(7))
-    filler = mounted / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while file.write(b"x" * 4096):
-            pass
-    refused = 0
-    for number in range(200):
-        try:
-            inner.put([f"s:{number}:{part}" for part in range(10)], a_link(number))
-        except StoreRefused:
-            refused += 1
-            break
-    assert refused
-    store.put([f"s:during:{part}" for part in range(100)], a_link(8))
-    assert not store._recovery.writable
-    assert store.get(["s:before"]).turn == 7
-    assert_held_up(calls_of(store))
-    filler.unlink()
+    with filled_up(mounted):
+        refused = 0
+        for number in range(200):
+            try:
+                inner.put([f"s:{number}:{part}" for part in range(10)], a_link(number))
+            except StoreRefused:
+                refused += 1
+                break
+        assert refused
+        store.put([f"s:during:{part}" for part in range(100)], a_link(8))
+        assert not store._recovery.writable
+        assert store.get(["s:before"]).turn == 7
+        assert_held_up(calls_of(store))
     other = closing(SqliteStore(mounted / "sessions.db", time_limit=PATIENT))
     until(lambda: other.get(["s:during:99"]) and other.get(["s:1"]))
 
 
 def test_a_file_that_may_not_be_written_harms_nobody_and_is_written_when_it_may(mounted, closing):
     store = closing(GuardedStore(SqliteStore(mounted / "sessions.db"), rest=SOON, first_rest=SOON))
-    remount = ["mount", "-o", "remount,{}", str(mounted)]
-    subprocess.run([word.format("ro") for word in remount], check=True)
-    assert_held_up(calls_of(store))
-    assert store.get(["s:1"]) is not None
-    subprocess.run([word.format("rw") for word in remount], check=True)
+    with read_only(mounted):
+        assert_held_up(calls_of(store))
+        assert store.get(["s:1"]) is not None
     other = closing(SqliteStore(mounted / "sessions.db", time_limit=PATIENT))
     until(lambda: (mounted / "sessions.db").exists() and other.get(["s:1"]))
 
