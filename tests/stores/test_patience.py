@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import threading
 import time
+from concurrent.futures import Future
 
 import pytest
 from store_kit import a_link, redis_store
 
-from otel_llm_sessions.sessions.stores.patience import within
+from otel_llm_sessions.sessions.stores.patience import answer_within, within
 from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
 
 
@@ -65,9 +67,28 @@ async def test_what_takes_too_long_is_cancelled_in_time():
     assert 0.045 < time.perf_counter() - begun < 0.08
 
 
-async def test_a_caller_that_is_cancelled_takes_its_work_along():
-    work = asyncio.get_running_loop().create_future()
-    caller = asyncio.ensure_future(within(10, work))
+async def test_what_a_thread_takes_too_long_for_is_cancelled_in_time():
+    work: Future[None] = Future()
+    begun = time.perf_counter()
+    with pytest.raises(asyncio.TimeoutError):
+        await answer_within(0.05, work)
+    assert work.cancelled()
+    assert 0.045 < time.perf_counter() - begun < 0.08
+
+
+async def test_what_a_thread_answers_or_fails_with_comes_to_the_caller():
+    done, failed = Future(), Future()
+    threading.Timer(0.01, done.set_result, ["x"]).start()
+    threading.Timer(0.01, failed.set_exception, [ValueError("y")]).start()
+    assert await answer_within(5, done) == "x"
+    with pytest.raises(ValueError, match="y"):
+        await answer_within(5, failed)
+
+
+@pytest.mark.parametrize("of_a_thread", [False, True])
+async def test_a_caller_that_is_cancelled_takes_its_work_along(of_a_thread):
+    work = Future() if of_a_thread else asyncio.get_running_loop().create_future()
+    caller = asyncio.ensure_future((answer_within if of_a_thread else within)(10, work))
     await asyncio.sleep(0)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):

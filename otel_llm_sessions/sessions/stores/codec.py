@@ -76,9 +76,13 @@ def hashed(key: str, kind: bytes = b"link") -> bytes:
 def records(entries: Iterable[tuple[str, SessionLink]]) -> list[tuple[bytes, bytes]]:
     """Return each entry's hashed key and record; an entry that cannot be written is reported and left out."""
     written = []
+    encoded: tuple[SessionLink | None, bytes] = (None, b"")
     for key, link in entries:
         try:
-            written.append((hashed(key), encode(link)))
+            # A turn's keys have one link, which need not be written down for each of them.
+            if encoded[0] is not link:
+                encoded = link, encode(link)
+            written.append((hashed(key), encoded[1]))
         except (ValueError, struct.error, KeyError) as error:
             report("write a session link down", error)
     return written

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -32,3 +34,38 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     if task.cancelled():
         raise asyncio.TimeoutError
     return task.result()
+
+
+async def answer_within(seconds: float, work: Future[T]) -> T:
+    """As ``within``, for what another thread does: the same by fewer steps than ``asyncio.wrap_future`` takes."""
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
+    slices = _SLICES
+    timer: asyncio.TimerHandle
+
+    def wake() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    def answered(_: Future[T]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+            loop.call_soon_threadsafe(wake)
+
+    def slice_ended() -> None:
+        nonlocal slices, timer
+        slices -= 1
+        if slices:
+            timer = loop.call_later(seconds / _SLICES, slice_ended)
+        else:
+            wake()
+
+    timer = loop.call_later(seconds / _SLICES, slice_ended)
+    work.add_done_callback(answered)
+    try:
+        await woken
+    finally:
+        timer.cancel()
+        work.cancel()
+    if work.cancelled() or not work.done():
+        raise asyncio.TimeoutError
+    return work.result()

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.sessions.stores.codec import decode, hashed, records
-from otel_llm_sessions.sessions.stores.patience import within
+from otel_llm_sessions.sessions.stores.patience import answer_within
 from otel_llm_sessions.sessions.stores.shared import (
     DEFAULT_TIME_LIMIT,
     DEFAULT_TTL,
@@ -152,9 +152,8 @@ class SqliteStore(SharedStore):
             raise _fault(error, self.path) from error
 
     async def _await(self, job: Callable[[_File], T]) -> T:
-        future = asyncio.wrap_future(self._worker.submit(job))
         try:
-            return await within(self._time_limit, future)
+            return await answer_within(self._time_limit, self._worker.submit(job))
         except (asyncio.TimeoutError, TimeoutError) as timeout:
             raise self._late() from timeout
         except (sqlite3.Error, OSError) as error:
