@@ -13,12 +13,11 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 
 from otel_llm_sessions.openai.deferral import Deferral, Ending
-from otel_llm_sessions.openai.learn import keys_of, learned_of, link_of
+from otel_llm_sessions.openai.learn import alias_keys, keys_of, learned_of, link_of
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, field, read_reply
 from otel_llm_sessions.sessions.carried import Carried
-from otel_llm_sessions.sessions.keys import response_key
-from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SessionTrace, SpanRef
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SpanRef
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.metrics import CallMetrics
@@ -142,7 +141,7 @@ class Call:
             provider=self.provider,
         )
         if placement.proven is not None and placement.trace is not None:
-            self._mark_first(placement.proven, placement.trace)
+            emit_marker(runtime.roots, self.provider, placement.proven._replace(trace=placement.trace))
         # The span of a deferred call is made late, and began when the request went out.
         self._started = self._started or time.time_ns()
         return self._make_span(placement)
@@ -193,9 +192,6 @@ class Call:
         annotate(self.context, owned, attributes)
         for link in placement.links:
             owned.add_link(link.context, link.attributes)
-
-    def _mark_first(self, first: SessionLink, trace: SessionTrace) -> None:
-        emit_marker(self.runtime.roots, self.provider, first._replace(trace=trace))
 
     def carried(self) -> Carried:
         """Return what the request may tell of its session and its span; nothing while they are being looked up."""
@@ -401,12 +397,8 @@ class Call:
 
     def _alias(self) -> Record | None:
         """Return the link of a fetched response under the ids that it is not known by yet."""
-        asked, scope = self.request.match.response_id, self.request.server.scope
-        others, previous = [id_ for id_ in self.reply.ids if id_ != asked], self._resolution.previous
+        previous = self._resolution.previous
         link = self._fetched or previous
-        if asked is not None and (self._fetched or (others and previous is None)):
-            others.append(asked)
-        if not others:
-            return None
-        keys = [response_key(id_, scope) for id_ in others]
-        return Record(keys, link or self._link(time.time_ns())._replace(turn=1))
+        learned, known = self._fetched is not None, previous is not None
+        keys = alias_keys(self.request, self.reply, is_learned=learned, is_known=known)
+        return Record(keys, link or self._link(time.time_ns())._replace(turn=1)) if keys else None

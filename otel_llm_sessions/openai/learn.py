@@ -31,6 +31,22 @@ def keys_of(request: Request, reply: Reply, session_id: SessionId | None, origin
     return keys
 
 
+def alias_keys(request: Request, reply: Reply, *, is_learned: bool, is_known: bool) -> list[str]:
+    """Return the keys under which a response that was fetched is not known yet.
+
+    Args:
+        request: the request that fetched it.
+        reply: what came back, which may go by another id than was asked for.
+        is_learned: whether its session is known from itself.
+        is_known: whether the store knew it by the id that was asked for.
+    """
+    asked = request.match.response_id
+    others = [id_ for id_ in reply.ids if id_ != asked]
+    if asked is not None and (is_learned or (others and not is_known)):
+        others.append(asked)
+    return [response_key(id_, request.server.scope) for id_ in others]
+
+
 def link_of(
     request: Request,
     reply: Reply,

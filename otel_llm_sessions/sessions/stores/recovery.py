@@ -1,0 +1,253 @@
+"""Brings back a shared store that failed: what was not written, how long it rests, the thread that tries again."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from otel_llm_sessions.guard import logger, report
+from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.sessions.stores import forks
+from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.sessions.stores.shared import Entry, SharedStore, StoreDown, StoreRefused
+
+WITHDRAWN_AFTER = 1.0
+"""Seconds for which a claim whose caller was cancelled is kept for this process's next turn, in case it was got."""
+
+_BATCH = 200
+
+
+class Rests:
+    """How long a store that failed is left alone: longer each time, until it was well for the longest time."""
+
+    def __init__(self, first: float, longest: float) -> None:
+        self.longest = longest
+        self._first = first
+        self._times = 0
+        self._over = 0.0
+
+    def next(self) -> float:
+        """Return how many seconds to wait now."""
+        if time.monotonic() - self._over > self.longest:
+            self._times = 0
+        rest = min(self.longest, self._first * 4.0 ** min(self._times, 20))
+        self._times += 1
+        self._over = time.monotonic() + rest
+        return rest
+
+
+class _Withdrawal(NamedTuple):
+    """A claim whose caller was cancelled before it had the answer."""
+
+    token: bytes
+    due: float
+
+
+class Recovery:
+    """The breaker, the backlog, and the thread that brings a store back."""
+
+    def __init__(self, inner: SharedStore, known: MemoryStore, max_keys: int, rests: Rests) -> None:
+        self.readable = True
+        self.writable = True
+        self._inner = inner
+        self._known = known
+        self._max_keys = max_keys
+        self._rests = rests
+        self._begin_anew()
+        forks.renew_in_child(self)
+
+    def _begin_anew(self) -> None:
+        self._links: OrderedDict[str, SessionLink] = OrderedDict()
+        self._claims: OrderedDict[str, None] = OrderedDict()
+        self._withdrawals: OrderedDict[str, _Withdrawal] = OrderedDict()
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._refill = False
+        self._closed = False
+
+    def after_fork_in_child(self) -> None:
+        """Leave the backlog and the thread to the parent; ask the store anew."""
+        self._begin_anew()
+        self.readable = self.writable = True
+
+    def failed(self, action: str, fault: Exception) -> None:
+        """Keep callers away from the store for a while: from writing only when it merely refused what was written."""
+        report(f"{action} the session store, which is left alone for {self._rests.longest:g} s at most", _plain(fault))
+        self._shut(fault)
+        self.begin()
+
+    def keep(self, keys: Sequence[str], link: SessionLink) -> None:
+        """Put what was not written on the backlog; the oldest makes room."""
+        with self._lock:
+            for key in keys:
+                self._links[key] = link
+                self._links.move_to_end(key)
+            while len(self._links) > self._max_keys:
+                self._links.popitem(last=False)
+        self.begin()
+
+    def keep_claim(self, key: str) -> bool:
+        """Put a claim on the backlog; returns True, the answer to who made it."""
+        with self._lock:
+            self._claims[key] = None
+            while len(self._claims) > self._max_keys:
+                self._claims.popitem(last=False)
+        self.begin()
+        return True
+
+    def withdraw(self, key: str, token: bytes) -> None:
+        """Put the withdrawal of a claim on the backlog, whether or not the store has the claim."""
+        with self._lock:
+            self._withdrawals[key] = _Withdrawal(token, time.monotonic() + WITHDRAWN_AFTER)
+            while len(self._withdrawals) > self._max_keys:
+                self._withdrawals.popitem(last=False)
+        self.begin()
+
+    def token_of(self, key: str) -> bytes:
+        """Return the token to claim ``key`` with: that of a claim which was about to be withdrawn, else a new one."""
+        with self._lock:
+            withdrawal = self._withdrawals.pop(key, None) if self._withdrawals else None
+        return withdrawal.token if withdrawal is not None else uuid.uuid4().bytes
+
+    def unwritten(self, key: str) -> SessionLink | None:
+        """Return what waits to be written under ``key``."""
+        return self._links.get(key) if self._links else None
+
+    def refill(self) -> None:
+        """Write all this process knows: the store has lost what it held."""
+        self._refill = True
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the thread, unless it runs; it first waits until the store has rested."""
+        if self._thread is not None or self._closed:
+            return
+        with self._lock:
+            if self._thread is not None:
+                return
+            thread = threading.Thread(target=self._run, name="otel-llm-sessions-store", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the interpreter ends, or has no thread to spare: the next caller tries
+                report("start the session store's recovery", error)
+            else:
+                self._thread = thread
+
+    def close(self) -> None:
+        """Write what waits, once, and end the thread."""
+        self._closed = True
+        self._wake.set()
+        if self._links or self._claims or self._withdrawals:
+            self._attempt()
+
+    def _run(self) -> None:
+        while not self._wake.wait(self._pause()):
+            if self._attempt():
+                return
+
+    def _pause(self) -> float:
+        """Return how many seconds to wait before the next attempt."""
+        if not self.writable:
+            return self._rests.next()
+        with self._lock:
+            if self._links or self._claims or self._refill or not self._withdrawals:
+                return 0.0
+            return max(0.0, next(iter(self._withdrawals.values())).due - time.monotonic())
+
+    def _attempt(self) -> bool:
+        """Return whether the store took all that waited; it is open to callers again then."""
+        with self._flushing:
+            try:
+                self._flush()
+            except Exception as fault:
+                logger.debug("the session store does not take what waits: %s", fault)
+                self._shut(fault)
+            return self._ended()
+
+    def _shut(self, fault: Exception) -> None:
+        # A store that refuses has answered: what it holds can be read.
+        with self._lock:
+            self.writable = False
+            self.readable = isinstance(fault, StoreRefused)
+
+    def _flush(self) -> None:
+        if self._refill:
+            self._refill = False
+            self._keep_known()
+        while batch := self._batch():
+            self._write(batch)
+        for claim in list(self._claims):
+            self._inner.claim(claim)
+            self._claims.pop(claim, None)
+        while (due := self._due_withdrawal()) is not None:
+            try:
+                self._inner.withdraw(*due)
+            except Exception:
+                self.withdraw(*due)
+                raise
+        if not (self.readable and self.writable):
+            self._inner.get_all(("probe",))
+            self.readable = self.writable = True
+
+    def _due_withdrawal(self) -> tuple[str, bytes] | None:
+        with self._lock:
+            for key, withdrawal in self._withdrawals.items():
+                if self._closed or withdrawal.due <= time.monotonic():
+                    del self._withdrawals[key]
+                    return key, withdrawal.token
+                break
+        return None
+
+    def _keep_known(self) -> None:
+        known = self._known.snapshot()
+        with self._lock:
+            for key, link in known:
+                self._links.setdefault(key, link)
+
+    def _batch(self) -> list[Entry]:
+        with self._lock:
+            return list(islice(self._links.items(), _BATCH))
+
+    def _write(self, batch: Sequence[Entry]) -> None:
+        """Write what says something later than the store does; other processes have gone on meanwhile."""
+        stored = self._inner.get_all([key for key, _ in batch])
+        self._inner.put_all(
+            [entry for entry, old in zip(batch, stored, strict=True) if old is None or is_newer(entry[1], old)]
+        )
+        for key, link in batch:
+            self._wrote(key, link)
+
+    def _wrote(self, key: str, link: SessionLink) -> None:
+        latest = self._known.get((key,))
+        with self._lock:
+            if latest is not None and is_newer(latest, link):
+                self._links[key] = latest  # written by a caller meanwhile, and perhaps just now replaced
+            elif self._links.get(key) is link:
+                del self._links[key]
+
+    def _ended(self) -> bool:
+        """Return whether there is nothing left to do, in which case the thread is no longer there."""
+        with self._lock:
+            done = self.writable and not (self._links or self._claims or self._withdrawals or self._refill)
+            if done:
+                self._thread = None
+            return done
+
+
+def is_newer(link: SessionLink, other: SessionLink) -> bool:
+    """Whether ``link`` says something later than ``other`` about the same key."""
+    return (link.start, link.end) > (other.start, other.end)
+
+
+def _plain(fault: Exception) -> Exception:
+    """Return a store's own fault without its traceback, which says nothing more and takes a caller's time to print."""
+    if isinstance(fault, (StoreDown, StoreRefused)):
+        fault.__traceback__ = fault.__cause__ = fault.__context__ = None
+    return fault
