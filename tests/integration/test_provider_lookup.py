@@ -416,6 +416,7 @@ async def test_a_cancelled_call_ends_its_span_at_once(async_client, server, chai
         await call
     await auntil(lambda: calls(spans))
     assert the_call(spans).end_time is not None
+    await auntil(lambda: len(asyncio.all_tasks()) == 1)
 
 
 @pytest.mark.parametrize("number", range(3))
