@@ -271,11 +271,15 @@ def has_room(client: Any) -> bool:
 
     Looks at httpcore's pool (1.0 to httpcore2 2.16) where there is one; any other transport is taken to have room.
     """
-    pool = getattr(getattr(getattr(client, "_client", None), "_transport", None), "_pool", None)
+    pool = _pool_of(client)
     most, requests = getattr(pool, "_max_connections", None), getattr(pool, "_requests", None)
     if not isinstance(most, int) or not isinstance(requests, list):
         return True
     return most - len(requests) >= SPARE_CONNECTIONS
+
+
+def _pool_of(client: Any) -> Any:
+    return getattr(getattr(getattr(client, "_client", None), "_transport", None), "_pool", None)
 
 
 def _options(response_id: str, seconds: float) -> Any:
@@ -304,8 +308,8 @@ def _retrieve(client: Any, original: Original, options: Any, deadline: float) ->
         finally:
             response.close()
     finally:
-        if (transport := _left_open(client)) is not None:
-            transport.close()
+        if (pool := _left_open(client)) is not None:
+            pool.close()
     return _response_in(body)
 
 
@@ -321,17 +325,17 @@ async def _aretrieve(client: Any, original: Original, options: Any, deadline: fl
         finally:
             await response.aclose()
     finally:
-        if (transport := _left_open(client)) is not None:
-            await transport.aclose()
+        if (pool := _left_open(client)) is not None:
+            await pool.aclose()
     return _response_in(body)
 
 
 def _left_open(client: Any) -> Any:
-    """Return the transport of a client that the application has closed meanwhile.
+    """Return the connection pool of a client that the application has closed meanwhile; None of any other transport.
 
     It keeps a connection that was only being made when it was closed (httpcore 1.0 to httpcore2 2.16).
     """
-    return getattr(client._client, "_transport", None) if client.is_closed() else None
+    return _pool_of(client) if client.is_closed() else None
 
 
 def _check(body: bytearray, deadline: float) -> None:

@@ -181,11 +181,11 @@ def test_the_applications_connections_are_left_to_it(
     assert len(gets(server)) == asks
 
 
-def test_the_transport_of_a_closed_client_is_found(client: Client, like: Any) -> None:
+def test_the_pool_of_a_closed_client_is_found(client: Client, like: Any) -> None:
     with like() as other:
         assert provider_lookup._left_open(other.openai) is None
-    transport = provider_lookup._left_open(other.openai)
-    assert callable(transport.aclose if client.kind.startswith("Async") else transport.close)
+    pool = provider_lookup._left_open(other.openai)
+    assert callable(pool.aclose if client.kind.startswith("Async") else pool.close)
 
 
 # --- the session travels along ----------------------------------------------------------------------------------

@@ -142,16 +142,6 @@ def links(span: ReceivedSpan, kind: str | None) -> list[tuple[str, str]]:
     return [ref(link) for link in span.links if link.attributes.get("llm_session.link") == kind]
 
 
-def once(spans: list[ReceivedSpan]) -> list[ReceivedSpan]:
-    """Leave out what one process sent again, the same in every field: OTLP delivers at least once."""
-    kept: dict[tuple[str, str], list[ReceivedSpan]] = defaultdict(list)
-    for span in spans:
-        same = kept[span.trace_id, span.span_id]
-        if span not in same:
-            same.append(span)
-    return [span for same in kept.values() for span in same]
-
-
 def mistakes(spans: list[ReceivedSpan], sessions: list[Session]) -> list[str]:
     """Compare what arrived with what the application knows; return what is wrong, in words."""
     found: list[str] = []
@@ -218,7 +208,7 @@ def check(store_url: str, clients: list[str], number: int, turns: int) -> None:
             work = Work(fleet, number, turns, random.Random(seed))
             work.run()
             fleet.finish()
-            wrong = mistakes(once(receiver.spans), work.sessions)
+            wrong = mistakes(receiver.spans, work.sessions)
             assert not wrong, f"seed {seed}: {len(wrong)} mistakes\n" + "\n".join(wrong[:20]) + "\n" + fleet.printed
 
 
