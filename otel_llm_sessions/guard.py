@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 
 logger = logging.getLogger("otel_llm_sessions")
 
-_reported: set[str] = set()
-_lock = threading.RLock()
+_reported: dict[str, object] = {}
 
 
 def report(where: str, error: BaseException) -> None:
@@ -19,10 +17,7 @@ def report(where: str, error: BaseException) -> None:
         error: what it failed with; its type is the other half.
     """
     kind = f"{where}:{type(error).__qualname__}"
-    with _lock:
-        first = kind not in _reported
-        _reported.add(kind)
-    level = logging.WARNING if first else logging.DEBUG
+    level = logging.WARNING if _is_first(kind) else logging.DEBUG
     logger.log(
         level,
         "otel-llm-sessions failed to %s; the application is not affected. Further failures of this kind are "
@@ -34,8 +29,11 @@ def report(where: str, error: BaseException) -> None:
 
 def note_once(kind: str, message: str, *values: object) -> None:
     """Log ``message`` at DEBUG, once per ``kind`` in the life of the process."""
-    with _lock:
-        if kind in _reported:
-            return
-        _reported.add(kind)
-    logger.debug(message, *values)
+    if _is_first(kind):
+        logger.debug(message, *values)
+
+
+def _is_first(kind: str) -> bool:
+    # One step, and no lock: a child process could find that locked by a thread which it does not have.
+    mine = object()
+    return _reported.setdefault(kind, mine) is mine

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import weakref
 from collections.abc import Collection
 from dataclasses import fields
@@ -14,7 +13,7 @@ import wrapt
 from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
-from otel_llm_sessions import threads
+from otel_llm_sessions import forks, threads
 from otel_llm_sessions.guard import logger, report
 from otel_llm_sessions.session import SessionSpanProcessor, set_opener
 from otel_llm_sessions.sessions.store import SessionStore
@@ -50,7 +49,7 @@ class Running:
         self._is_store_ours = is_store_ours
         self._tracer_provider = keywords.get("tracer_provider")
         self._meter_provider = keywords.get("meter_provider")
-        self._lock = threading.RLock()
+        self._lock = forks.Lock()
         self._made: tuple[Runtime, Patch, SessionOpener] | None = None
         try:
             add_processor(self._tracer_provider or trace.get_tracer_provider())
@@ -115,12 +114,12 @@ def _on_import(openai: ModuleType) -> None:
 def add_processor(provider: Any) -> None:
     """Have ``session.id`` stamped on the spans of a provider; does nothing for one of the API only, or twice."""
     try:
-        processor = _processors.get(provider)
-        if processor is not None:
+        if hasattr(provider, "add_span_processor"):
+            new = SessionSpanProcessor()
+            processor = _processors.setdefault(provider, new)  # one step: many threads may make the first call
             processor.enabled = True
-        elif hasattr(provider, "add_span_processor"):
-            _processors[provider] = processor = SessionSpanProcessor()
-            provider.add_span_processor(processor)
+            if processor is new:
+                provider.add_span_processor(processor)
     except Exception as error:
         report("add the span processor", error)
 

@@ -15,10 +15,11 @@ from typing import Any
 import wrapt
 from opentelemetry.context import Context, attach, detach, get_current
 
+from otel_llm_sessions import forks
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.sources import SESSION_CONTEXT_KEY
 
-_lock = threading.Lock()
+_lock = forks.Lock()
 _patched: list[tuple[type, str, Any, Any]] = []
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -31,7 +33,9 @@ class Application:
     """What the process does, whichever client it uses."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self.provider = TracerProvider(shutdown_on_exit=False)
+        # A span that arrived twice tells whether two processes made it, or one process's exporter sent it again.
+        resource = Resource.create({"service.instance.id": str(os.getpid())})
+        self.provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         if settings["endpoint"]:
             exporter = OTLPSpanExporter(endpoint=f"{settings['endpoint']}/v1/traces")
             self.provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))

@@ -20,11 +20,11 @@ from urllib.parse import quote
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
 
+from otel_llm_sessions import forks
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.chain_walk import Walk, is_response
 from otel_llm_sessions.openai.request import mapping
 from otel_llm_sessions.sessions.keys import response_key
-from otel_llm_sessions.sessions.stores import forks
 
 if TYPE_CHECKING:
     from otel_llm_sessions.openai.call import Call

@@ -13,6 +13,7 @@ from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider, get_m
 from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
+from otel_llm_sessions import forks
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.version import __version__
 
@@ -168,6 +169,7 @@ class MetricsSource:
         self._given = provider
         self._bound: MeterProvider | None = None
         self._metrics: CallMetrics | None = None
+        self._lock = forks.Lock()
         self._may_load = OTEL_PYTHON_METER_PROVIDER in os.environ
 
     def get(self) -> CallMetrics | None:
@@ -175,10 +177,15 @@ class MetricsSource:
         if self._given is None and getattr(_api, "_METER_PROVIDER", self) is None and not self._may_load:
             return None
         provider = self._given or get_meter_provider()
-        if provider is not self._bound:
-            self._metrics = _bind(provider)
-            self._bound = provider
-        return self._metrics
+        return self._metrics if provider is self._bound else self._of_another(provider)
+
+    def _of_another(self, provider: MeterProvider) -> CallMetrics | None:
+        # The SDK (1.45) takes instruments that two threads make at the same time for two of the same name, and says so.
+        with self._lock:
+            if provider is not self._bound:
+                self._metrics = _bind(provider)
+                self._bound = provider
+            return self._metrics
 
 
 def _bind(provider: MeterProvider) -> CallMetrics | None:

@@ -23,9 +23,9 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
-from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.traces.links import link_to, root_ref, span_context, turn_links
 from otel_llm_sessions.traces.roots import MAX_KNOWN, NO_PLAN, Plan, Roots
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections import OrderedDict
@@ -19,9 +18,9 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
 from otel_llm_sessions.sessions.store import SessionStore
-from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.traces.ids import DerivedIdGenerator, derived_root_span_id, derived_trace_id
 from otel_llm_sessions.traces.links import link_to, root_ref
 from otel_llm_sessions.version import __version__
@@ -71,6 +70,15 @@ class Plan(NamedTuple):
 NO_PLAN = Plan()
 
 
+class _Target(NamedTuple):
+    """Where spans go: a provider, and this package's tracer of it."""
+
+    provider: TracerProvider | None
+    tracer: Any
+    ids: DerivedIdGenerator | None
+    """What tells the tracer which ids come next; None where a provider takes none."""
+
+
 class Roots:
     """Opens session traces. Remembers the newest of them, so that only the first turn here asks the store."""
 
@@ -78,31 +86,32 @@ class Roots:
         self._store = store
         self._namespace = namespace
         self._known: OrderedDict[tuple[str, int], SessionTrace] = OrderedDict()
-        self._lock = threading.RLock()
-        self._provider: TracerProvider | None = None
-        self._tracer: Any = None
-        self._ids: DerivedIdGenerator | None = None
+        self._lock = forks.Lock()
+        self._target = _Target(None, None, None)
         self._own = uuid.uuid4().hex
         self._replaced = 0
         self._since = 0
-        forks.renew_in_child(self)
-
-    def after_fork_in_child(self) -> None:
-        """Begin anew in a child process: what another thread had locked at the fork stays locked there for ever."""
-        self._lock = threading.RLock()
 
     def tracer(self, provider: TracerProvider) -> Any:
-        """Return the tracer of roots and markers; its id generator can be told which ids come next."""
-        if provider is not self._provider:
-            with self._lock:
-                tracer: Any = provider.get_tracer(SCOPE, __version__)
-                if self._ids is not None:
-                    self._replaced += 1
-                    self._since = time.time_ns()
-                self._ids = _derived_ids(tracer)
-                self._tracer, self._provider = tracer, provider
-                self._known.clear()
-        return self._tracer
+        """Return the tracer of markers, also for a provider that has been replaced while a call went on."""
+        target = self._target
+        return target.tracer if provider is target.provider else provider.get_tracer(SCOPE, __version__)
+
+    def _of(self, provider: TracerProvider) -> _Target:
+        target = self._target
+        return target if provider is target.provider else self._of_another(provider)
+
+    def _of_another(self, provider: TracerProvider) -> _Target:
+        with self._lock:
+            if provider is self._target.provider:
+                return self._target
+            tracer: Any = provider.get_tracer(SCOPE, __version__)
+            if self._target.ids is not None:
+                self._replaced += 1
+                self._since = time.time_ns()
+            self._known.clear()
+            self._target = target = _Target(provider, tracer, _derived_ids(tracer))
+            return target
 
     def namespace(self, provider: TracerProvider) -> str:
         """Return the setting, else ``service.namespace`` of the provider's resource, else an empty string."""
@@ -123,7 +132,7 @@ class Roots:
         before: SessionTrace | None = None,
     ) -> Plan:
         """Return the trace of a part of a session, or what has to be opened for it."""
-        self.tracer(provider)
+        target = self._of(provider)
         known = self.known(session_id, part)
         if known is not None:
             return Plan(known)
@@ -140,7 +149,7 @@ class Roots:
                 trace_id,
                 root_span_id,
                 before,
-                self._claim_key(trace_id, root_span_id),
+                self._claim_key(target, trace_id, root_span_id),
             )
         )
 
@@ -151,19 +160,19 @@ class Roots:
 
         Its root is emitted again if the provider it was opened for has been replaced: its spans went elsewhere.
         """
-        self.tracer(provider)
+        target = self._of(provider)
         if not self._replaced or trace.started >= self._since:
             return Plan(trace)
         known = self.known(session_id, trace.part)
         if known is not None:
             return Plan(known)
-        key = self._claim_key(trace.trace_id, trace.root_span_id)
+        key = self._claim_key(target, trace.trace_id, trace.root_span_id)
         ids = trace.trace_id, trace.root_span_id
         return Plan(opening=Opening(session_id, source, trace.part, trace.first_turn, trace.started, *ids, None, key))
 
-    def _claim_key(self, trace_id: int, root_span_id: int) -> str:
+    def _claim_key(self, target: _Target, trace_id: int, root_span_id: int) -> str:
         # A root that cannot have derived ids is this process's own; so is one for another provider than the first.
-        mine = f":{self._own}:{self._replaced}" if self._ids is None or self._replaced else ""
+        mine = f":{self._own}:{self._replaced}" if target.ids is None or self._replaced else ""
         return f"root:{trace_id:032x}:{root_span_id:016x}{mine}"
 
     def open(self, opening: Opening, owner: bool, provider: TracerProvider) -> SessionTrace:
@@ -174,17 +183,17 @@ class Roots:
             owner: whether this caller got the claim.
             provider: the tracer provider in force.
         """
-        tracer = self.tracer(provider)
+        target = self._of(provider)
         attributes = _root_attributes(opening)
         links = [link_to(root_ref(opening.before), "session")] if opening.before is not None else []
-        if self._ids is None:
+        if target.ids is None:
             with self._lock:
                 trace = self.known(opening.session_id, opening.part)
-                return trace or self._keep(opening, self._emit(tracer, opening, attributes, links))
+                return trace or self._keep(opening, _emit(target, opening, attributes, links))
         # Not under the lock: a processor may export the root right here.
         if owner:
-            return self._keep(opening, self._emit(tracer, opening, attributes, links))
-        flags = _decided_flags(tracer, opening.trace_id, attributes, links)
+            return self._keep(opening, _emit(target, opening, attributes, links))
+        flags = _decided_flags(target.tracer, opening.trace_id, attributes, links)
         return self._keep(opening, _trace(opening, opening.trace_id, opening.root_span_id, flags))
 
     def known(self, session_id: SessionId, part: int) -> SessionTrace | None:
@@ -201,31 +210,32 @@ class Roots:
     def fresh(self, provider: TracerProvider, start: int) -> tuple[Span, SessionTrace]:
         """Start the root of a session that has no id yet, in a trace with a random id; left open, to be named."""
         attributes: dict[str, Any] = {"llm_session.part": 1, "llm_session.source": "new"}
-        root: Span = self.tracer(provider).start_span(
+        root: Span = self._of(provider).tracer.start_span(
             ROOT_NAME, context=NOWHERE, kind=SpanKind.INTERNAL, attributes=attributes, start_time=start
         )
         context = root.get_span_context()
         return root, SessionTrace(context.trace_id, context.span_id, int(context.trace_flags), 1, start, 1)
 
-    def _emit(self, tracer: Any, opening: Opening, attributes: dict[str, Any], links: list[Link]) -> SessionTrace:
-        # A provider that is not the SDK's takes no ids: the trace has a random one, known to this process only.
-        if self._ids is not None:
-            self._ids.lay_out(opening.trace_id, opening.root_span_id)
-        try:
-            root = tracer.start_span(
-                ROOT_NAME,
-                context=NOWHERE,
-                kind=SpanKind.INTERNAL,
-                attributes=attributes,
-                links=links,
-                start_time=opening.start,
-            )
-        finally:
-            if self._ids is not None:
-                self._ids.clear()
-        root.end(opening.start + ROOT_NANOSECONDS)
-        context = root.get_span_context()
-        return _trace(opening, context.trace_id, context.span_id, int(context.trace_flags))
+
+def _emit(target: _Target, opening: Opening, attributes: dict[str, Any], links: list[Link]) -> SessionTrace:
+    # A provider that is not the SDK's takes no ids: the trace has a random one, known to this process only.
+    if target.ids is not None:
+        target.ids.lay_out(opening.trace_id, opening.root_span_id)
+    try:
+        root = target.tracer.start_span(
+            ROOT_NAME,
+            context=NOWHERE,
+            kind=SpanKind.INTERNAL,
+            attributes=attributes,
+            links=links,
+            start_time=opening.start,
+        )
+    finally:
+        if target.ids is not None:
+            target.ids.clear()
+    root.end(opening.start + ROOT_NANOSECONDS)
+    context = root.get_span_context()
+    return _trace(opening, context.trace_id, context.span_id, int(context.trace_flags))
 
 
 def _trace(opening: Opening, trace_id: int, root_span_id: int, flags: int) -> SessionTrace:

@@ -21,7 +21,7 @@ from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
 
 @pytest.fixture
 def warnings(caplog, monkeypatch):
-    monkeypatch.setattr(guard, "_reported", set())
+    monkeypatch.setattr(guard, "_reported", {})
     with caplog.at_level(logging.WARNING, logger="otel_llm_sessions"):
         yield lambda: [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
 

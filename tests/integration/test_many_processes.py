@@ -145,8 +145,10 @@ def links(span: ReceivedSpan, kind: str | None) -> list[tuple[str, str]]:
 def mistakes(spans: list[ReceivedSpan], sessions: list[Session]) -> list[str]:
     """Compare what arrived with what the application knows; return what is wrong, in words."""
     found: list[str] = []
-    by_ref = Counter(map(ref, spans))
-    found += [f"a span arrived {number} times: {key}" for key, number in by_ref.items() if number > 1]
+    senders = defaultdict(list)
+    for span in spans:
+        senders[ref(span)].append(span.resource["service.instance.id"])
+    found += [f"{key} arrived more than once: from {pids}" for key, pids in senders.items() if len(pids) > 1]
     found += [
         f"{number} spans have the id {key}" for key, number in Counter(s.span_id for s in spans).items() if number > 1
     ]
@@ -166,7 +168,7 @@ def mistakes(spans: list[ReceivedSpan], sessions: list[Session]) -> list[str]:
         own = roots[session.id]
         if [root.parent_id for root in own] != [""]:
             found.append(f"{session.kind} {session.id}: {len(own)} roots")
-        else:
+        if own:
             found += wrong_turns(session, own[0], calls, markers)
     if len(spans) != expected:
         found.append(f"{len(spans)} spans instead of {expected}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import openai
 import pytest
+from announced_lock import AnnouncedLock
 from opentelemetry.context import Context
 from opentelemetry.metrics import NoOpMeter, NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
@@ -186,6 +188,31 @@ def test_nothing_is_measured_until_a_meter_provider_is_set_and_then_it_is(monkey
     monkeypatch.setattr(API_PROVIDER, NoOpMeterProvider())
     assert source.get() is None
     provider.shutdown()
+
+
+def test_the_first_two_calls_at_the_same_time_make_the_instruments_once():
+    """The SDK warns of instruments made twice, and exports both."""
+    source = MetricsSource(None)
+    lock = source._lock = AnnouncedLock()
+
+    class Slow(MeterProvider):
+        made = 0
+
+        def get_meter(self, *args: Any, **kwargs: Any) -> Any:
+            self.made += 1
+            if self.made == 1:
+                other.start()
+                lock.wait_for(2)
+            return super().get_meter(*args, **kwargs)
+
+    source._given = slow = Slow(shutdown_on_exit=False)
+    found: list[Any] = []
+    other = threading.Thread(target=lambda: found.append(source.get()))
+    metrics = source.get()
+    other.join(10)
+    assert found == [metrics]
+    assert slow.made == 1
+    slow.shutdown()
 
 
 def test_calls_before_and_after_a_meter_provider_is_set(monkeypatch, reader, client, spans):

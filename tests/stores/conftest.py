@@ -70,7 +70,7 @@ def own_redis(request, tmp_path) -> Iterator[RedisServer]:
 
 @pytest.fixture(autouse=True)
 def _nothing_was_reported_yet(monkeypatch):
-    monkeypatch.setattr(guard, "_reported", set())
+    monkeypatch.setattr(guard, "_reported", {})
 
 
 @pytest.fixture

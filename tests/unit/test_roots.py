@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from announced_lock import AnnouncedLock
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -96,3 +98,36 @@ def test_turns_of_other_processes_count_by_their_number():
     assert counts.add("X", 1, 9, True)
     assert not counts.add("X", 1, 0, True)
     assert not counts.add("Y", 1, 10, True)
+
+
+def test_the_first_two_calls_at_the_same_time_replace_no_provider(provider, memory):
+    """Otherwise each session that an earlier process opened would get its root once more from this one."""
+    roots = Roots(MemoryStore(), None)
+    earlier = Roots(MemoryStore(), None).fresh(provider, 1)[1]
+    lock = roots._lock = AnnouncedLock()
+
+    class Slow(TracerProvider):
+        def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
+            other.start()
+            lock.wait_for(2)
+            return provider.get_tracer(*args, **kwargs)
+
+    slow = Slow(shutdown_on_exit=False)
+    other = threading.Thread(target=roots.plan, args=(X, "metadata", slow))
+    opening = planned(roots, slow)
+    other.join(10)
+    assert not other.is_alive()
+    assert roots.resume(X, "metadata", earlier, slow).opening is None
+    assert planned(roots, slow).claim_key == opening.claim_key
+
+
+def test_a_call_that_outlives_its_provider_does_not_bring_it_back(provider, memory):
+    """A stream that goes on while the provider is replaced ends with spans of the provider that it began with."""
+    roots = Roots(MemoryStore(), None)
+    new = TracerProvider(shutdown_on_exit=False)
+    roots.fresh(provider, 1)
+    trace = roots.open(planned(roots, new), True, new)
+    roots.tracer(provider).start_span("turn").end()
+    assert [span.name for span in memory.get_finished_spans()] == ["turn"]
+    assert roots.resume(X, "metadata", trace, new).opening is None
+    assert roots.plan(X, "metadata", new).trace == trace

@@ -74,7 +74,7 @@ def test_a_string_of_a_subclass_is_taken_as_a_string():
 
 
 def test_an_ignored_value_is_logged_once_at_debug_without_the_value(caplog, monkeypatch):
-    monkeypatch.setattr(guard, "_reported", set())
+    monkeypatch.setattr(guard, "_reported", {})
     caplog.set_level(logging.DEBUG, "otel_llm_sessions")
     for _ in range(3):
         session_id_of("secret\n")

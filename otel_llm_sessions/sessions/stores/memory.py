@@ -7,8 +7,8 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.stores import forks
 
 DEFAULT_MAX_KEYS = 50_000
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from otel_llm_sessions import forks
 from otel_llm_sessions.guard import logger, report
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.sessions.stores.memory import MemoryStore
 from otel_llm_sessions.sessions.stores.shared import Entry, SharedStore, StoreDown, StoreRefused
 

@@ -25,8 +25,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
+from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.sessions.stores.codec import KEY_PREFIX, decode, hashed, records
 from otel_llm_sessions.sessions.stores.patience import within
 from otel_llm_sessions.sessions.stores.shared import (

@@ -21,8 +21,8 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, TypeVar
 
+from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.stores import forks
 from otel_llm_sessions.sessions.stores.codec import decode, hashed, records
 from otel_llm_sessions.sessions.stores.patience import answer_within
 from otel_llm_sessions.sessions.stores.shared import (

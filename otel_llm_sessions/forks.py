@@ -1,8 +1,10 @@
-"""Tells living stores that they are now in a child process."""
+"""What threads hold at a fork, and how a child process begins without it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import weakref
 from typing import Protocol
 
@@ -13,6 +15,27 @@ class Renewable(Protocol):
     def after_fork_in_child(self) -> None:
         """Begin anew; called in the child before anything else runs there."""
         ...
+
+
+class Lock:
+    """A reentrant lock that is free in a child process, whatever thread had locked it at the fork: that one is gone."""
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        renew_in_child(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # forked inside of the block: in the child, nobody holds the new one
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew."""
+        self._lock = threading.RLock()
 
 
 class Closable(Protocol):
