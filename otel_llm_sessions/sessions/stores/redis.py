@@ -180,7 +180,7 @@ def _options(parsed: dict[str, Any], time_limit: float | None, base: type) -> di
     silent = {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
     return {name: value for name, value in parsed.items() if name not in _POOL_OPTIONS} | {
         "socket_timeout": time_limit,
-        "socket_connect_timeout": CONNECT_LIMIT,
+        "socket_connect_timeout": None if time_limit is None else CONNECT_LIMIT,
         "health_check_interval": 0,
         "protocol": 2,
         "decode_responses": False,
@@ -341,7 +341,7 @@ class _LoopConnections:
 
     async def _connect(self, connection: Any) -> None:
         try:
-            await asyncio.wait_for(connection.connect(), CONNECT_LIMIT)
+            await within(CONNECT_LIMIT, connection.connect())
         except BaseException:
             await _hang_up(connection)
             raise
