@@ -28,8 +28,9 @@ from store_kit import (
 )
 
 from otel_llm_sessions.sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.sessions.stores.patience import Job
 from otel_llm_sessions.sessions.stores.shared import StoreDown, StoreRefused
-from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.sessions.stores.sqlite import _SAMPLE, SqliteStore, _clean
 
 SOON = 0.05
 PATIENT = 5.0
@@ -81,6 +82,43 @@ def test_what_expired_is_deleted_and_the_log_does_not_grow(path, closing):
 
     until(lambda: rows() < 1_000)
     assert os.path.getsize(path) > 100_000  # what is in the log is moved into the database
+
+
+@pytest.mark.parametrize("scarce", ["otel-llm-sessions-sqlite", "otel-llm-sessions-sqlite-clean"])
+def test_when_there_is_no_thread_to_spare_the_store_works_once_there_is(guarded, other, monkeypatch, scarce):
+    start = threading.Thread.start
+
+    def spare(thread):
+        if thread.name == scarce:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", spare)
+    store = guarded(time_limit=PATIENT)
+    store.put(["s:1"], a_link(1))
+    assert store.get(["s:1"]).turn == 1
+    monkeypatch.undo()
+    until(lambda: other.get(["s:1"]))
+    store.put(["s:2"], a_link(2))
+    assert other.get(["s:2"]).turn == 2
+
+
+def test_what_expired_is_found_wherever_it_is(path, other):
+    for part in range(20):
+        other.put_all([(f"s:live:{part}:{number}", a_link()) for number in range(_SAMPLE // 5)])
+    with contextlib.closing(SqliteStore(path, ttl=-1, time_limit=PATIENT)) as expiring:
+        expiring.put_all([(f"s:expired:{number}", a_link()) for number in range(200)])
+
+    def rows() -> int:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            return connection.execute("SELECT count(*) FROM links").fetchone()[0]
+
+    assert rows() > 4 * _SAMPLE
+    for _ in range(100):  # each finds a quarter of what is left
+        _clean(str(path))
+        if rows() == 20 * (_SAMPLE // 5):
+            return
+    raise AssertionError(f"{rows()} rows are left")
 
 
 def test_a_locked_file_holds_up_one_call(path, guarded, other):
@@ -226,7 +264,9 @@ def test_a_child_of_a_parent_whose_file_is_busy_does_without_the_file(path, clos
     guard = GuardedStore(store, rest=SOON, first_rest=SOON)
     guard.put(["s:1"], a_link(1))
     busy, release = threading.Event(), threading.Event()
-    store._worker.submit(lambda file: (busy.set(), release.wait(10)))
+    job = Job(lambda file: (busy.set(), release.wait(10)))
+    waiting = threading.Thread(target=job.wait, args=(10, store._worker.take))
+    waiting.start()
     busy.wait(10)
 
     def check():
@@ -237,6 +277,7 @@ def test_a_child_of_a_parent_whose_file_is_busy_does_without_the_file(path, clos
 
     in_child(check)
     release.set()
+    waiting.join()
     until(lambda: guard._recovery.writable)
 
 
