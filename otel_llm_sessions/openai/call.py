@@ -22,6 +22,7 @@ from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.metrics import CallMetrics
 from otel_llm_sessions.telemetry.span import annotate, is_owned
+from otel_llm_sessions.traces.links import turn_links
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.placement import Placement
 from otel_llm_sessions.traces.roots import NO_PLAN, ROOT_NANOSECONDS, UNNAMED_ROOT_NAME, Plan
@@ -44,6 +45,7 @@ class Call:
         "_ambient",
         "_ended",
         "_fetched",
+        "_found",
         "_is_ours",
         "_is_owned",
         "_is_silent",
@@ -94,6 +96,7 @@ class Call:
         self._started = 0
         self._ended = 0
         self._fetched: SessionLink | None = None
+        self._found: SessionLink | None = None
         self._once = [None]
         self._is_owned: bool | None = None
         self.deferral: Deferral | None = None
@@ -207,19 +210,28 @@ class Call:
 
     # --- while the session is looked up at the provider -----------------------------------------------------
 
-    def defer(self) -> Deferral:
-        """Begin without a span: it is made when the provider has answered, or when the call ends."""
+    def defer(self, found: SessionLink | None) -> Deferral:
+        """Begin without a span: it is made when the provider has answered, or when the call ends.
+
+        Args:
+            found: what the store has of the previous turn, which is to be made better.
+        """
+        self._found = found
         self._is_owned = self._find_owner()
         self._started = time.time_ns()
         self.deferral = Deferral(self)
         return self.deferral
 
+    def resolved_alone(self) -> Resolution:
+        """Return the session of a deferred call as far as it is known without the provider."""
+        return self.resolved(self._found, None)
+
     def make_alone(self) -> None:
         """Make the span of a deferred call with what is known without the provider; it opens no session trace."""
-        self._resolution = self.resolved(None, None)
+        self._resolution = self.resolved_alone()
         self._session_id = self._resolution.session_id
         if not self._is_silent:
-            self._placement = Placement(self.context, [], None)
+            self._placement = Placement(self.context, turn_links(self._resolution), None)
             self._make_span(self._placement)
 
     def leave_as(self, resolution: Resolution) -> Record | None:

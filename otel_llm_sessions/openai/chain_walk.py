@@ -22,6 +22,8 @@ NANOSECONDS: Final = 1_000_000_000
 class Step(NamedTuple):
     """One response of the chain, as the provider tells of it."""
 
+    place: int
+    """How many turns it is before the one that the walk began at."""
     asked: str
     """The id that it was asked for by: the one that the application got when it was made."""
     ids: tuple[str, ...]
@@ -32,15 +34,23 @@ class Step(NamedTuple):
     model: str
 
 
+class Passed(NamedTuple):
+    """A turn of which the store knows no more than that it belongs to another, unknown one."""
+
+    place: int
+    asked: str
+    link: SessionLink
+
+
 class Named(NamedTuple):
     """What names the session of a chain."""
 
     session_id: SessionId
     source: Source
-    step: int
-    """The step that it was found at."""
+    place: int
+    """Where it was found; see ``Step``."""
     turn: int | None
-    """That step's turn; None if it is not known."""
+    """The turn there; None if it is not known."""
     trace: SessionTrace | None
 
 
@@ -58,7 +68,9 @@ class Walk:
         """The id to look up next, in the store and then at the provider; None when the walk is over."""
         self.previous_id = previous_id
         self._metadata_keys = metadata_keys
+        self._place = 0
         self._steps: list[Step] = []
+        self._passed: list[Passed] = []
         self._seen = {previous_id}
         self._named: Named | None = None
         self._known: SessionLink | None = None
@@ -66,9 +78,11 @@ class Walk:
 
     def know(self, link: SessionLink) -> None:
         """Take in that the store knows the response that was to be asked for."""
+        if link.source == "chain_partial":
+            return self._pass(link)
         named = self._named or Named(link.session_id, link.source, 0, None, None)
         trace = link.trace if link.session_id == named.session_id else None
-        self._named = named._replace(step=len(self._steps), turn=link.turn, trace=named.trace or trace)
+        self._named = named._replace(place=self._place, turn=link.turn, trace=named.trace or trace)
         self._known = link
         self._end(complete=True)
 
@@ -76,7 +90,7 @@ class Walk:
         """Take in the response that was asked for, as a JSON object or a model."""
         asked = self.asking
         assert asked is not None
-        step = _step(asked, reply)
+        step = _step(self._place, asked, reply)
         self._steps.append(step)
         self._name(step, reply)
         previous = text(field(reply, "previous_response_id"))
@@ -84,11 +98,8 @@ class Walk:
             self._end(complete=True)
         elif previous is None:
             self._begin_of_chain(step)
-        elif previous in self._seen or len(self._steps) == MAX_STEPS:
-            self._end(complete=self._named is not None)
         else:
-            self._seen.add(previous)
-            self.asking = previous
+            self._go_on(previous, 1)
 
     def lose(self, *, gone: bool) -> None:
         """Take in that the response that was asked for cannot be had.
@@ -99,7 +110,7 @@ class Walk:
         """
         oldest = self.asking
         if self._named is None and gone and oldest is not None and self._steps:
-            self._named = Named(SessionId(oldest), "chain_partial", len(self._steps), 1, None)
+            self._named = Named(SessionId(oldest), "chain_partial", self._place, 1, None)
         self._end(complete=self._named is not None and self._named.source != "chain_partial")
 
     @property
@@ -109,8 +120,8 @@ class Walk:
 
     def previous(self) -> SessionLink | None:
         """Return the turn that the walk began at; None if its session is not known."""
-        links = self._links()
-        return links[0] if links else self._known
+        turns = self._turns()
+        return turns[0][1] if turns else self._known
 
     def records(self, server: str) -> list[Record]:
         """Return what is to be remembered of the responses on the way, under every id they go by.
@@ -118,11 +129,26 @@ class Walk:
         Args:
             server: the server's address, which scopes ids that are not one of a kind.
         """
-        links = self._links() if self._is_complete else []
-        return [
-            Record([response_key(id_, server) for id_ in step.ids], link)
-            for step, link in zip(self._steps, links, strict=False)
-        ]
+        turns = self._turns() if self._is_complete else []
+        return [Record([response_key(id_, server) for id_ in ids], link) for ids, link in turns]
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether the provider has answered."""
+        return bool(self._steps)
+
+    def _pass(self, link: SessionLink) -> None:
+        """Go on at the response that names a turn's session for want of a better name."""
+        assert self.asking is not None
+        self._passed.append(Passed(self._place, self.asking, link))
+        self._go_on(link.session_id, max(1, link.turn - 1))
+
+    def _go_on(self, previous: str, turns: int) -> None:
+        if previous in self._seen or len(self._steps) == MAX_STEPS:
+            return self._end(complete=self._named is not None)
+        self._seen.add(previous)
+        self._place += turns
+        self.asking = previous
 
     def _end(self, *, complete: bool) -> None:
         self.asking = None
@@ -133,47 +159,58 @@ class Walk:
         carried = step.carried
         if self._named is not None:
             if carried.turn is not None:
-                self._named = self._named._replace(step=len(self._steps) - 1, turn=carried.turn)
+                self._named = self._named._replace(place=step.place, turn=carried.turn)
             return
         given = carried.session_id or first_id(mapping(field(reply, "metadata")), self._metadata_keys)
         source: Source = carried.source or "metadata"
         if given is None:
             given, source = _conversation(reply), "conversation"
         if given is not None:
-            self._named = Named(given, source, len(self._steps) - 1, carried.turn, carried.trace)
+            self._named = Named(given, source, step.place, carried.turn, carried.trace)
 
     def _begin_of_chain(self, step: Step) -> None:
-        last = len(self._steps) - 1
         if self._named is None:
-            self._named = Named(SessionId(step.asked), "new", last, 1, step.carried.trace)
+            self._named = Named(SessionId(step.asked), "new", step.place, 1, step.carried.trace)
         else:
-            self._named = self._named._replace(step=last, turn=1)
+            self._named = self._named._replace(place=step.place, turn=1)
         self._end(complete=True)
 
-    def _links(self) -> list[SessionLink]:
-        """Return the link of each response on the way, the newest first."""
+    def _turns(self) -> list[tuple[tuple[str, ...], SessionLink]]:
+        """Return the ids and the link of each turn on the way, the newest first."""
         named = self._named
         if named is None:
             return []
-        # A chain that was not walked to its beginning has had at least the turns that were seen.
-        base, turn = (named.step, named.turn) if named.turn is not None else (len(self._steps) - 1, 1)
         traces = [step.carried.trace for step in self._steps if step.carried.trace is not None]
         trace = traces[0] if traces else named.trace
-        links = [
-            SessionLink(
-                named.session_id,
-                named.source,
-                max(1, turn + base - place),
-                step.carried.span or UNKNOWN_SPAN,
-                step.start,
-                step.end,
-                step.model,
-                response_id=step.asked,
-                trace=trace,
+        # A chain that was not walked to its beginning has had at least the turns that were seen.
+        oldest = max([step.place for step in self._steps] + [passed.place for passed in self._passed], default=0)
+        base, turn = (named.place, named.turn) if named.turn is not None else (oldest, 1)
+
+        def turn_at(place: int) -> int:
+            return max(1, turn + base - place)
+
+        found = [
+            (
+                step.place,
+                step.ids,
+                SessionLink(
+                    named.session_id,
+                    named.source,
+                    turn_at(step.place),
+                    step.carried.span or UNKNOWN_SPAN,
+                    step.start,
+                    step.end,
+                    step.model,
+                    response_id=step.asked,
+                    trace=trace,
+                ),
             )
-            for place, step in enumerate(self._steps)
+            for step in self._steps
         ]
-        return links
+        for place, asked, link in self._passed:
+            right = link._replace(session_id=named.session_id, source=named.source, turn=turn_at(place), trace=trace)
+            found.append((place, (asked,), right))
+        return [(ids, link) for _, ids, link in sorted(found, key=lambda turn: turn[0])]
 
 
 def is_response(reply: Any) -> bool:
@@ -181,13 +218,13 @@ def is_response(reply: Any) -> bool:
     return text(field(reply, "id")) is not None
 
 
-def _step(asked: str, reply: Any) -> Step:
+def _step(place: int, asked: str, reply: Any) -> Step:
     got = text(field(reply, "id"))
     created, completed = (_nanoseconds(field(reply, name)) for name in ("created_at", "completed_at"))
     carried = read(mapping(field(reply, "metadata")))
     start = carried.start or created
     ids = (asked, got) if got is not None and got != asked else (asked,)
-    return Step(asked, ids, carried, start, max(start, completed), text(field(reply, "model")) or "")
+    return Step(place, asked, ids, carried, start, max(start, completed), text(field(reply, "model")) or "")
 
 
 def _nanoseconds(seconds: Any) -> int:

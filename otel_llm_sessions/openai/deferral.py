@@ -66,7 +66,7 @@ class Deferral:
         """Decide the session; return the key to claim if its trace is still to be opened."""
         previous = walk.previous()
         if previous is None:
-            return self._call.plan_for(self._call.resolved(None, None))
+            return self._call.plan_for(self._call.resolved_alone())
         return self._call.plan_for(resolve_looked_up(previous, complete=walk.is_complete))
 
     def make(self, owner: bool) -> Record | None:

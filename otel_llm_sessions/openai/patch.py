@@ -21,7 +21,7 @@ from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.openai.stream import watch_stream
 from otel_llm_sessions.openai.watch import end_forgotten, error_type_of
 from otel_llm_sessions.sessions.link import Record
-from otel_llm_sessions.sessions.resolver import lookup_keys, second_key
+from otel_llm_sessions.sessions.resolver import is_unsure, lookup_keys, second_key
 
 NOTHING_SAID = Context()
 
@@ -118,7 +118,7 @@ def _open(call: Call, client: Any, original: Callable[..., Any]) -> Context:
     store, lookup, evidence = call.runtime.store, call.runtime.lookup, call.request.evidence
     keys = lookup_keys(evidence)
     found = store.get(keys) if keys else None
-    if lookup and found is None and lookup.begin(call, client, original):
+    if lookup and is_unsure(found) and lookup.begin(call, found, client, original):
         return call.context
     key = second_key(evidence, found)
     claim = call.resolve(found, store.get((key,)) if key else None)
@@ -132,7 +132,7 @@ async def _aopen(call: Call, client: Any, original: Callable[..., Any]) -> Conte
         return _open(call, client, original)
     keys = lookup_keys(evidence)
     found = await store.aget(keys) if keys else None
-    if lookup and found is None and lookup.abegin(call, client, original):
+    if lookup and is_unsure(found) and lookup.abegin(call, found, client, original):
         return call.context
     key = second_key(evidence, found)
     claim = call.resolve(found, await store.aget((key,)) if key else None)

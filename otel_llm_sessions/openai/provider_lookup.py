@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -25,17 +26,22 @@ from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.chain_walk import Walk, is_response
 from otel_llm_sessions.openai.request import mapping
 from otel_llm_sessions.sessions.keys import response_key
+from otel_llm_sessions.sessions.stores.patience import within
 
 if TYPE_CHECKING:
     from otel_llm_sessions.openai.call import Call
     from otel_llm_sessions.openai.deferral import Deferral
     from otel_llm_sessions.openai.runtime import Runtime
+    from otel_llm_sessions.sessions.link import SessionLink
 
 TIME_LIMIT: Final = 2.0
 """Seconds that one walk may take."""
 
 REST: Final = 30.0
-"""Seconds for which a provider that failed, or a response that it does not have, is not asked for again."""
+"""Seconds for which a provider that failed, or a chain that was too long to walk in time, is not asked for again."""
+
+GONE: Final = 3600.0
+"""Seconds for which a response is not asked for again that the provider does not have."""
 
 HEAD_START: Final = 0.005
 """Seconds by which the application's request comes first, so that an idle connection of the pool is its own."""
@@ -72,6 +78,16 @@ class Waiting:
         """How long the walk may still take."""
         return self.deadline - time.monotonic()
 
+    @property
+    def was_too_short(self) -> bool:
+        """Whether the time is over although the provider has answered: the chain is too long for it."""
+        return self.seconds_left <= 0 and self.walk.has_answers
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the walk may never end: that of an event loop which was closed over it does not."""
+        return self.seconds_left < -TIME_LIMIT
+
 
 class ProviderLookup:
     """Walks chains at the provider, one walk for all calls that ask for the same response."""
@@ -88,11 +104,12 @@ class ProviderLookup:
         self._lock = threading.Lock()
         self._walks = {}
 
-    def begin(self, call: Call, client: Any, original: Original) -> bool:
+    def begin(self, call: Call, found: SessionLink | None, client: Any, original: Original) -> bool:
         """Ask beside the request that is about to be sent by a blocking client.
 
         Args:
             call: the call; it is deferred if this returns True, and then answered from another thread.
+            found: what the store has of the previous turn; see ``is_unsure``.
             client: the application's client.
             original: how it sends a request, un-instrumented.
 
@@ -100,7 +117,7 @@ class ProviderLookup:
             False if there is nothing to ask for, or nobody can be asked now: the provider rests, or too many walks are
             under way.
         """
-        waiting, is_new = self._join(call)
+        waiting, is_new = self._join(call, found)
         if waiting is not None and is_new:
             context = copy_context()
             thread = threading.Thread(
@@ -115,52 +132,58 @@ class ProviderLookup:
                 self._leave(waiting)
         return waiting is not None
 
-    def abegin(self, call: Call, client: Any, original: Original) -> bool:
+    def abegin(self, call: Call, found: SessionLink | None, client: Any, original: Original) -> bool:
         """As ``begin``, for a client on an event loop of asyncio; on another kind of loop nobody is asked."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return False
-        waiting, is_new = self._join(call)
+        waiting, is_new = self._join(call, found)
         if waiting is not None and is_new:
             waiting.task = task = loop.create_task(self._awalk(waiting, client, original))
             # A loop that is closed over it is the application's way to end; asyncio need not complain of it.
             task._log_destroy_pending = False  # type: ignore[attr-defined]
         return waiting is not None
 
-    def _join(self, call: Call) -> tuple[Waiting | None, bool]:
+    def _join(self, call: Call, found: SessionLink | None) -> tuple[Waiting | None, bool]:
         """Return the walk that answers the call, and whether it is yet to be begun."""
         evidence, server = call.request.evidence, call.request.server.scope
         previous_id = evidence.previous_id
         if evidence.given is not None or previous_id is None or not call.request.match.route.is_turn:
             return None, False
         with self._lock:
-            if self._rests(server, "") or self._rests(server, previous_id):
+            # What a turn's session was named by for want of a better name is what would be asked for.
+            ends_at = previous_id if found is None else found.session_id
+            if any(self._rests(server, id_) for id_ in ("", previous_id, ends_at)):
                 return None, False
             waiting = self._walks.get((server, previous_id))
+            if waiting is not None and waiting.seconds_left <= 0:
+                if not waiting.is_overdue:
+                    return None, False
+                waiting = None
             is_new = waiting is None
             if waiting is None:
                 if len(self._walks) >= MAX_WALKS and not self._forget_overdue():
                     return None, False
                 waiting = Waiting(Walk(previous_id, self._runtime.settings.metadata_keys), server)
                 self._walks[server, previous_id] = waiting
-            waiting.calls.append(call.defer())
+            waiting.calls.append(call.defer(found))
             return waiting, is_new
 
     def _rests(self, server: str, response_id: str) -> bool:
         until = self._resting.get((server, response_id))
         return until is not None and until > time.monotonic()
 
-    def _rest(self, server: str, response_id: str) -> None:
+    def _rest(self, server: str, response_id: str, seconds: float = REST) -> None:
         with self._lock:
-            self._resting[server, response_id] = time.monotonic() + REST
+            self._resting[server, response_id] = time.monotonic() + seconds
             self._resting.move_to_end((server, response_id))
             while len(self._resting) > MAX_RESTING:
                 self._resting.popitem(last=False)
 
     def _forget_overdue(self) -> bool:
-        """Make room: a walk whose event loop was closed never ends."""
-        overdue = [key for key, waiting in self._walks.items() if waiting.seconds_left < -TIME_LIMIT]
+        """Make room."""
+        overdue = [key for key, waiting in self._walks.items() if waiting.is_overdue]
         for key in overdue:
             del self._walks[key]
         return bool(overdue)
@@ -188,7 +211,7 @@ class ProviderLookup:
                     options = _options(asked, waiting.seconds_left)
                     walk.take(_retrieve(client, original, options, waiting.deadline))
         except Exception as error:
-            self._lost(waiting, error)
+            self._lost(waiting, error, client)
         finally:
             calls = self._leave(waiting)
         for call in calls:
@@ -208,9 +231,9 @@ class ProviderLookup:
                     walk.know(link)
                 elif self._may_go_on(waiting, client):
                     options = _options(asked, waiting.seconds_left)
-                    walk.take(await _aretrieve(client, original, options, waiting.deadline))
+                    walk.take(await within(waiting.seconds_left, _aretrieve(client, original, options)))
         except Exception as error:
-            self._lost(waiting, error)
+            self._lost(waiting, error, client)
         finally:
             calls = self._leave(waiting)
         for call in calls:
@@ -221,19 +244,24 @@ class ProviderLookup:
 
     def _may_go_on(self, waiting: Waiting, client: Any) -> bool:
         """Whether to retrieve one more response; else the walk is over."""
-        if waiting.seconds_left > 0 and self._runtime.enabled and has_room(client):
+        walk, server = waiting.walk, waiting.server
+        is_gone = walk.asking is not None and self._rests(server, walk.asking)
+        if not is_gone and waiting.seconds_left > 0 and self._runtime.enabled and has_room(client):
             return True
-        if waiting.seconds_left <= 0:
-            self._rest(waiting.server, "")
-        waiting.walk.lose(gone=False)
+        if waiting.was_too_short:
+            self._rest(server, walk.previous_id)
+        walk.lose(gone=is_gone)
         return False
 
-    def _lost(self, waiting: Waiting, error: Exception) -> None:
+    def _lost(self, waiting: Waiting, error: Exception, client: Any) -> None:
         """End the walk because the provider did not answer, or not with a response."""
         asked = waiting.walk.asking
-        gone = asked is not None and _is_gone(error, asked)
-        self._rest(waiting.server, asked if gone and asked is not None else "")
-        waiting.walk.lose(gone=gone)
+        is_gone = asked is not None and _is_gone(error, asked)
+        if asked is not None and is_gone:
+            self._rest(waiting.server, asked, GONE)
+        elif not _is_of_this_process(error, client):
+            self._rest(waiting.server, waiting.walk.previous_id if waiting.was_too_short else "")
+        waiting.walk.lose(gone=is_gone)
 
     def _answer(self, call: Deferral, walk: Walk) -> None:
         """Make the span of a call, or have what it left behind say its session if it has ended."""
@@ -313,15 +341,15 @@ def _retrieve(client: Any, original: Original, options: Any, deadline: float) ->
     return _response_in(body)
 
 
-async def _aretrieve(client: Any, original: Original, options: Any, deadline: float) -> Any:
-    """As ``_retrieve``, for a client on an event loop."""
+async def _aretrieve(client: Any, original: Original, options: Any) -> Any:
+    """As ``_retrieve``, for a client on an event loop; the caller bounds its time."""
     body = bytearray()
     try:
         response = (await original(client, object, options)).http_response
         try:
             async for piece in response.aiter_bytes():
                 body += piece
-                _check(body, deadline)
+                _check(body, math.inf)
         finally:
             await response.aclose()
     finally:
@@ -349,6 +377,11 @@ def _response_in(body: bytearray) -> Any:
     if not is_response(reply):
         raise ValueError("the provider answered with something else than a response")
     return reply
+
+
+def _is_of_this_process(error: Exception, client: Any) -> bool:
+    """Whether an error says nothing about the provider: the client was closed meanwhile, or its pool is exhausted."""
+    return bool(client.is_closed()) or type(error.__cause__).__name__ == "PoolTimeout"
 
 
 def _is_gone(error: Exception, response_id: str) -> bool:

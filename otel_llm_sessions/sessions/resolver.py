@@ -48,6 +48,11 @@ def lookup_keys(evidence: Evidence) -> tuple[str, ...]:
     return (previous_key, key) if previous_key else (key,)
 
 
+def is_unsure(found: SessionLink | None) -> bool:
+    """Whether the provider could know more: nobody knows the previous response, or only where knowledge of it ends."""
+    return found is None or found.source == "chain_partial"
+
+
 def second_key(evidence: Evidence, found: SessionLink | None) -> str | None:
     """Return the key of the given session's own newest turn when the first look-up found another session."""
     if evidence.given is None or found is None or found.session_id == evidence.given.session_id:

@@ -35,6 +35,9 @@ from otel_llm_sessions.testing import capture_spans
 SLOW = {"extra_headers": {"x-loopback-mode": "delay=0.1"}}
 """For a call whose model takes its time whether or not anything is looked up."""
 
+BRIEF = {"extra_headers": {"x-loopback-mode": "delay=0.02"}}
+"""For a call that takes long enough for the provider to be asked, if it is."""
+
 LATE = {"delay": 1.5}
 """For an answer of the provider that comes when the call is over: see ``answer_late``."""
 
@@ -273,6 +276,60 @@ async def test_an_answer_that_is_late_is_there_for_the_next_turn_on_a_loop_too(a
     assert [found(span) for span in calls(spans)] == [(ids[1], "chain_partial", 2), (ids[0], "chain", 4)]
 
 
+def test_a_chain_that_goes_on_before_the_answer_comes_is_put_right_when_it_does(client, server, chain, spans):
+    ids = chain(2)
+    last = ids[1]
+    for _ in range(3):
+        server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+        last = client.responses.create(model=MODEL, input="x", previous_response_id=last).id
+    until(lambda: len(retrieved(server)) == 3)
+    answer_late(server)
+    client.responses.create(model=MODEL, input="x", previous_response_id=last, **SLOW)
+    *early, call = calls(spans)
+    assert [found(span)[0] for span in early] == [ids[1]] * 3
+    assert found(call)[::2] == (ids[0], 6)
+    assert [link.context.span_id for link in call.links] == [early[-1].context.span_id]
+    assert f"{call.context.trace_id:032x}" == session_trace_id(ids[0])
+
+
+def test_a_chain_that_could_not_be_asked_for_is_when_it_can(api, server, chain, spans, monkeypatch):
+    ids = chain(2)
+    server.script(b"oops", status=500, path=ids[1])
+    last = api.respond(previous_response_id=ids[1], **THINKING).id
+    for _ in range(2):
+        last = api.respond(previous_response_id=last, **BRIEF).id
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + provider_lookup.REST)
+    server.requests.clear()
+    last = api.respond(previous_response_id=last, **THINKING).id
+    until(no_walk_is_left)
+    assert retrieved(server) == ids[::-1]
+    api.respond(previous_response_id=last, **BRIEF)
+    partial = [(ids[1], "chain_partial", 2), (ids[1], "chain", 3), (ids[1], "chain", 4)]
+    assert [found(span) for span in calls(spans)] == [*partial, (ids[0], "provider", 6), (ids[0], "chain", 7)]
+    by_id = {span.context.span_id: span for span in calls(spans)}
+    linked = [by_id[link.context.span_id] for span in calls(spans)[1:] for link in span.links]
+    assert linked == calls(spans)[:-1], "each turn to the one before it"
+
+
+def test_a_turn_that_ends_before_the_answer_stays_with_the_turn_before_it(client, server, chain, spans, monkeypatch):
+    ids = chain(2)
+    server.script(b"oops", status=500, path=ids[1])
+    third = client.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **THINKING).id
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + provider_lookup.REST)
+    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+    server.requests.clear()
+    fourth = client.responses.create(model=MODEL, input="x", previous_response_id=third).id
+    answer_late(server)
+    client.responses.create(model=MODEL, input="x", previous_response_id=fourth)
+    assert [found(span) for span in calls(spans)] == [
+        (ids[1], "chain_partial", 2),
+        (ids[1], "chain", 3),
+        (ids[0], "chain", 5),
+    ]
+
+
 def test_a_late_turn_of_a_session_whose_trace_is_known_is_marked_there(client, server, elsewhere, spans):
     first = client.responses.create(model=MODEL, input="x")
     second = elsewhere(previous_response_id=first.id)
@@ -455,7 +512,7 @@ def test_a_provider_that_fails_is_not_asked_again_for_a_while(api, server, chain
     ids, others = chain(2), chain(2)
     server.script(**FAILURES[failure], path=ids[-1])
     api.respond(previous_response_id=ids[-1], **THINKING)
-    api.respond(previous_response_id=others[-1])
+    api.respond(previous_response_id=others[-1], **BRIEF)
     assert retrieved(server) == [ids[-1]]
     assert [found(span) for span in calls(spans)] == [(id_, "chain_partial", 2) for id_ in (ids[-1], others[-1])]
 
@@ -486,8 +543,25 @@ def test_a_chain_whose_beginning_is_gone_is_named_by_its_oldest_id(api, server, 
     with openai.OpenAI(**options_for(server)) as owner:
         owner.responses.delete(ids[0])
     server.requests.clear()
-    api.respond(previous_response_id=ids[2], **THINKING)
-    assert found(the_call(spans)) == (ids[0], "chain_partial", 4)
+    last = api.respond(previous_response_id=ids[2], **THINKING).id
+    api.respond(previous_response_id=last, **BRIEF)
+    assert [found(span) for span in calls(spans)] == [(ids[0], "chain_partial", 4), (ids[0], "chain", 5)]
+    assert retrieved(server) == ids[::-1], "it is asked for once"
+
+
+def test_a_chain_that_is_too_long_to_walk_in_time_is_not_walked_at_each_turn(api, server, chain, spans, monkeypatch):
+    monkeypatch.setattr(provider_lookup, "TIME_LIMIT", 0.1)
+    ids, others = chain(2), chain(2)
+    reply = {"id": ids[1], "object": "response", "previous_response_id": ids[0]}
+    server.script(reply, path=ids[1], delay=0.06)
+    server.script({"id": ids[0], "object": "response", "previous_response_id": "resp_0"}, path=ids[0], delay=0.06)
+    last = api.respond(previous_response_id=ids[1], **THINKING).id
+    until(no_walk_is_left)
+    server.requests.clear()
+    api.respond(previous_response_id=last, **BRIEF)
+    assert not retrieved(server)
+    api.respond(previous_response_id=others[1], **THINKING)
+    assert retrieved(server) == others[::-1], "the provider is well"
 
 
 def test_at_most_fifty_responses_are_retrieved(client, server, chain, spans):
@@ -515,6 +589,34 @@ def test_a_provider_that_never_answers_is_given_two_seconds(api, server, chain, 
     assert found(calls(spans)[0]) == (ids[0], "chain_partial", 2)
     api.respond(previous_response_id=others[0], **THINKING)
     assert retrieved(server) == ids
+
+
+async def test_a_provider_whose_answer_trickles_in_is_given_no_longer(spans, monkeypatch):
+    monkeypatch.setattr(provider_lookup, "TIME_LIMIT", 0.2)
+    left = asyncio.Event()
+    reply = b'{"id": "resp_x_0123456789abcdef01234567", "object": "response", "output": []}'
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
+        if head.startswith(b"GET"):
+            while not writer.is_closing():  # nothing is read here that could end
+                writer.write(b"x-more: 1\r\n")
+                await asyncio.sleep(0.02)
+            left.set()
+        else:
+            writer.write(b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(reply), reply))
+        writer.close()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key="test", max_retries=0) as client:
+        begun = time.monotonic()
+        await client.responses.create(model=MODEL, input="x", previous_response_id="resp_y_0123456789abcdef01234567")
+        await asyncio.wait_for(left.wait(), 5)
+        assert time.monotonic() - begun < 1
+    listening.close()
+    await listening.wait_closed()
 
 
 # --- what is not asked --------------------------------------------------------------------------------------
@@ -626,6 +728,50 @@ def test_a_loop_that_ends_over_a_walk_ends_quietly(server, chain, spans, caplog)
         gc.collect()
     assert not [record for record in caplog.records if record.name == "asyncio"]
     assert len(calls(spans)) == 2
+
+
+def test_a_walk_that_a_closed_loop_left_is_begun_anew(server, chain, spans, monkeypatch):
+    ids = chain(2)
+    loop = asyncio.new_event_loop()
+    client = openai.AsyncOpenAI(**options_for(server))
+    loop.run_until_complete(client.responses.create(model=MODEL, input="x", previous_response_id=ids[1]))
+    loop.run_until_complete(client.close())
+    loop.close()
+    del client
+    gc.collect()
+    now = time.monotonic
+    with openai.OpenAI(**options_for(server)) as other:
+        for later, expected in ((2.5, []), (5, ids[::-1])):
+            monkeypatch.setattr(time, "monotonic", lambda later=later: now() + later)
+            server.requests.clear()
+            other.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **SLOW)
+            assert retrieved(server) == expected
+    assert found(calls(spans)[-1]) == (ids[0], "provider", 3)
+
+
+def test_a_client_that_is_closed_over_a_walk_says_nothing_of_the_provider(server, chain, spans):
+    ids, others = chain(2), chain(2)
+    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+    with openai.OpenAI(**options_for(server)) as client:
+        client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
+        until(lambda: retrieved(server))
+    answer_late(server)
+    with openai.OpenAI(**options_for(server)) as client:
+        client.responses.create(model=MODEL, input="x", previous_response_id=others[1], **THINKING)
+    assert found(calls(spans)[-1]) == (others[0], "provider", 3)
+
+
+async def test_a_client_that_is_closed_over_a_walk_says_nothing_of_the_provider_on_a_loop_either(server, chain, spans):
+    ids, others = chain(2), chain(2)
+    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+    async with openai.AsyncOpenAI(**options_for(server)) as client:
+        await client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
+        await auntil(lambda: retrieved(server))
+    server.release()
+    await auntil(lambda: len(asyncio.all_tasks()) == 1)
+    async with openai.AsyncOpenAI(**options_for(server)) as client:
+        await client.responses.create(model=MODEL, input="x", previous_response_id=others[1], **THINKING)
+    assert found(calls(spans)[-1]) == (others[0], "provider", 3)
 
 
 def test_a_client_that_is_closed_over_a_walk_keeps_no_connection(server, chain, spans):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from otel_llm_sessions.openai.chain_walk import MAX_STEPS, Walk, is_response
 from otel_llm_sessions.sessions.carried import Carried, write
+from otel_llm_sessions.sessions.keys import response_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, SpanRef
 
 KEYS = ("session.id", "session_id")
@@ -106,6 +107,51 @@ def test_a_beginning_that_is_gone_names_the_session_for_everybody():
     assert previous is not None
     assert (previous.session_id, previous.source, previous.turn) == ("r8", "chain_partial", 2)
     assert walk.records("server") == []
+
+
+def partial(session_id: str, turn: int) -> SessionLink:
+    return link(session_id, turn)._replace(source="chain_partial")
+
+
+@given(st.lists(st.integers(2, 9), min_size=1, max_size=4), st.integers(1, 9), st.booleans())
+def test_turns_that_nobody_could_place_are_placed_when_their_beginning_is_known(gaps, turns, is_stored):
+    """Each gap: a turn of so many in a session that was named by the response before it, for want of a better name."""
+    walk = Walk("p0", KEYS)
+    for number, gap in enumerate(gaps):
+        assert walk.asking == f"p{number}"
+        walk.know(partial(f"p{number + 1}" if number + 1 < len(gaps) else f"r{turns}", gap))
+    if is_stored:
+        walk.know(link("S", turns))
+    else:
+        while walk.asking is not None:
+            walk.take(response(int(walk.asking[1:])))
+    depth = turns + sum(gaps) - len(gaps)
+    previous = walk.previous()
+    assert walk.is_complete
+    assert previous is not None
+    assert (previous.session_id, previous.turn) == ("S" if is_stored else "r1", depth)
+    assert previous.span == link().span
+    assert previous.trace == (TRACE if is_stored else None)
+    passed = walk.records("server")[: len(gaps)]
+    assert [record.keys for record in passed] == [[response_key(f"p{number}", "server")] for number in range(len(gaps))]
+    assert [record.link.turn for record in passed] == [
+        depth - sum(gaps[:number]) + number for number in range(len(gaps))
+    ]
+    assert {record.link.session_id for record in passed} == {previous.session_id}
+
+
+def test_a_turn_that_nobody_can_place_stays_where_it_was():
+    walk = Walk("p", KEYS)
+    walk.know(partial("r9", 4))
+    walk.lose(gone=True)
+    assert (walk.previous(), walk.is_complete, walk.records("server")) == (None, False, [])
+
+
+def test_turns_that_name_each_other_end_the_walk():
+    walk = Walk("p", KEYS)
+    walk.know(partial("q", 2))
+    walk.know(partial("p", 2))
+    assert (walk.asking, walk.previous(), walk.is_complete) == (None, None, False)
 
 
 def test_a_walk_that_fails_knows_nothing():
