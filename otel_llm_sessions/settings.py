@@ -89,6 +89,10 @@ def _count(value: Any) -> int:
     return int(value)
 
 
+_LONGEST = 36_500 * 86_400.0
+"""A hundred years: longer times are for ever, too, and fewer than the nanoseconds that a clock can count."""
+
+
 def _duration(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         seconds = float(value)
@@ -99,7 +103,7 @@ def _duration(value: Any) -> float:
         seconds = float(match[1]) * _SECONDS[match[2] or "s"]
     if not 0 < seconds < float("inf"):
         raise ValueError
-    return seconds
+    return min(seconds, _LONGEST)
 
 
 def _store(value: Any) -> str:

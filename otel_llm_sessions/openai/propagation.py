@@ -5,21 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from typing import Any, Final
-
-from opentelemetry.baggage import set_baggage
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
-from opentelemetry.context import Context
+from urllib.parse import quote
 
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.routes import RESPONSES
-from otel_llm_sessions.sessions.carried import SESSION_ID, TRACEPARENT, TRACESTATE, Carried, write
+from otel_llm_sessions.sessions.carried import OWN_SESSION_ID, SESSION_ID, TRACEPARENT, TRACESTATE, Carried, write
 
 MAX_KEYS: Final = 16
 """Keys that ``metadata`` may have (https://platform.openai.com/docs/api-reference/responses/create)."""
 
 LITELLM: Final = "litellm_session_id"
 
-_BAGGAGE = W3CBaggagePropagator()
+BAGGAGE: Final = "baggage"
 
 
 class Propagation:
@@ -59,6 +56,8 @@ def _add_metadata(options: Any, values: dict[str, str]) -> None:
     if TRACEPARENT in merged or TRACESTATE in merged:
         # One of another span's and one of ours would say what is not true.
         values = {name: value for name, value in values.items() if name == SESSION_ID}
+    if SESSION_ID in values and merged.get(SESSION_ID, values[SESSION_ID]) != values[SESSION_ID]:
+        values = {OWN_SESSION_ID: values[SESSION_ID], **values}
     for name, value in values.items():
         if len(merged) < MAX_KEYS:
             merged.setdefault(name, value)
@@ -85,7 +84,8 @@ def _add_headers(options: Any, client: Any, carried: Carried) -> None:
     taken = {name.lower() for names in (getattr(client, "_custom_headers", None), headers) for name in names or ()}
     added = {name: value for name, value in write(carried).items() if name == TRACEPARENT}
     if carried.session_id is not None:
-        _BAGGAGE.inject(added, set_baggage(SESSION_ID, carried.session_id, Context()))
+        # Not by OpenTelemetry's propagator (1.45): it writes a space as "+", which others than Python's read as one.
+        added[BAGGAGE] = f"{SESSION_ID}={quote(carried.session_id, safe='')}"
     new = {name: value for name, value in added.items() if name not in taken}
     if new:
         options.headers = {**headers, **new}

@@ -19,6 +19,9 @@ from opentelemetry.trace.span import TraceState
 from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source, SpanRef
 
 SESSION_ID: Final = "session.id"
+OWN_SESSION_ID: Final = "llm_session.id"
+"""Where the session travels if the application says something else under ``session.id``."""
+
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 
@@ -66,7 +69,7 @@ def write(carried: Carried) -> dict[str, str]:
 
 def read(values: Mapping[str, Any]) -> Carried:
     """Return what ``values`` carry; anything that does not have the form it should have counts as not there."""
-    session_id = values.get(SESSION_ID)
+    session_id = values.get(OWN_SESSION_ID, values.get(SESSION_ID))
     strings = {name: values[name] for name in (TRACEPARENT, TRACESTATE) if isinstance(values.get(name), str)}
     context = get_current_span(_PROPAGATOR.extract(strings, Context())).get_span_context()
     span = SpanRef(context.trace_id, context.span_id, int(context.trace_flags)) if context.is_valid else None
@@ -75,6 +78,8 @@ def read(values: Mapping[str, Any]) -> Carried:
     if found is None or found["source"] not in _SOURCES:
         return Carried(named, span)
     source: Source = found["source"]  # type: ignore[assignment]
+    if source == "new" and found["turn"] == "1":
+        named = None  # its session had no name yet: an id beside it is the application's own, and something else
     return Carried(named, span, source, int(found["turn"]), int(found["start"]), _trace(found))
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 from typing import Any
-from urllib.parse import unquote
 
 import openai
 import pytest
@@ -243,6 +242,39 @@ def test_one_retrieve_tells_the_next_process_everything(api, server, turns, nest
         assert markers[0].start_time == last.start_time, "the first turn's true beginning"
 
 
+OWN_IDS = {
+    "named by a header": ("web-1", {}, {"extra_headers": {"x-session-id": "H"}}),
+    "named by another key": ("web-1", {"metadata_keys": "thread"}, {"metadata": {"thread": "T"}}),
+    "not named": ("web-1", {"metadata_keys": "thread"}, {}),
+    "no id": ("x" * 300, {}, {}),
+    "blank": (" ", {}, {}),
+    "not printable": ("a\nb", {}, {}),
+}
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+@pytest.mark.parametrize("way", OWN_IDS)
+def test_what_the_application_itself_calls_a_session_id_does_not_mislead_the_next_process(api, server, way, turns):
+    own, settings, first = OWN_IDS[way]
+    ids: list[str] = []
+
+    def talk(_: Any) -> None:
+        for _ in range(turns):
+            previous = {"previous_response_id": ids[-1]} if ids else {}
+            metadata = {"session.id": own, **first.get("metadata", {})}
+            ids.append(api.respond(**{**first, **previous, "metadata": metadata}).id)
+
+    before = Elsewhere(**settings).run(talk)
+    after = Elsewhere(provider_lookup=True, **settings).run(
+        lambda _: api.respond(previous_response_id=ids[-1], **THINKING)
+    )
+    last, call = calls(before)[-1], calls(after)[0]
+    assert found(call) == (last.attributes["session.id"], "provider", turns + 1)
+    assert last.attributes["session.id"] in {"H", "T", ids[0]}
+    assert call.context.trace_id == last.context.trace_id
+    assert [link.context.span_id for link in call.links] == [last.context.span_id]
+
+
 def test_a_later_part_goes_on_as_that_part(client, server):
     ids: list[str] = []
 
@@ -341,7 +373,7 @@ def test_headers_carry_the_span_and_the_session(api, server):
         api.chat(metadata={"session_id": "müßig, 42"}, store=True)
     headers = server.requests[-1].headers
     assert headers["traceparent"] == traceparent_of(calls(spans)[0])
-    assert unquote(headers["baggage"].replace("+", " ")) == "session.id=müßig, 42"
+    assert headers["baggage"] == "session.id=m%C3%BC%C3%9Fig%2C%2042"
     assert sent(server)["metadata"] == {"session_id": "müßig, 42"}
 
 

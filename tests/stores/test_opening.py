@@ -49,6 +49,7 @@ WRONG = [
     *("", "memory", "/var/lib/sessions.db", "mysql://host/db", "://", "memory://there", "unix:///run/redis.sock"),
     *("sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/file.db", "sqlite:///file.db?mode=ro"),
     *("redis://host:99999", "redis://[::1", "redis://host/0?no_such_option=1"),
+    *("redis://host/sessions", "redis://host/1/2", "rediss://host/-1"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -77,7 +78,9 @@ def _redis(url: str, ttl: float, max_keys: int) -> SessionStore:
         from otel_llm_sessions.sessions.stores.redis import RedisStore
     except ImportError as error:
         raise MissingExtraError(url, "it needs redis-py 5 or newer: pip install 'otel-llm-sessions[redis]'") from error
-    _split(url)
+    # redis-py (8.1) takes database 0 for a path that is no number, and database 12 for /1/2.
+    if not re.fullmatch(r"/?|/[0-9]+", _split(url).path):
+        raise StoreSettingError(url, "the number of a database, and nothing else, follows the host and a slash")
     try:
         store = RedisStore(url, ttl=ttl)
     except Exception as error:  # redis-py's own words for what it cannot read
