@@ -179,8 +179,9 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         store = store_of(given_store, settings)
         self._running = _running = Running(settings, store, store is not given_store, kwargs)
         set_opener(_running.opener)
-        openai = sys.modules.get("openai")
-        if openai is not None:
+        if sys.modules.get("openai") is not None:
+            import openai  # already there, or a moment later: another thread may be importing it
+
             _running.patch(openai)
         _watch_imports()
 

@@ -333,7 +333,8 @@ class Call:
         if self.deferral is not None:
             if self.deferral.take():
                 self.make_alone()
-            elif self.deferral.hand_over(Ending(ended, error_type, cut_short)):
+                return self.deferral.left(self.end(ended, error_type, cut_short))
+            if self.deferral.hand_over(Ending(ended, error_type, cut_short)):
                 return None
         return self.end(ended, error_type, cut_short)
 

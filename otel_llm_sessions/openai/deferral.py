@@ -28,7 +28,7 @@ class Deferral:
     An end that comes while the answer is making the span does not wait for it, but hands itself over to it.
     """
 
-    __slots__ = ("_call", "_ending", "_is_made", "_lock", "_once")
+    __slots__ = ("_call", "_ending", "_has_left", "_has_span", "_is_made", "_lock", "_once", "_walk")
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -37,6 +37,9 @@ class Deferral:
         self._lock = threading.RLock()
         self._is_made = False
         self._ending: Ending | None = None
+        self._has_span = False
+        self._has_left = False
+        self._walk: Walk | None = None
 
     def take(self) -> bool:
         """Return True to the first that asks."""
@@ -71,13 +74,34 @@ class Deferral:
 
     def make(self, owner: bool) -> Record | None:
         """Make the span; return what is to be recorded, if the reply has an id already."""
+        self._has_span = True
         self._call.start(owner)
         return self._call.begun()
 
+    def cut_off(self) -> Record | None:
+        """Make the span without a claim, if it is not made yet, and end it if the call has ended."""
+        if not self._has_span:
+            self.make(False)
+        return self.made()
+
     # And if the call's end was first.
 
+    def left(self, record: Record | None) -> Record | None:
+        """Return what is to be recorded of a call that has ended: ``record``, or what an answer has made of it."""
+        with self._lock:
+            self._has_left = True
+            walk = self._walk
+        return (self._renamed(walk) or record) if walk is not None else record
+
     def rename(self, walk: Walk) -> Record | None:
-        """Return what is to be recorded so that the next turn finds the session."""
+        """Return what is to be recorded so that the next turn finds the session; nothing if the call is yet to end."""
+        with self._lock:
+            if not self._has_left:
+                self._walk = walk
+                return None
+        return self._renamed(walk)
+
+    def _renamed(self, walk: Walk) -> Record | None:
         previous = walk.previous()
         if previous is None or not walk.is_complete:
             return None

@@ -285,6 +285,10 @@ class ProviderLookup:
             await remember(call.make(claim is not None and await store.aclaim(claim)))
         except Exception as error:
             report("answer a call", error)
+        except BaseException:
+            # The task is cancelled, or its loop ends; the call's end may have been left to it.
+            self._runtime.remember_soon(call.cut_off())
+            raise
         await remember(call.made())
 
 

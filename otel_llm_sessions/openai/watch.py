@@ -194,6 +194,9 @@ def end_all() -> None:
 
 
 def _disown_all() -> None:
+    for forgotten in _forgotten:
+        forgotten.is_foreign = True
+    _forgotten.clear()
     for ref in _open.valuerefs():
         watch = ref()
         if watch is not None:

@@ -106,6 +106,10 @@ class Roots:
             if provider is self._target.provider:
                 return self._target
             tracer: Any = provider.get_tracer(SCOPE, __version__)
+            if tracer is self._target.tracer:
+                # The API's stand-in, which a call began with, hands out the tracers of the provider that was set later.
+                self._target = self._target._replace(provider=provider)
+                return self._target
             if self._target.ids is not None:
                 self._replaced += 1
                 self._since = time.time_ns()

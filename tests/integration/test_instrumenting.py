@@ -128,6 +128,25 @@ def test_a_client_made_before_instrumenting_is_traced_after_it(server):
 
 
 @pytest.mark.slow
+def test_instrumenting_while_another_thread_imports_the_client_waits_for_it(server):
+    code = """
+    import sys, threading, time
+    from otel_llm_sessions import OpenAISessionsInstrumentor
+
+    importing = threading.Thread(target=__import__, args=("openai",))
+    importing.start()
+    while "openai" not in sys.modules:
+        time.sleep(0)
+    begun = not hasattr(sys.modules["openai"], "OpenAI")
+    OpenAISessionsInstrumentor().instrument()
+    importing.join()
+    import openai
+    print(begun, "request" in vars(openai.OpenAI))
+    """
+    assert run_code(code, environment(server)) == "True True\n"
+
+
+@pytest.mark.slow
 def test_uninstrumenting_before_the_client_is_imported_leaves_it_alone(server):
     code = (
         SET_UP

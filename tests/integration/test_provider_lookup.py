@@ -824,6 +824,55 @@ def test_uninstrumenting_over_a_walk_records_nothing_more(client, server, chain)
     assert store.get([f"r:{ids[0]}"]) is None
 
 
+async def test_a_walk_that_is_cancelled_while_it_makes_the_span_leaves_it_to_nobody(async_client, server, chain):
+    claiming = asyncio.Event()
+
+    class Slow(MemoryStore):
+        async def aclaim(self, key: str) -> bool:
+            claiming.set()
+            await asyncio.sleep(10)
+            return self.claim(key)
+
+    ids = chain(2)
+    with capture_spans(provider_lookup=True, store=Slow()) as spans:
+        server.script({"id": "resp_x_0123456789abcdef01234567", "object": "response"}, path="/responses", delay=5)
+        call = asyncio.ensure_future(
+            async_client.responses.create(model=MODEL, input="x", previous_response_id=ids[-1])
+        )
+        await claiming.wait()
+        server.release()
+        await call
+        assert not calls(spans), "the call's end is left to the walk"
+        (walk,) = asyncio.all_tasks() - {asyncio.current_task()}
+        walk.cancel()
+        await asyncio.wait((walk,))
+        assert found(the_call(spans)) == (ids[0], "provider", 3)
+
+
+def test_an_answer_that_comes_while_the_call_ends_is_what_the_next_turn_finds(client, server, chain):
+    ids = chain(2)
+
+    class Slow(SpanProcessor):
+        """An exporter that takes its time, on the thread of the call."""
+
+        def on_end(self, span: Any) -> None:
+            if span.name.startswith("chat") and server.requests and retrieved(server) == [ids[1]]:
+                server.release()
+                until(no_walk_is_left)
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Slow())
+    with capture_spans(provider_lookup=True, tracer_provider=provider) as spans:
+        server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+        server.script({"id": ids[0], "object": "response"}, path=ids[0])
+        late = client.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **BRIEF)
+        assert retrieved(server) == ids[::-1]
+        server.requests.clear()
+        client.responses.create(model=MODEL, input="x", previous_response_id=late.id)
+    assert not retrieved(server)
+    assert [found(span) for span in calls(spans)] == [(ids[1], "chain_partial", 2), (ids[0], "chain", 4)]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_asks_for_itself(client, server, chain, spans):
     ids = chain(1)

@@ -11,6 +11,7 @@ import weakref
 import pytest
 from store_kit import a_link, in_child, until
 
+from otel_llm_sessions.sessions.stores import recovery
 from otel_llm_sessions.sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.sessions.stores.recovery import Rests
 from otel_llm_sessions.sessions.stores.shared import SharedStore, StoreDown, StoreRefused
@@ -332,3 +333,67 @@ def test_what_a_cancelled_caller_left_waiting_never_hides_a_later_turn(guard, in
     inner.links["s:1"] = a_link(1, start=1)
     guard._known.put(["s:1"], a_link(2))
     assert guard.get(["s:1"]).turn == 2
+
+
+# --- at the same time -------------------------------------------------------------------------------------------
+
+
+def test_the_recovery_is_not_begun_under_its_lock(quick, inner, monkeypatch):
+    """The collector may run in a thread that is just beginning, and record what it finds there."""
+    start = threading.Thread.start
+
+    def records_first(thread: threading.Thread) -> None:
+        if thread.name == "otel-llm-sessions-store":
+            other = threading.Thread(target=quick.put_soon, args=(["s:2"], a_link(2)))
+            start(other)
+            other.join(10)
+            assert not other.is_alive(), "a deadlock"
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", records_first)
+    quick.put_soon(["s:1"], a_link(1))
+    until(lambda: {"s:1", "s:2"} <= inner.links.keys())
+
+
+def test_what_may_not_wait_is_written_by_another_thread(quick, inner, monkeypatch):
+    wrote = []
+    put_all = inner.put_all
+    monkeypatch.setattr(inner, "put_all", lambda entries: (wrote.append(threading.current_thread()), put_all(entries)))
+    quick.put_soon(["s:1"], a_link(1))
+    assert quick.get(["s:1"]).turn == 1
+    until(lambda: "s:1" in inner.links)
+    assert threading.current_thread() not in wrote
+
+
+async def test_a_cancelled_claim_is_got_by_who_tries_again_while_it_is_withdrawn(quick, inner, monkeypatch):
+    monkeypatch.setattr(recovery, "WITHDRAWN_AFTER", 0.0)
+    withdrawing, go_on, withdraw = threading.Event(), threading.Event(), inner.withdraw
+
+    def slowly(key, token):
+        withdrawing.set()
+        assert go_on.wait(10)
+        withdraw(key, token)
+
+    monkeypatch.setattr(inner, "withdraw", slowly)
+    claiming = asyncio.ensure_future(quick.aclaim("1"))
+    await asyncio.sleep(0)
+    claiming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claiming
+    assert await asyncio.to_thread(withdrawing.wait, 10)
+    assert await quick.aclaim("1"), "otherwise nobody would open the session"
+    go_on.set()
+    until(lambda: not quick._recovery._withdrawals)
+    assert not await quick.aclaim("1")
+
+
+def test_a_store_that_lost_what_it_held_is_told_again_also_when_the_recovery_is_just_ending(quick, inner):
+    quick.put(["s:1"], a_link(1))
+    inner.links.clear()
+    with quick._recovery._lock:
+        refilling = threading.Thread(target=quick._recovery.refill)
+        refilling.start()
+        refilling.join(0.05)
+        assert not quick._recovery._refill, "it waits until the recovery has decided whether to end"
+    refilling.join()
+    until(lambda: "s:1" in inner.links)

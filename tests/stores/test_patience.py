@@ -76,6 +76,16 @@ async def test_a_caller_that_is_cancelled_takes_its_work_along():
     assert work.cancelled()
 
 
+async def test_who_cancels_all_other_tasks_does_not_cancel_the_caller():
+    caller = asyncio.ensure_future(within(10, asyncio.sleep(10)))
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - {asyncio.current_task(), caller}:
+        task.cancel()
+    with pytest.raises(asyncio.TimeoutError):
+        await caller
+    assert not caller.cancelled()
+
+
 async def test_a_failure_is_the_callers_and_no_ones_who_is_gone(caplog):
     async def work():
         try:

@@ -298,6 +298,17 @@ def test_a_connection_that_takes_long_to_make_is_used_once_it_is_made(proxy, clo
     until(lambda: other.get(["s:1"]))
 
 
+def test_at_the_end_of_the_interpreter_a_connection_is_made_without_a_thread(redis_server, closing, monkeypatch):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")  # Python 3.12
+
+    store = closing(redis_store(redis_server.url))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        store.put(["s:1"], a_link(1))
+    assert closing(redis_store(redis_server.url)).get(["s:1"]).turn == 1
+
+
 async def test_a_loop_that_is_held_up_while_it_connects_is_late_not_redis(proxy, closing, monkeypatch):
     monkeypatch.setattr("otel_llm_sessions.sessions.stores.redis.CONNECT_LIMIT", 0.1)
     proxy.delay = 0.02

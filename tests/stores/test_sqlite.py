@@ -281,6 +281,29 @@ def test_a_child_of_a_parent_whose_file_is_busy_does_without_the_file(path, clos
     until(lambda: guard._recovery.writable)
 
 
+def test_a_cleaning_that_takes_long_neither_delays_a_fork_nor_is_joined_by_another(path, closing, monkeypatch):
+    cleaning, ended = threading.Semaphore(0), threading.Event()
+
+    def slowly(path, may_go_on):
+        cleaning.release()
+        while may_go_on() and not ended.wait(0.001):
+            pass
+
+    monkeypatch.setattr("otel_llm_sessions.sessions.stores.sqlite._clean", slowly)
+    store = closing(SqliteStore(path, time_limit=PATIENT))
+    for number in range(4):  # the first operation begins one, and each 512 writes
+        store.put_all([(f"s:{number}:{part}", a_link()) for part in range(600)])
+    store.get(["s:1"])
+    cleaners = [thread for thread in threading.enumerate() if thread.name == "otel-llm-sessions-sqlite-clean"]
+    assert len(cleaners) == 1
+    assert cleaning.acquire(timeout=10)
+    in_child(lambda: store.get(["s:0:0"]))
+    until(lambda: not cleaners[0].is_alive())
+    store.put_all([(f"s:after:{part}", a_link()) for part in range(600)])
+    assert cleaning.acquire(timeout=10), "and is begun again after the fork"
+    ended.set()
+
+
 def test_many_threads_share_the_one_connection(path, closing):
     store = closing(SqliteStore(path, time_limit=PATIENT))
 

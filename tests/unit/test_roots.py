@@ -131,3 +131,17 @@ def test_a_call_that_outlives_its_provider_does_not_bring_it_back(provider, memo
     assert [span.name for span in memory.get_finished_spans()] == ["turn"]
     assert roots.resume(X, "metadata", trace, new).opening is None
     assert roots.plan(X, "metadata", new).trace == trace
+
+
+def test_a_call_that_began_before_the_provider_was_set_replaces_none(provider, memory):
+    """The API's stand-in hands out the tracers of the provider that was set meanwhile."""
+
+    class StandIn(trace.TracerProvider):
+        def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
+            return provider.get_tracer(*args, **kwargs)
+
+    roots = Roots(MemoryStore(), None)
+    opened = roots.open(planned(roots, provider), True, provider)
+    stand_in: Any = StandIn()
+    assert roots.plan(X, "metadata", stand_in).trace == opened
+    assert roots.resume(X, "metadata", opened, provider).opening is None

@@ -92,6 +92,11 @@ class GuardedStore:
             self._recovery.failed("write to", fault)
             self._recovery.keep(keys, link)
 
+    def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
+        """As ``put``, from where nothing may wait (a garbage collector, a cancelled task): another thread writes it."""
+        self._known.put(keys, link)
+        self._recovery.keep(keys, link)
+
     def claim(self, key: str) -> bool:
         """Return True to exactly one of all callers that claim ``key``; of this process's while the store is down."""
         if not self._known.claim(key):

@@ -25,7 +25,7 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
         for _ in range(_SLICES):
             await asyncio.wait((task,), timeout=seconds / _SLICES)
             if task.done():
-                return task.result()
+                break
     finally:
         if not task.done():
             task.cancel()
@@ -33,6 +33,7 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
         if not task.cancelled():
             task.exception()  # also when the caller was cancelled, and does not ask for it
     if task.cancelled():
+        # Also by somebody else, who cancels all tasks that there are: it is not the caller who was cancelled.
         raise asyncio.TimeoutError
     return task.result()
 

@@ -122,23 +122,26 @@ class Recovery:
 
     def refill(self) -> None:
         """Write all this process knows: the store has lost what it held."""
-        self._refill = True
+        with self._lock:
+            self._refill = True
         self.begin()
 
     def begin(self) -> None:
         """Start the thread, unless it runs; it first waits until the store has rested."""
         if self._thread is not None or self._closed:
             return
+        thread = threading.Thread(target=self._run, name="otel-llm-sessions-store", daemon=True)
         with self._lock:
             if self._thread is not None:
                 return
-            thread = threading.Thread(target=self._run, name="otel-llm-sessions-store", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:  # the interpreter ends, or has no thread to spare: the next caller tries
-                report("start the session store's recovery", error)
-            else:
-                self._thread = thread
+            self._thread = thread
+        try:
+            # Not under the lock: the garbage collector may run in the new thread before it has begun, and record there.
+            thread.start()
+        except RuntimeError as error:  # the interpreter ends, or has no thread to spare: the next caller tries
+            with self._lock:
+                self._thread = None
+            report("start the session store's recovery", error)
 
     def close(self) -> None:
         """Write what waits, once, and end the thread."""
@@ -187,22 +190,20 @@ class Recovery:
             self._inner.claim(claim)
             self._claims.pop(claim, None)
         while (due := self._due_withdrawal()) is not None:
-            try:
-                self._inner.withdraw(*due)
-            except Exception:
-                self.withdraw(*due)
-                raise
+            key, withdrawal = due
+            self._inner.withdraw(key, withdrawal.token)
+            with self._lock:
+                if self._withdrawals.get(key) is withdrawal:
+                    del self._withdrawals[key]
         if not (self.readable and self.writable):
             self._inner.get_all(("probe",))
             self.readable = self.writable = True
 
-    def _due_withdrawal(self) -> tuple[str, bytes] | None:
+    def _due_withdrawal(self) -> tuple[str, _Withdrawal] | None:
+        # It stays until it is done: who claims the key meanwhile claims with its token, and gets it.
         with self._lock:
             for key, withdrawal in self._withdrawals.items():
-                if self._closed or withdrawal.due <= time.monotonic():
-                    del self._withdrawals[key]
-                    return key, withdrawal.token
-                break
+                return (key, withdrawal) if self._closed or withdrawal.due <= time.monotonic() else None
         return None
 
     def _keep_known(self) -> None:

@@ -248,9 +248,16 @@ class _Connections:
     def _exchange_on_new(self, commands: list[Command], deadline: float) -> list[Any]:
         """As ``exchange``, on a new connection: made in a thread, for no time-out bounds the look-up of a host name."""
         future: Future[list[Any]] = Future()
-        threading.Thread(
+        thread = threading.Thread(
             target=self._connect_into, args=(future, commands), name="otel-llm-sessions-redis", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if "shutdown" not in str(error):
+                raise
+            # At the end of the interpreter no thread may start (Python 3.12); what waits is written all the same.
+            self._connect_into(future, commands)
         return future.result(max(0.0, deadline - time.monotonic()))
 
     def _connect_into(self, future: Future[list[Any]], commands: list[Command]) -> None:

@@ -175,6 +175,7 @@ class _Worker:
         self._refusal = ""
         self._working = threading.Lock()
         self._cleaning = threading.Lock()
+        self._is_forking = False
         self.is_paused = False
         self._file: _File | None = None
 
@@ -203,6 +204,7 @@ class _Worker:
 
     def pause(self, patience: float) -> None:
         """Close the file and keep it closed until ``go_on``; ``is_paused`` says whether that could be done in time."""
+        self._is_forking = True
         if not self._working.acquire(timeout=patience):
             return
         if not self._cleaning.acquire(timeout=patience):
@@ -213,6 +215,7 @@ class _Worker:
 
     def go_on(self) -> None:
         """Work again, after ``pause``."""
+        self._is_forking = False
         if self.is_paused:
             self.is_paused = False
             self._cleaning.release()
@@ -253,8 +256,12 @@ class _Worker:
                 thread.start()
 
     def _clean(self, path: str) -> None:
-        with self._cleaning:
-            _clean(path)
+        if not self._cleaning.acquire(blocking=False):
+            return  # one is under way
+        try:
+            _clean(path, lambda: not self._is_forking)
+        finally:
+            self._cleaning.release()
 
 
 class _File:
@@ -405,21 +412,27 @@ def _remove_side_files(path: str) -> None:
             os.unlink(path + suffix)
 
 
-def _clean(path: str) -> None:
-    """Delete what expired, and move what was written from the log into the database; best effort."""
+def _clean(path: str, may_go_on: Callable[[], bool] = lambda: True) -> None:
+    """Delete what expired, and move what was written from the log into the database; best effort.
+
+    Args:
+        path: the database.
+        may_go_on: asked every few milliseconds.
+    """
     if not os.path.exists(path):
         return
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=0.01, isolation_level=None)) as connection:
             for table in ("links", "claims"):
-                while _delete_expired(connection, table) > _SAMPLE // 4:
+                while may_go_on() and _delete_expired(connection, table, may_go_on) > _SAMPLE // 4:
                     pass
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if may_go_on():
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
     except sqlite3.Error as error:
         logger.debug("the session store %s could not be cleaned: %s", path, error)
 
 
-def _delete_expired(connection: sqlite3.Connection, table: str) -> int:
+def _delete_expired(connection: sqlite3.Connection, table: str, may_go_on: Callable[[], bool]) -> int:
     """Delete what expired among as many entries as are looked at, wherever they begin; return how many those were.
 
     As Redis does it. An index by expiry would be a third of each write.
@@ -429,6 +442,8 @@ def _delete_expired(connection: sqlite3.Connection, table: str) -> int:
     rows += connection.execute(f"SELECT key, expires FROM {table} WHERE key < ? LIMIT ?", (begin, _SAMPLE - len(rows)))
     expired = [(key, now) for key, expires in rows if expires <= now]
     for first in range(0, len(expired), _DELETED_AT_ONCE):
+        if not may_go_on():
+            break
         with _transaction(connection):
             connection.executemany(
                 f"DELETE FROM {table} WHERE key = ? AND expires <= ?", expired[first : first + _DELETED_AT_ONCE]
