@@ -340,6 +340,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 def test_two_real_processes_without_a_store_share_a_session(server, exported):
     env = os.environ | {
         "OPENAI_BASE_URL": server.base_url,
