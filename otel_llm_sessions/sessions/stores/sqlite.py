@@ -246,18 +246,19 @@ class _Worker:
 
     def _clean_up(self) -> None:
         file = self._file
-        if file is not None and file.writes >= _WRITES_BETWEEN_CLEANINGS:
+        if file is None or file.writes < _WRITES_BETWEEN_CLEANINGS:
+            return
+        if self._cleaning.acquire(blocking=False):  # else one is still under way, and the next operation tries again
             file.writes = 0
             thread = threading.Thread(
                 target=self._clean, args=(file.path,), name="otel-llm-sessions-sqlite-clean", daemon=True
             )
-            # There may be no thread to spare: it is cleaned after as many writes again.
-            with contextlib.suppress(RuntimeError):
+            try:
                 thread.start()
+            except RuntimeError:  # no thread to spare: it is cleaned after as many writes again
+                self._cleaning.release()
 
     def _clean(self, path: str) -> None:
-        if not self._cleaning.acquire(blocking=False):
-            return  # one is under way
         try:
             _clean(path, lambda: not self._is_forking)
         finally:
@@ -419,10 +420,10 @@ def _clean(path: str, may_go_on: Callable[[], bool] = lambda: True) -> None:
         path: the database.
         may_go_on: asked every few milliseconds.
     """
-    if not os.path.exists(path):
-        return
+    # Never makes a database that was deleted meanwhile: that would be one without tables, beside the old one's log.
+    existing = f"{Path(path).as_uri()}?mode=rw"
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=0.01, isolation_level=None)) as connection:
+        with contextlib.closing(sqlite3.connect(existing, uri=True, timeout=0.01, isolation_level=None)) as connection:
             for table in ("links", "claims"):
                 while may_go_on() and _delete_expired(connection, table, may_go_on) > _SAMPLE // 4:
                     pass
