@@ -226,11 +226,17 @@ class Call:
         """Return the session of a deferred call as far as it is known without the provider."""
         return self.resolved(self._found, None)
 
+    def open_nothing(self) -> None:
+        """Leave the session's trace to others: whether this call has the claim is not known."""
+        self._plan = NO_PLAN
+
     def make_alone(self) -> None:
         """Make the span of a deferred call with what is known without the provider; it opens no session trace."""
         self._resolution = self.resolved_alone()
         self._session_id = self._resolution.session_id
-        if not self._is_silent:
+        if self._found is not None and self._found.trace is not None and self.plan_for(self._resolution) is None:
+            self.start(False)
+        elif not self._is_silent:
             self._placement = Placement(self.context, turn_links(self._resolution), None)
             self._make_span(self._placement)
 

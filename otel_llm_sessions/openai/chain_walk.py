@@ -75,9 +75,10 @@ class Walk:
         self._named: Named | None = None
         self._known: SessionLink | None = None
         self._is_complete = False
+        self._has_given_up = False
 
-    def know(self, link: SessionLink) -> None:
-        """Take in that the store knows the response that was to be asked for."""
+    def know(self, link: SessionLink) -> bool:
+        """Take in what the store has of the response that was to be asked for; return whether that says anything."""
         if link.source == "chain_partial":
             return self._pass(link)
         named = self._named or Named(link.session_id, link.source, 0, None, None)
@@ -85,6 +86,7 @@ class Walk:
         self._named = named._replace(place=self._place, turn=link.turn, trace=named.trace or trace)
         self._known = link
         self._end(complete=True)
+        return True
 
     def take(self, reply: Any) -> None:
         """Take in the response that was asked for, as a JSON object or a model."""
@@ -133,18 +135,27 @@ class Walk:
         return [Record([response_key(id_, server) for id_ in ids], link) for ids, link in turns]
 
     @property
-    def has_answers(self) -> bool:
-        """Whether the provider has answered."""
-        return bool(self._steps)
+    def answered(self) -> str | None:
+        """The first id that the provider has answered; None if it has answered none."""
+        return self._steps[0].asked if self._steps else None
 
-    def _pass(self, link: SessionLink) -> None:
+    @property
+    def is_endless(self) -> bool:
+        """Whether the walk is over because the chain has too many responses, or none that is the first."""
+        return self.asking is None and self._named is None and self._has_given_up
+
+    def _pass(self, link: SessionLink) -> bool:
         """Go on at the response that names a turn's session for want of a better name."""
         assert self.asking is not None
+        if link.session_id == self.asking:
+            return False
         self._passed.append(Passed(self._place, self.asking, link))
         self._go_on(link.session_id, max(1, link.turn - 1))
+        return True
 
     def _go_on(self, previous: str, turns: int) -> None:
         if previous in self._seen or len(self._steps) == MAX_STEPS:
+            self._has_given_up = True
             return self._end(complete=self._named is not None)
         self._seen.add(previous)
         self._place += turns

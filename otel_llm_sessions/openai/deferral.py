@@ -81,6 +81,7 @@ class Deferral:
     def cut_off(self) -> Record | None:
         """Make the span without a claim, if it is not made yet, and end it if the call has ended."""
         if not self._has_span:
+            self._call.open_nothing()
             self.make(False)
         return self.made()
 
@@ -95,6 +96,7 @@ class Deferral:
 
     def rename(self, walk: Walk) -> Record | None:
         """Return what is to be recorded so that the next turn finds the session; nothing if the call is yet to end."""
+        self._has_span = True
         with self._lock:
             if not self._has_left:
                 self._walk = walk

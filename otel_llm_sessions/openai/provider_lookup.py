@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import threading
 import time
 from collections import OrderedDict
@@ -38,10 +37,10 @@ TIME_LIMIT: Final = 2.0
 """Seconds that one walk may take."""
 
 REST: Final = 30.0
-"""Seconds for which a provider that failed, or a chain that was too long to walk in time, is not asked for again."""
+"""Seconds for which a provider that failed is not asked again."""
 
 GONE: Final = 3600.0
-"""Seconds for which a response is not asked for again that the provider does not have."""
+"""Seconds for which a response is not asked for again that the provider does not have, or whose chain is too long."""
 
 HEAD_START: Final = 0.005
 """Seconds by which the application's request comes first, so that an idle connection of the pool is its own."""
@@ -79,9 +78,9 @@ class Waiting:
         return self.deadline - time.monotonic()
 
     @property
-    def was_too_short(self) -> bool:
-        """Whether the time is over although the provider has answered: the chain is too long for it."""
-        return self.seconds_left <= 0 and self.walk.has_answers
+    def too_long(self) -> str | None:
+        """The response whose chain is too long to be walked: the time is over although the provider has answered."""
+        return self.walk.answered if self.seconds_left <= 0 or self.walk.is_endless else None
 
     @property
     def is_overdue(self) -> bool:
@@ -174,9 +173,9 @@ class ProviderLookup:
         until = self._resting.get((server, response_id))
         return until is not None and until > time.monotonic()
 
-    def _rest(self, server: str, response_id: str, seconds: float = REST) -> None:
+    def _rest(self, server: str, response_id: str = "") -> None:
         with self._lock:
-            self._resting[server, response_id] = time.monotonic() + seconds
+            self._resting[server, response_id] = time.monotonic() + (GONE if response_id else REST)
             self._resting.move_to_end((server, response_id))
             while len(self._resting) > MAX_RESTING:
                 self._resting.popitem(last=False)
@@ -190,6 +189,8 @@ class ProviderLookup:
 
     def _leave(self, waiting: Waiting) -> list[Deferral]:
         """Let nobody join the walk any more; return the calls that wait for it."""
+        if waiting.walk.is_endless and (too_long := waiting.too_long) is not None:
+            self._rest(waiting.server, too_long)
         key = waiting.server, waiting.walk.previous_id
         with self._lock:
             if self._walks.get(key) is waiting:
@@ -205,9 +206,9 @@ class ProviderLookup:
             time.sleep(HEAD_START)
             while (asked := walk.asking) is not None:
                 link = store.get((response_key(asked, waiting.server),))
-                if link is not None:
-                    walk.know(link)
-                elif self._may_go_on(waiting, client):
+                if link is not None and walk.know(link):
+                    continue
+                if self._may_go_on(waiting, client):
                     options = _options(asked, waiting.seconds_left)
                     walk.take(_retrieve(client, original, options, waiting.deadline))
         except Exception as error:
@@ -227,9 +228,9 @@ class ProviderLookup:
             await asyncio.sleep(HEAD_START)
             while (asked := walk.asking) is not None:
                 link = await store.aget((response_key(asked, waiting.server),))
-                if link is not None:
-                    walk.know(link)
-                elif self._may_go_on(waiting, client):
+                if link is not None and walk.know(link):
+                    continue
+                if self._may_go_on(waiting, client):
                     options = _options(asked, waiting.seconds_left)
                     walk.take(await within(waiting.seconds_left, _aretrieve(client, original, options)))
         except Exception as error:
@@ -248,8 +249,8 @@ class ProviderLookup:
         is_gone = walk.asking is not None and self._rests(server, walk.asking)
         if not is_gone and waiting.seconds_left > 0 and self._runtime.enabled and has_room(client):
             return True
-        if waiting.was_too_short:
-            self._rest(server, walk.previous_id)
+        if (too_long := waiting.too_long) is not None:
+            self._rest(server, too_long)
         walk.lose(gone=is_gone)
         return False
 
@@ -258,9 +259,9 @@ class ProviderLookup:
         asked = waiting.walk.asking
         is_gone = asked is not None and _is_gone(error, asked)
         if asked is not None and is_gone:
-            self._rest(waiting.server, asked, GONE)
+            self._rest(waiting.server, asked)
         elif not _is_of_this_process(error, client):
-            self._rest(waiting.server, waiting.walk.previous_id if waiting.was_too_short else "")
+            self._rest(waiting.server, waiting.too_long or "")
         waiting.walk.lose(gone=is_gone)
 
     def _answer(self, call: Deferral, walk: Walk) -> None:
@@ -336,7 +337,10 @@ def _retrieve(client: Any, original: Original, options: Any, deadline: float) ->
         try:
             for piece in response.iter_bytes():
                 body += piece
-                _check(body, deadline)
+                _check_size(body)
+                # The client's own limits hold for each step: every piece may be in time while the whole is not.
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the provider's answer takes too long")
         finally:
             response.close()
     finally:
@@ -353,7 +357,7 @@ async def _aretrieve(client: Any, original: Original, options: Any) -> Any:
         try:
             async for piece in response.aiter_bytes():
                 body += piece
-                _check(body, math.inf)
+                _check_size(body)
         finally:
             await response.aclose()
     finally:
@@ -370,10 +374,9 @@ def _left_open(client: Any) -> Any:
     return _pool_of(client) if client.is_closed() else None
 
 
-def _check(body: bytearray, deadline: float) -> None:
-    # The client's own limits hold for each step: every piece may be in time while the whole is not.
-    if len(body) > MAX_BODY or time.monotonic() > deadline:
-        raise TimeoutError("the provider's answer takes too long")
+def _check_size(body: bytearray) -> None:
+    if len(body) > MAX_BODY:
+        raise ValueError("the provider's answer is too large")
 
 
 def _response_in(body: bytearray) -> Any:

@@ -21,8 +21,13 @@ from otel_llm_sessions.sessions.link import Record
 ABANDONED = (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 """What ends the reading of a stream without being an error of it."""
 
-LOCKING: Final = ("opentelemetry.sdk", "otel_llm_sessions.sessions", "otel_llm_sessions.traces")
-"""Modules that hold locks, not all of them reentrant, which ending a span takes."""
+LOCKING: Final = (
+    "opentelemetry.sdk",
+    "otel_llm_sessions.forks",
+    "otel_llm_sessions.sessions",
+    "otel_llm_sessions.traces",
+)
+"""Modules that hold locks, not all of them reentrant, which ending a span takes; or amid a fork."""
 
 _open: weakref.WeakValueDictionary[int, Watch] = weakref.WeakValueDictionary()
 """The watches whose calls have not ended, by identity: unlike a WeakSet, listed at once while threads add to it."""

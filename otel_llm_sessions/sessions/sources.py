@@ -99,17 +99,15 @@ def from_context(context: Context) -> Given | None:
         if value is not None and (found := session_id_of(value)):
             return Given(found, "context")
     entries = baggage.get_all(context)
-    if entries and (found := first_id(_without_properties(entries), BAGGAGE_NAMES)):
+    if entries and (found := first_id({name: _value(entries.get(name)) for name in BAGGAGE_NAMES}, BAGGAGE_NAMES)):
         return Given(found, "baggage")
     return None
 
 
-def _without_properties(entries: Mapping[str, object]) -> dict[str, object]:
+def _value(entry: object) -> object:
     # ``id;ttl=60``: properties are no part of a value (https://www.w3.org/TR/baggage/), but the propagator
     # (opentelemetry-api 1.45) leaves them in it.
-    return {
-        name: value.partition(";")[0].strip() if isinstance(value, str) else value for name, value in entries.items()
-    }
+    return entry.partition(";")[0].strip() if isinstance(entry, str) else entry
 
 
 def _util_genai_key() -> str:

@@ -11,6 +11,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
+    ProxyTracerProvider,
     Span,
     SpanKind,
     TraceFlags,
@@ -106,10 +107,9 @@ class Roots:
             if provider is self._target.provider:
                 return self._target
             tracer: Any = provider.get_tracer(SCOPE, __version__)
-            if tracer is self._target.tracer:
-                # The API's stand-in, which a call began with, hands out the tracers of the provider that was set later.
-                self._target = self._target._replace(provider=provider)
-                return self._target
+            if self._target.ids is not None and isinstance(provider, ProxyTracerProvider):
+                # A call began before a provider was set: the API's stand-in hands out that one's tracers now.
+                return _Target(provider, tracer, _derived_ids(tracer))
             if self._target.ids is not None:
                 self._replaced += 1
                 self._since = time.time_ns()

@@ -323,11 +323,15 @@ def test_a_turn_that_ends_before_the_answer_stays_with_the_turn_before_it(client
     fourth = client.responses.create(model=MODEL, input="x", previous_response_id=third).id
     answer_late(server)
     client.responses.create(model=MODEL, input="x", previous_response_id=fourth)
+    third_turn, fourth_turn, fifth_turn = calls(spans)
     assert [found(span) for span in calls(spans)] == [
         (ids[1], "chain_partial", 2),
         (ids[1], "chain", 3),
         (ids[0], "chain", 5),
     ]
+    assert [link.context.span_id for link in fourth_turn.links] == [third_turn.context.span_id]
+    assert [link.context.span_id for link in fifth_turn.links] == [fourth_turn.context.span_id]
+    assert f"{fifth_turn.context.trace_id:032x}" == session_trace_id(ids[0])
 
 
 def test_a_late_turn_of_a_session_whose_trace_is_known_is_marked_there(client, server, elsewhere, spans):
@@ -569,6 +573,28 @@ def test_at_most_fifty_responses_are_retrieved(client, server, chain, spans):
     client.responses.create(model=MODEL, input="x", previous_response_id=ids[-1], **THINKING)
     assert retrieved(server) == ids[:9:-1]
     assert found(the_call(spans)) == (ids[-1], "chain_partial", 2)
+
+
+def test_a_chain_that_is_too_long_is_walked_once_and_is_one_trace_from_then_on(client, server, chain, spans):
+    last = chain(60)[-1]
+    for way in (THINKING, BRIEF, {}, BRIEF):  # the third call ends before anything can be looked up
+        last = client.responses.create(model=MODEL, input="x", previous_response_id=last, **way).id
+        until(no_walk_is_left)
+    assert len(retrieved(server)) == 50
+    assert [span.attributes["llm_session.turn"] for span in calls(spans)] == [2, 3, 4, 5]
+    assert len({span.context.trace_id for span in calls(spans)[1:]}) == 1
+
+
+def test_a_response_that_was_fetched_under_another_id_is_asked_for(api, server, chain, spans):
+    """LiteLLM answers `retrieve` with another id than was asked for."""
+    ids = chain(3)
+    plain = "resp_0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+    server.script({"id": plain, "object": "response", "previous_response_id": ids[1], "output": []}, path=ids[2])
+    api.retrieve(ids[2])
+    server.requests.clear()
+    api.respond(previous_response_id=ids[2], **THINKING)
+    assert retrieved(server) == ids[::-1]
+    assert found(calls(spans)[-1]) == (ids[0], "provider", 4)
 
 
 def test_a_chain_that_goes_in_circles_ends(api, server, spans):
@@ -847,6 +873,52 @@ async def test_a_walk_that_is_cancelled_while_it_makes_the_span_leaves_it_to_nob
         walk.cancel()
         await asyncio.wait((walk,))
         assert found(the_call(spans)) == (ids[0], "provider", 3)
+        Slow.aclaim = MemoryStore.aclaim
+        server.script({"id": "resp_z_0123456789abcdef01234567", "object": "response"}, path="/responses")
+        await async_client.responses.create(model=MODEL, input="x", previous_response_id=(await call).id)
+    (root,) = [span for span in spans if span.name == "session"]
+    assert calls(spans)[1].parent.span_id == root.context.span_id
+
+
+async def test_a_walk_that_is_cancelled_while_it_records_makes_no_second_span(async_client, server, chain):
+    started: list[str] = []
+    recording = asyncio.Event()
+
+    class Started(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            started.append(span.name)
+
+    class Slow:
+        """A store that has to be waited for, as all are but memory's."""
+
+        def __init__(self) -> None:
+            self._memory = MemoryStore()
+            self.scope = self._memory.scope
+            self.is_slow = False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._memory, name)
+
+        async def aput(self, keys: Any, link: Any) -> None:
+            if self.is_slow:
+                recording.set()
+                await asyncio.sleep(10)
+            self._memory.put(keys, link)
+
+    ids = chain(2)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Started())
+    with capture_spans(provider_lookup=True, store=(store := Slow()), tracer_provider=provider) as spans:
+        server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+        await async_client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
+        await auntil(lambda: retrieved(server))
+        store.is_slow = True
+        server.release()
+        await recording.wait()
+        (walk,) = asyncio.all_tasks() - {asyncio.current_task()}
+        walk.cancel()
+        await asyncio.wait((walk,))
+        assert started == [span.name for span in spans] == ["chat gpt-4o-mini"]
 
 
 def test_an_answer_that_comes_while_the_call_ends_is_what_the_next_turn_finds(client, server, chain):

@@ -95,6 +95,25 @@ def test_what_cannot_change_is_answered_without_the_store(guard, inner):
     assert inner.asked == []
 
 
+def test_a_turn_whose_session_could_not_be_told_is_asked_for_until_it_can(guard, inner):
+    guard.put(["r:1"], a_link()._replace(source="chain_partial"))
+    inner.links["r:1"] = a_link()
+    assert guard.get(["r:1"]).source != "chain_partial"
+    inner.asked.clear()
+    guard.get(["r:1"])
+    assert inner.asked == []
+
+
+def test_what_is_known_better_is_written_although_it_is_not_later(quick, inner):
+    better = a_link()
+    inner.links["r:1"] = partial = better._replace(source="chain_partial")
+    quick.put_soon(["r:1"], better)
+    until(lambda: inner.links["r:1"] == better)
+    quick.put_soon(["r:1"], partial)
+    until(lambda: not quick._recovery._links)
+    assert inner.links["r:1"] == better
+
+
 @pytest.mark.parametrize("key", ["s:1", "c:1"])
 def test_a_session_is_always_asked_for(guard, inner, key):
     guard.put([key], a_link(1))

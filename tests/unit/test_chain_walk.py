@@ -140,11 +140,28 @@ def test_turns_that_nobody_could_place_are_placed_when_their_beginning_is_known(
     assert {record.link.session_id for record in passed} == {previous.session_id}
 
 
+def test_a_chain_that_has_no_end_within_reach_is_told_from_one_that_was_lost():
+    assert walked(MAX_STEPS + 1).is_endless
+    assert walked(MAX_STEPS + 1).answered == f"r{MAX_STEPS + 1}"
+    assert not walked(MAX_STEPS).is_endless
+    lost = Walk("r9", KEYS)
+    lost.take(response(9))
+    lost.lose(gone=False)
+    assert not lost.is_endless
+    assert not walked(MAX_STEPS + 1, {MAX_STEPS: {"metadata": {"session_id": "s"}}}).is_endless
+
+
 def test_a_turn_that_nobody_can_place_stays_where_it_was():
     walk = Walk("p", KEYS)
     walk.know(partial("r9", 4))
     walk.lose(gone=True)
     assert (walk.previous(), walk.is_complete, walk.records("server")) == (None, False, [])
+
+
+def test_a_turn_that_is_named_by_itself_is_asked_for():
+    walk = Walk("p", KEYS)
+    assert not walk.know(partial("p", 1))
+    assert walk.asking == "p"
 
 
 def test_turns_that_name_each_other_end_the_walk():

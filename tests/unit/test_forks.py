@@ -9,6 +9,7 @@ import pytest
 from store_kit import in_child
 
 from otel_llm_sessions import forks
+from otel_llm_sessions.openai.watch import _is_amid_locks
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -49,3 +50,21 @@ def test_a_fork_inside_of_the_block_ends_the_block_in_parent_and_child():
     taken.start()
     taken.join(10)
     assert not taken.is_alive()
+
+
+def test_a_collection_amid_a_fork_ends_nobodys_call():
+    """It may come before the child has let go of its parent's streams."""
+    seen = []
+
+    class Renewed:
+        def after_fork_in_child(self) -> None:
+            seen.append(_is_amid_locks())
+
+    renewed = Renewed()
+    forks.renew_in_child(renewed)
+
+    def look() -> bool:
+        return seen == [True]
+
+    in_child(look)
+    assert not seen

@@ -133,15 +133,16 @@ def test_a_call_that_outlives_its_provider_does_not_bring_it_back(provider, memo
     assert roots.plan(X, "metadata", new).trace == trace
 
 
-def test_a_call_that_began_before_the_provider_was_set_replaces_none(provider, memory):
+def test_a_call_that_began_before_the_provider_was_set_replaces_none(provider, memory, monkeypatch):
     """The API's stand-in hands out the tracers of the provider that was set meanwhile."""
-
-    class StandIn(trace.TracerProvider):
-        def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
-            return provider.get_tracer(*args, **kwargs)
-
     roots = Roots(MemoryStore(), None)
     opened = roots.open(planned(roots, provider), True, provider)
-    stand_in: Any = StandIn()
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
+    stand_in: Any = trace.ProxyTracerProvider()
     assert roots.plan(X, "metadata", stand_in).trace == opened
+    other: Any = "Y"
+    opening = roots.plan(other, "metadata", stand_in).opening
+    assert opening is not None
+    roots.open(opening, True, stand_in)
+    assert [span.context.span_id for span in memory.get_finished_spans()] == [opened.root_span_id, opening.root_span_id]
     assert roots.resume(X, "metadata", opened, provider).opening is None

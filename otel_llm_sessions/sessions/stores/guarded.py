@@ -165,7 +165,7 @@ class GuardedStore:
         if not keys or keys[0].startswith(MUTABLE_PREFIXES):
             return None
         link = self._remembered(keys[:1])
-        return link if link is not None and link.end else None
+        return link if link is not None and link.end and link.source != "chain_partial" else None
 
     def _remembered(self, keys: Sequence[str]) -> SessionLink | None:
         link = self._known.get(keys)

@@ -243,8 +243,12 @@ class Recovery:
 
 
 def is_newer(link: SessionLink, other: SessionLink) -> bool:
-    """Whether ``link`` says something later than ``other`` about the same key."""
-    return (link.start, link.end) > (other.start, other.end)
+    """Whether ``link`` says something later than ``other`` about the same key, or knows the turn's session better."""
+    return _age(link) > _age(other)
+
+
+def _age(link: SessionLink) -> tuple[int, int, bool]:
+    return link.start, link.end, link.source != "chain_partial"
 
 
 def _plain(fault: Exception) -> Exception:

@@ -94,7 +94,7 @@ class RedisStore(SharedStore):
     def withdraw(self, key: str, token: bytes) -> None:
         """Leave ``key`` to the next caller, if the claim with ``token`` is the one that got it."""
         name = hashed(key, b"claim")
-        # Nobody but who holds a claim changes it: it need not be looked at and deleted in one step.
+        # Not in one step: only a claim with the same token could come between the two.
         if _check(self._run([("GET", name)]))[0] == token:
             _check(self._run([("DEL", name)]))
 
