@@ -96,7 +96,7 @@ class Deferral:
 
     def rename(self, walk: Walk) -> Record | None:
         """Return what is to be recorded so that the next turn finds the session; nothing if the call is yet to end."""
-        self._has_span = True
+        self._has_span = True  # the call's end made it
         with self._lock:
             if not self._has_left:
                 self._walk = walk

@@ -79,8 +79,9 @@ class Waiting:
 
     @property
     def too_long(self) -> str | None:
-        """The response whose chain is too long to be walked: the time is over although the provider has answered."""
-        return self.walk.answered if self.seconds_left <= 0 or self.walk.is_endless else None
+        """The response whose chain turned out to be too long for the time, or for so many steps; None if none did."""
+        is_short = self.walk.is_complete or (self.seconds_left > 0 and not self.walk.is_endless)
+        return None if is_short else self.walk.answered
 
     @property
     def is_overdue(self) -> bool:
@@ -189,7 +190,7 @@ class ProviderLookup:
 
     def _leave(self, waiting: Waiting) -> list[Deferral]:
         """Let nobody join the walk any more; return the calls that wait for it."""
-        if waiting.walk.is_endless and (too_long := waiting.too_long) is not None:
+        if (too_long := waiting.too_long) is not None:
             self._rest(waiting.server, too_long)
         key = waiting.server, waiting.walk.previous_id
         with self._lock:
@@ -245,12 +246,10 @@ class ProviderLookup:
 
     def _may_go_on(self, waiting: Waiting, client: Any) -> bool:
         """Whether to retrieve one more response; else the walk is over."""
-        walk, server = waiting.walk, waiting.server
-        is_gone = walk.asking is not None and self._rests(server, walk.asking)
+        walk = waiting.walk
+        is_gone = walk.asking is not None and self._rests(waiting.server, walk.asking)
         if not is_gone and waiting.seconds_left > 0 and self._runtime.enabled and has_room(client):
             return True
-        if (too_long := waiting.too_long) is not None:
-            self._rest(server, too_long)
         walk.lose(gone=is_gone)
         return False
 
@@ -260,8 +259,8 @@ class ProviderLookup:
         is_gone = asked is not None and _is_gone(error, asked)
         if asked is not None and is_gone:
             self._rest(waiting.server, asked)
-        elif not _is_of_this_process(error, client):
-            self._rest(waiting.server, waiting.too_long or "")
+        elif waiting.too_long is None and not _is_of_this_process(error, client):
+            self._rest(waiting.server)
         waiting.walk.lose(gone=is_gone)
 
     def _answer(self, call: Deferral, walk: Walk) -> None:
