@@ -107,14 +107,15 @@ class Roots:
             if provider is self._target.provider:
                 return self._target
             tracer: Any = provider.get_tracer(SCOPE, __version__)
-            if self._target.ids is not None and isinstance(provider, ProxyTracerProvider):
+            ids = _derived_ids(tracer)
+            if self._target.ids is not None and ids is not None and isinstance(provider, ProxyTracerProvider):
                 # A call began before a provider was set: the API's stand-in hands out that one's tracers now.
-                return _Target(provider, tracer, _derived_ids(tracer))
+                return _Target(provider, tracer, ids)
             if self._target.ids is not None:
                 self._replaced += 1
                 self._since = time.time_ns()
             self._known.clear()
-            self._target = target = _Target(provider, tracer, _derived_ids(tracer))
+            self._target = target = _Target(provider, tracer, ids)
             return target
 
     def namespace(self, provider: TracerProvider) -> str:
