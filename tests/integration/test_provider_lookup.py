@@ -893,11 +893,9 @@ async def test_a_walk_that_is_cancelled_while_it_records_makes_no_second_span(as
 
         def __init__(self) -> None:
             self._memory = MemoryStore()
-            self.scope = self._memory.scope
             self.is_slow = False
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._memory, name)
+            for name in ("scope", "get", "put", "claim", "aget", "aclaim", "close"):
+                setattr(self, name, getattr(self._memory, name))
 
         async def aput(self, keys: Any, link: Any) -> None:
             if self.is_slow:

@@ -25,7 +25,7 @@ carrieds = st.builds(
     counts,
     times,
     st.none() | traces,
-)
+).filter(lambda carried: carried.session_id is None or (carried.source, carried.turn) != ("new", 1))
 
 
 @given(carrieds)
@@ -54,6 +54,18 @@ def test_garbage_is_not_there(values):
     carried = read(values)
     assert carried.source is None
     assert carried.trace is None
+
+
+@given(carrieds, session_ids)
+def test_beside_a_first_turn_that_names_its_session_itself_no_id_is_its_sessions(carried, own):
+    values = write(carried._replace(session_id=None, source="new", turn=1))
+    assert read({**values, "session.id": own}).session_id is None
+
+
+@given(carrieds, session_ids)
+def test_the_session_is_told_from_what_the_application_calls_one(carried, own):
+    values = write(carried._replace(session_id=None, turn=2))
+    assert read({**values, "session.id": own, "llm_session.id": "S"}).session_id == "S"
 
 
 @given(carrieds, st.data())
