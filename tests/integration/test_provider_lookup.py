@@ -800,6 +800,33 @@ async def test_a_client_that_is_closed_over_a_walk_says_nothing_of_the_provider_
     assert found(calls(spans)[-1]) == (others[0], "provider", 3)
 
 
+def test_a_pool_that_has_no_connection_left_says_nothing_of_the_provider(server, chain, spans, monkeypatch):
+    ids, others = chain(2), chain(2)
+    monkeypatch.setattr(provider_lookup, "has_room", lambda client: True)  # as when the last one is taken just then
+    http = httpx2.Client(limits=httpx2.Limits(max_connections=1))
+    with openai.OpenAI(**options_for(server), http_client=http) as client:
+        client.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **THINKING)
+        assert not retrieved(server)
+    with openai.OpenAI(**options_for(server)) as client:
+        client.responses.create(model=MODEL, input="x", previous_response_id=others[1], **THINKING)
+    assert found(calls(spans)[-1]) == (others[0], "provider", 3)
+
+
+def test_a_loop_that_stood_still_says_nothing_of_the_provider(server, chain, spans, monkeypatch):
+    monkeypatch.setattr(provider_lookup, "TIME_LIMIT", 0.05)
+    ids, others = chain(2), chain(2)
+    loop = asyncio.new_event_loop()
+    client = openai.AsyncOpenAI(**options_for(server))
+    loop.run_until_complete(client.responses.create(model=MODEL, input="x", previous_response_id=ids[1]))
+    time.sleep(0.1)  # between two calls of an application that runs its loop for each
+    monkeypatch.setattr(provider_lookup, "TIME_LIMIT", 2.0)
+    loop.run_until_complete(asyncio.wait(asyncio.all_tasks(loop), timeout=5))
+    loop.run_until_complete(client.responses.create(model=MODEL, input="x", previous_response_id=others[1], **THINKING))
+    loop.run_until_complete(client.close())
+    loop.close()
+    assert found(calls(spans)[-1]) == (others[0], "provider", 3)
+
+
 def test_a_client_that_is_closed_over_a_walk_keeps_no_connection(server, chain, spans):
     asked, closed = threading.Event(), threading.Event()
 

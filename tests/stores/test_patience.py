@@ -166,11 +166,15 @@ async def test_a_caller_that_is_cancelled_wants_nothing_done():
 
 
 def test_a_thread_that_answers_a_loop_which_was_closed_goes_on():
-    release, threads = threading.Event(), []
+    begun, release, threads = threading.Event(), threading.Event(), []
+
+    def work(_: str) -> None:
+        begun.set()
+        assert release.wait(10)
 
     async def ask() -> None:
-        asyncio.ensure_future(Job(lambda _: release.wait(10)).wait_on_loop(10, hand_over))
-        await asyncio.sleep(0)
+        asyncio.ensure_future(Job(work).wait_on_loop(10, hand_over))
+        await asyncio.to_thread(begun.wait, 10)
 
     def hand_over(job: Job) -> None:
         threads.append(thread := threading.Thread(target=job.do, args=(lambda: "x",)))
@@ -178,7 +182,9 @@ def test_a_thread_that_answers_a_loop_which_was_closed_goes_on():
 
     asyncio.run(ask())
     release.set()
-    threads[0].join()  # what it raises fails the test
+    threads[0].join(10)
+    assert begun.is_set()
+    assert not threads[0].is_alive()  # and what a thread raises fails its test
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
