@@ -31,7 +31,8 @@ from store_kit import (
 from otel_llm_sessions.sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.sessions.stores.patience import Job
 from otel_llm_sessions.sessions.stores.shared import StoreDown, StoreRefused
-from otel_llm_sessions.sessions.stores.sqlite import _SAMPLE, SqliteStore, _clean
+from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.sessions.stores.sqlite_file import SAMPLE, clean
 
 SOON = 0.05
 PATIENT = 5.0
@@ -115,7 +116,7 @@ def test_when_there_is_no_thread_to_spare_the_store_works_once_there_is(guarded,
 
 def test_what_expired_is_found_wherever_it_is(path, other):
     for part in range(20):
-        other.put_all([(f"s:live:{part}:{number}", a_link()) for number in range(_SAMPLE // 5)])
+        other.put_all([(f"s:live:{part}:{number}", a_link()) for number in range(SAMPLE // 5)])
     with contextlib.closing(SqliteStore(path, ttl=-1, time_limit=PATIENT)) as expiring:
         expiring.put_all([(f"s:expired:{number}", a_link()) for number in range(200)])
 
@@ -123,10 +124,10 @@ def test_what_expired_is_found_wherever_it_is(path, other):
         with contextlib.closing(sqlite3.connect(path)) as connection:
             return connection.execute("SELECT count(*) FROM links").fetchone()[0]
 
-    assert rows() > 4 * _SAMPLE
+    assert rows() > 4 * SAMPLE
     for _ in range(100):  # each finds a quarter of what is left
-        _clean(str(path))
-        if rows() == 20 * (_SAMPLE // 5):
+        clean(str(path))
+        if rows() == 20 * (SAMPLE // 5):
             return
     raise AssertionError(f"{rows()} rows are left")
 
@@ -169,13 +170,13 @@ def test_a_deleted_file_is_made_anew_with_what_all_processes_know(path, guarded,
 
 def test_cleaning_does_not_make_a_database_that_was_deleted(tmp_path):
     path = tmp_path / "50% of #1?.db"
-    _clean(str(path))
+    clean(str(path))
     assert not path.exists()
     with contextlib.closing(SqliteStore(path, ttl=-1, time_limit=PATIENT)) as store:
         store.put(["s:1"], a_link())
 
     def is_cleaned() -> bool:
-        _clean(str(path))
+        clean(str(path))
         with contextlib.closing(sqlite3.connect(path)) as connection:
             return connection.execute("SELECT count(*) FROM links").fetchone() == (0,)
 
@@ -314,7 +315,7 @@ def test_a_cleaning_that_takes_long_neither_delays_a_fork_nor_is_joined_by_anoth
         while may_go_on() and not ended.wait(0.001):
             pass
 
-    monkeypatch.setattr("otel_llm_sessions.sessions.stores.sqlite._clean", slowly)
+    monkeypatch.setattr("otel_llm_sessions.sessions.stores.sqlite.clean", slowly)
     store = closing(SqliteStore(path, time_limit=PATIENT))
     for number in range(4):  # the first operation begins one, and each 512 writes
         store.put_all([(f"s:{number}:{part}", a_link()) for part in range(600)])

@@ -6,21 +6,18 @@ lock, a slow disk or a network file system holds up that thread and nothing else
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import queue
 import sqlite3
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.stores.codec import KEY_PREFIX, decode, hashed, records
+from otel_llm_sessions.sessions.stores.codec import hashed, records
 from otel_llm_sessions.sessions.stores.patience import Job
 from otel_llm_sessions.sessions.stores.shared import (
     DEFAULT_TIME_LIMIT,
@@ -30,34 +27,11 @@ from otel_llm_sessions.sessions.stores.shared import (
     StoreDown,
     StoreRefused,
 )
-
-try:
-    import fcntl
-except ImportError:  # Windows, where an open file cannot be deleted either
-    fcntl = None  # type: ignore[assignment]
-
-logger = logging.getLogger("otel_llm_sessions")
+from otel_llm_sessions.sessions.stores.sqlite_file import WRITES_BETWEEN_CLEANINGS, File, clean
 
 T = TypeVar("T")
 
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS links (key BLOB PRIMARY KEY, value BLOB NOT NULL, expires INTEGER NOT NULL)"
-    " WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS claims (key BLOB PRIMARY KEY, token BLOB NOT NULL, expires INTEGER NOT NULL)"
-    " WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS scope (only INTEGER PRIMARY KEY CHECK (only = 1), name TEXT NOT NULL)",
-)
-_PUT = "INSERT INTO links VALUES {} ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires"
-_CLAIM = (
-    "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET token = excluded.token,"
-    " expires = excluded.expires WHERE claims.expires <= ?"
-)
 _REFUSALS = ("full", "readonly", "read-only")
-_SIDE_FILES = ("-wal", "-shm")
-
-_WRITES_BETWEEN_CLEANINGS = 512
-_SAMPLE = 4 * _WRITES_BETWEEN_CLEANINGS
-_DELETED_AT_ONCE = 500
 _MAX_WAITING = 1_000
 
 
@@ -131,7 +105,7 @@ class SqliteStore(SharedStore):
         if self._identity is None:
             self.scope = uuid.uuid4().hex
 
-    def _wait(self, job: Callable[[_File], T]) -> T:
+    def _wait(self, job: Callable[[File], T]) -> T:
         try:
             return Job(job).wait(self._time_limit, self._worker.take)
         except TimeoutError as timeout:
@@ -139,7 +113,7 @@ class SqliteStore(SharedStore):
         except (sqlite3.Error, OSError) as error:
             raise _fault(error, self.path) from error
 
-    async def _await(self, job: Callable[[_File], T]) -> T:
+    async def _await(self, job: Callable[[File], T]) -> T:
         try:
             return await Job(job).wait_on_loop(self._time_limit, self._worker.take)
         except TimeoutError as timeout:
@@ -150,8 +124,8 @@ class SqliteStore(SharedStore):
     def _late(self) -> StoreDown:
         return StoreDown(f"no answer from {self.path} in {self._time_limit * 1000:.0f} ms")
 
-    def _open(self) -> _File:
-        file = _File.open(self.path, busy=self._time_limit * 0.8, scope=self.scope)
+    def _open(self) -> File:
+        file = File.open(self.path, busy=self._time_limit * 0.8, scope=self.scope)
         known, self._identity, self.scope = self._identity, file.identity, file.scope
         if known not in (None, file.identity) and self.on_emptied is not None:
             self.on_emptied()
@@ -167,9 +141,9 @@ def _fault(error: Exception, path: str) -> Exception:
 class _Worker:
     """The thread that owns a process's connection; started by the first job."""
 
-    def __init__(self, open_file: Callable[[], _File]) -> None:
+    def __init__(self, open_file: Callable[[], File]) -> None:
         self._open_file = open_file
-        self._jobs: queue.SimpleQueue[Job[_File, Any] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job[File, Any] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._refusal = ""
@@ -177,9 +151,9 @@ class _Worker:
         self._cleaning = threading.Lock()
         self._is_forking = False
         self.is_paused = False
-        self._file: _File | None = None
+        self._file: File | None = None
 
-    def take(self, job: Job[_File, Any]) -> None:
+    def take(self, job: Job[File, Any]) -> None:
         """Queue ``job``; raises StoreDown when too many wait already."""
         with self._lock:
             if self._refusal or self._jobs.qsize() >= _MAX_WAITING:
@@ -235,7 +209,7 @@ class _Worker:
             self._file.close()
             self._file = None
 
-    def _current_file(self) -> _File:
+    def _current_file(self) -> File:
         if self._file is not None and self._file.is_gone():
             # Closing it would delete the side files of the database that now has its name.
             forks.leave_to_parent(self._file)
@@ -246,7 +220,7 @@ class _Worker:
 
     def _clean_up(self) -> None:
         file = self._file
-        if file is None or file.writes < _WRITES_BETWEEN_CLEANINGS:
+        if file is None or file.writes < WRITES_BETWEEN_CLEANINGS:
             return
         if self._cleaning.acquire(blocking=False):  # else one is still under way, and the next operation tries again
             file.writes = 0
@@ -260,194 +234,6 @@ class _Worker:
 
     def _clean(self, path: str) -> None:
         try:
-            _clean(path, lambda: not self._is_forking)
+            clean(path, lambda: not self._is_forking)
         finally:
             self._cleaning.release()
-
-
-class _File:
-    """An open database."""
-
-    def __init__(self, path: str, connection: sqlite3.Connection, scope: str) -> None:
-        self.path = path
-        self.scope = scope
-        self.writes = _WRITES_BETWEEN_CLEANINGS
-        self._connection = connection
-        self.identity = _identity(path)
-
-    @classmethod
-    def open(cls, path: str, *, busy: float, scope: str) -> _File:
-        """Open the database at ``path``, made and given ``scope`` when it is new."""
-        with _alone(os.path.dirname(path), busy):
-            if not os.path.exists(path):
-                _remove_side_files(path)
-            connection = _connect(path, busy)
-            try:
-                agreed = _agree_on_scope(connection, scope)
-                connection.execute("PRAGMA synchronous=NORMAL")
-                return cls(path, connection, agreed)
-            except BaseException:
-                connection.close()
-                raise
-
-    def read(self, hashes: Sequence[bytes]) -> list[SessionLink | None]:
-        """Return the link of each hashed key."""
-        marks = ",".join("?" * len(hashes))
-        rows = self._connection.execute(
-            f"SELECT key, value FROM links WHERE key IN ({marks}) AND expires > ?", (*hashes, _now())
-        )
-        values = dict(rows.fetchall())
-        return [decode(values.get(key)) for key in hashes]
-
-    def write(self, rows: Sequence[tuple[bytes, bytes]], ttl: float) -> None:
-        """Write each key and its record, all or none."""
-        if not rows:
-            return
-        expires = _now() + round(ttl)
-        # One statement is a transaction, by a third of the steps.
-        values = [value for key, record in rows for value in (key, record, expires)]
-        self._connection.execute(_PUT.format(",".join(["(?, ?, ?)"] * len(rows))), values)
-        self.writes += len(rows)
-
-    def claim(self, key: bytes, token: bytes, ttl: float) -> bool:
-        """Return whether ``token`` is the one that now holds ``key``."""
-        now = _now()
-        self.writes += 1
-        if self._connection.execute(_CLAIM, (key, token, now + round(ttl), now)).rowcount == 1:
-            return True
-        holder = self._connection.execute("SELECT token FROM claims WHERE key = ?", (key,)).fetchone()
-        return bool(holder == (token,))
-
-    def withdraw(self, key: bytes, token: bytes) -> None:
-        """Delete the claim of ``key``, if ``token`` holds it."""
-        self._connection.execute("DELETE FROM claims WHERE key = ? AND token = ?", (key, token))
-
-    def is_gone(self) -> bool:
-        """Whether another file, or none, now has this one's name."""
-        return _identity(self.path) != self.identity
-
-    def close(self) -> None:
-        """Close the connection, unless the file was deleted meanwhile."""
-        if self.is_gone():
-            forks.leave_to_parent(self._connection)
-        else:
-            self._connection.close()
-
-
-def _now() -> int:
-    return int(time.time())
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _connect(path: str, busy: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=busy, isolation_level=None, check_same_thread=False)
-    try:
-        # A database that is just being made has nothing to lose, and need not wait for the disk.
-        connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("PRAGMA journal_mode=WAL")
-        # Checkpoints wait for the disk: the cleaning thread does them, not a caller.
-        connection.execute("PRAGMA wal_autocheckpoint=0")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _agree_on_scope(connection: sqlite3.Connection, proposed: str) -> str:
-    """Return the scope of all who share the database; makes the tables of a new one."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'scope'").fetchone():
-        with _transaction(connection):
-            for statement in _TABLES:
-                connection.execute(statement)
-            connection.execute("INSERT OR IGNORE INTO scope VALUES (1, ?)", (proposed,))
-    return str(connection.execute("SELECT name FROM scope").fetchone()[0])
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-@contextlib.contextmanager
-def _alone(directory: str, patience: float) -> Iterator[None]:
-    """Be the only process that opens a database in ``directory``: two must not make a deleted file anew at once."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        _lock_within(handle, patience)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _lock_within(handle: int, patience: float) -> None:
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(0.002)
-
-
-def _remove_side_files(path: str) -> None:
-    for suffix in _SIDE_FILES:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + suffix)
-
-
-def _clean(path: str, may_go_on: Callable[[], bool] = lambda: True) -> None:
-    """Delete what expired, and move what was written from the log into the database; best effort.
-
-    Args:
-        path: the database.
-        may_go_on: asked every few milliseconds.
-    """
-    # Never makes a database that was deleted meanwhile: that would be one without tables, beside the old one's log.
-    existing = f"{Path(path).as_uri()}?mode=rw"
-    try:
-        with contextlib.closing(sqlite3.connect(existing, uri=True, timeout=0.01, isolation_level=None)) as connection:
-            for table in ("links", "claims"):
-                while may_go_on() and _delete_expired(connection, table, may_go_on) > _SAMPLE // 4:
-                    pass
-            if may_go_on():
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    except sqlite3.Error as error:
-        logger.debug("the session store %s could not be cleaned: %s", path, error)
-
-
-def _delete_expired(connection: sqlite3.Connection, table: str, may_go_on: Callable[[], bool]) -> int:
-    """Delete what expired among as many entries as are looked at, wherever they begin; return how many those were.
-
-    As Redis does it. An index by expiry would be a third of each write.
-    """
-    begin, now = KEY_PREFIX + os.urandom(16), _now()
-    rows = connection.execute(f"SELECT key, expires FROM {table} WHERE key >= ? LIMIT ?", (begin, _SAMPLE)).fetchall()
-    rows += connection.execute(f"SELECT key, expires FROM {table} WHERE key < ? LIMIT ?", (begin, _SAMPLE - len(rows)))
-    expired = [(key, now) for key, expires in rows if expires <= now]
-    for first in range(0, len(expired), _DELETED_AT_ONCE):
-        if not may_go_on():
-            break
-        with _transaction(connection):
-            connection.executemany(
-                f"DELETE FROM {table} WHERE key = ? AND expires <= ?", expired[first : first + _DELETED_AT_ONCE]
-            )
-        time.sleep(0.01)  # others want to write, too
-    return len(expired)

@@ -1,0 +1,227 @@
+"""The file of the SQLite store: an open database, who else has it, what is in it, and how it is kept small."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from otel_llm_sessions import forks
+from otel_llm_sessions.guard import logger
+from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.sessions.stores.codec import KEY_PREFIX, decode
+
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file cannot be deleted either
+    fcntl = None  # type: ignore[assignment]
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS links (key BLOB PRIMARY KEY, value BLOB NOT NULL, expires INTEGER NOT NULL)"
+    " WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS claims (key BLOB PRIMARY KEY, token BLOB NOT NULL, expires INTEGER NOT NULL)"
+    " WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS scope (only INTEGER PRIMARY KEY CHECK (only = 1), name TEXT NOT NULL)",
+)
+_PUT = "INSERT INTO links VALUES {} ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires"
+_CLAIM = (
+    "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET token = excluded.token,"
+    " expires = excluded.expires WHERE claims.expires <= ?"
+)
+_SIDE_FILES = ("-wal", "-shm")
+
+WRITES_BETWEEN_CLEANINGS = 512
+SAMPLE = 4 * WRITES_BETWEEN_CLEANINGS
+"""How many entries a cleaning looks at; more only while a quarter of them has expired."""
+_DELETED_AT_ONCE = 500
+
+
+class File:
+    """An open database."""
+
+    def __init__(self, path: str, connection: sqlite3.Connection, scope: str) -> None:
+        self.path = path
+        self.scope = scope
+        self.writes = WRITES_BETWEEN_CLEANINGS
+        self._connection = connection
+        self.identity = _identity(path)
+
+    @classmethod
+    def open(cls, path: str, *, busy: float, scope: str) -> File:
+        """Open the database at ``path``, made and given ``scope`` when it is new."""
+        with _alone(os.path.dirname(path), busy):
+            if not os.path.exists(path):
+                _remove_side_files(path)
+            connection = _connect(path, busy)
+            try:
+                agreed = _agree_on_scope(connection, scope)
+                connection.execute("PRAGMA synchronous=NORMAL")
+                return cls(path, connection, agreed)
+            except BaseException:
+                connection.close()
+                raise
+
+    def read(self, hashes: Sequence[bytes]) -> list[SessionLink | None]:
+        """Return the link of each hashed key."""
+        marks = ",".join("?" * len(hashes))
+        rows = self._connection.execute(
+            f"SELECT key, value FROM links WHERE key IN ({marks}) AND expires > ?", (*hashes, _now())
+        )
+        values = dict(rows.fetchall())
+        return [decode(values.get(key)) for key in hashes]
+
+    def write(self, rows: Sequence[tuple[bytes, bytes]], ttl: float) -> None:
+        """Write each key and its record, all or none."""
+        if not rows:
+            return
+        expires = _now() + round(ttl)
+        # One statement is a transaction, by a third of the steps.
+        values = [value for key, record in rows for value in (key, record, expires)]
+        self._connection.execute(_PUT.format(",".join(["(?, ?, ?)"] * len(rows))), values)
+        self.writes += len(rows)
+
+    def claim(self, key: bytes, token: bytes, ttl: float) -> bool:
+        """Return whether ``token`` is the one that now holds ``key``."""
+        now = _now()
+        self.writes += 1
+        if self._connection.execute(_CLAIM, (key, token, now + round(ttl), now)).rowcount == 1:
+            return True
+        holder = self._connection.execute("SELECT token FROM claims WHERE key = ?", (key,)).fetchone()
+        return bool(holder == (token,))
+
+    def withdraw(self, key: bytes, token: bytes) -> None:
+        """Delete the claim of ``key``, if ``token`` holds it."""
+        self._connection.execute("DELETE FROM claims WHERE key = ? AND token = ?", (key, token))
+
+    def is_gone(self) -> bool:
+        """Whether another file, or none, now has this one's name."""
+        return _identity(self.path) != self.identity
+
+    def close(self) -> None:
+        """Close the connection, unless the file was deleted meanwhile."""
+        if self.is_gone():
+            forks.leave_to_parent(self._connection)
+        else:
+            self._connection.close()
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _connect(path: str, busy: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=busy, isolation_level=None, check_same_thread=False)
+    try:
+        # A database that is just being made has nothing to lose, and need not wait for the disk.
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA journal_mode=WAL")
+        # Checkpoints wait for the disk: the cleaning thread does them, not a caller.
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _agree_on_scope(connection: sqlite3.Connection, proposed: str) -> str:
+    """Return the scope of all who share the database; makes the tables of a new one."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'scope'").fetchone():
+        with _transaction(connection):
+            for statement in _TABLES:
+                connection.execute(statement)
+            connection.execute("INSERT OR IGNORE INTO scope VALUES (1, ?)", (proposed,))
+    return str(connection.execute("SELECT name FROM scope").fetchone()[0])
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def _alone(directory: str, patience: float) -> Iterator[None]:
+    """Be the only process that opens a database in ``directory``: two must not make a deleted file anew at once."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        _lock_within(handle, patience)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock_within(handle: int, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.002)
+
+
+def _remove_side_files(path: str) -> None:
+    for suffix in _SIDE_FILES:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + suffix)
+
+
+def clean(path: str, may_go_on: Callable[[], bool] = lambda: True) -> None:
+    """Delete what expired, and move what was written from the log into the database; best effort.
+
+    Args:
+        path: the database.
+        may_go_on: asked every few milliseconds.
+    """
+    # Never makes a database that was deleted meanwhile: that would be one without tables, beside the old one's log.
+    existing = f"{Path(path).as_uri()}?mode=rw"
+    try:
+        with contextlib.closing(sqlite3.connect(existing, uri=True, timeout=0.01, isolation_level=None)) as connection:
+            for table in ("links", "claims"):
+                while may_go_on() and _delete_expired(connection, table, may_go_on) > SAMPLE // 4:
+                    pass
+            if may_go_on():
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.Error as error:
+        logger.debug("the session store %s could not be cleaned: %s", path, error)
+
+
+def _delete_expired(connection: sqlite3.Connection, table: str, may_go_on: Callable[[], bool]) -> int:
+    """Delete what expired among as many entries as are looked at, wherever they begin; return how many those were.
+
+    As Redis does it. An index by expiry would be a third of each write.
+    """
+    begin, now = KEY_PREFIX + os.urandom(16), _now()
+    rows = connection.execute(f"SELECT key, expires FROM {table} WHERE key >= ? LIMIT ?", (begin, SAMPLE)).fetchall()
+    rows += connection.execute(f"SELECT key, expires FROM {table} WHERE key < ? LIMIT ?", (begin, SAMPLE - len(rows)))
+    expired = [(key, now) for key, expires in rows if expires <= now]
+    for first in range(0, len(expired), _DELETED_AT_ONCE):
+        if not may_go_on():
+            break
+        with _transaction(connection):
+            connection.executemany(
+                f"DELETE FROM {table} WHERE key = ? AND expires <= ?", expired[first : first + _DELETED_AT_ONCE]
+            )
+        time.sleep(0.01)  # others want to write, too
+    return len(expired)
