@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from benchmarks import redis_server, sessions
 from benchmarks.redis_server import Size
 from otel_llm_sessions.sessions.link import Record
-from otel_llm_sessions.sessions.stores.shared import DEFAULT_TTL
+from otel_llm_sessions.stores.shared import DEFAULT_TTL
 
 if TYPE_CHECKING:
     import redis
@@ -63,7 +63,7 @@ def _enter(kinds: Sequence[sessions.Session], url: str, together: Any) -> None:
 
 
 def _store() -> Any:
-    from otel_llm_sessions.sessions.stores.redis import RedisStore
+    from otel_llm_sessions.stores.redis import RedisStore
 
     store = RedisStore(_Process.url, time_limit=TIME_LIMIT)
     store.get_all(("connect",))

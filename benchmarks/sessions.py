@@ -8,7 +8,7 @@ from itertools import count
 from random import Random
 
 from otel_llm_sessions.sessions.link import Record, SessionId, SessionLink, SpanRef
-from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.memory import MemoryStore
 
 KINDS = ("chain", "nested-chain", "explicit", "nested-explicit")
 TURNS = 8

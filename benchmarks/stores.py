@@ -19,7 +19,7 @@ from benchmarks import redis_server
 
 if TYPE_CHECKING:
     from otel_llm_sessions.sessions.link import SessionLink
-    from otel_llm_sessions.sessions.store import SessionStore
+    from otel_llm_sessions.stores.protocol import SessionStore
 
 WARM_CALLS = 50
 CALLS = 500
@@ -118,7 +118,7 @@ def url_of(kind: str) -> Iterator[str | None]:
 def _instrumented(url: str) -> Iterator[TimedStore]:
     from benchmarks.variants import Setup
     from otel_llm_sessions.instrumentor import OpenAISessionsInstrumentor
-    from otel_llm_sessions.sessions.stores.opening import open_store
+    from otel_llm_sessions.stores.opening import open_store
 
     store = TimedStore(open_store(url))
     instrumentor = OpenAISessionsInstrumentor()

@@ -9,7 +9,7 @@ from otel_llm_sessions.session import (
     session_trace_id,
 )
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.store import SessionStore
+from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.version import __version__
 
 __all__ = [

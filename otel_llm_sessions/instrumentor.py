@@ -16,8 +16,8 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from otel_llm_sessions import forks, threads
 from otel_llm_sessions.guard import logger, report
 from otel_llm_sessions.session import SessionSpanProcessor, set_opener
-from otel_llm_sessions.sessions.store import SessionStore
 from otel_llm_sessions.settings import Settings, settings_from
+from otel_llm_sessions.stores.protocol import SessionStore
 
 if TYPE_CHECKING:
     from otel_llm_sessions.openai.opener import SessionOpener
@@ -94,7 +94,7 @@ class Running:
                 from otel_llm_sessions.openai.patch import Patch
                 from otel_llm_sessions.openai.runtime import Runtime
                 from otel_llm_sessions.openai.watch import end_all_at_exit
-                from otel_llm_sessions.sessions.stores.memory import MemoryStore
+                from otel_llm_sessions.stores.memory import MemoryStore
 
                 end_all_at_exit()
                 store = self._store or MemoryStore(self._settings.max_keys)
@@ -135,7 +135,7 @@ def store_of(given: Any, settings: Settings) -> SessionStore | None:
         return given
     if settings.store == MEMORY:
         return None
-    from otel_llm_sessions.sessions.stores.opening import StoreSettingError, open_store
+    from otel_llm_sessions.stores.opening import StoreSettingError, open_store
 
     try:
         return open_store(settings.store, ttl=settings.ttl, max_keys=settings.max_keys)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from otel_llm_sessions.guard import logger
 from otel_llm_sessions.sessions import sources
-from otel_llm_sessions.sessions.stores.urls import redacted
+from otel_llm_sessions.stores.urls import redacted
 
 PREFIX = "OTEL_LLM_SESSIONS_"
 

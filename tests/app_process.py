@@ -23,8 +23,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from otel_llm_sessions import OpenAISessionsInstrumentor
-from otel_llm_sessions.sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.sqlite import SqliteStore
 
 THREADS = 4
 
@@ -78,7 +78,7 @@ def store_of(url: str, time_limit: float | None) -> Any:
         return url
     if url.startswith("sqlite"):
         return GuardedStore(SqliteStore(url.removeprefix("sqlite:///"), time_limit=time_limit))
-    from otel_llm_sessions.sessions.stores.redis import RedisStore
+    from otel_llm_sessions.stores.redis import RedisStore
 
     return GuardedStore(RedisStore(url, time_limit=time_limit))
 

@@ -274,6 +274,6 @@ SHARED = tuple(kind for kind in KINDS if kind != "memory")
 
 
 def redis_store(url: str, **options):
-    from otel_llm_sessions.sessions.stores.redis import RedisStore
+    from otel_llm_sessions.stores.redis import RedisStore
 
     return RedisStore(url, **options)

@@ -25,7 +25,7 @@ from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.chain_walk import Walk, is_response
 from otel_llm_sessions.openai.request import mapping
 from otel_llm_sessions.sessions.keys import response_key
-from otel_llm_sessions.sessions.stores.patience import within
+from otel_llm_sessions.stores.patience import within
 
 if TYPE_CHECKING:
     from otel_llm_sessions.openai.call import Call

@@ -13,9 +13,9 @@ from otel_llm_sessions.openai.propagation import Propagation
 from otel_llm_sessions.openai.provider_lookup import ProviderLookup
 from otel_llm_sessions.openai.request import KeyLists
 from otel_llm_sessions.sessions.link import Record
-from otel_llm_sessions.sessions.store import SessionStore
-from otel_llm_sessions.sessions.stores.memory import MemoryStore
 from otel_llm_sessions.settings import Settings
+from otel_llm_sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.telemetry.metrics import MetricsSource
 from otel_llm_sessions.telemetry.span import TracerSource
 from otel_llm_sessions.traces.placement import Placer, SessionTraces, TurnTraces

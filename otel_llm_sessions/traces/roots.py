@@ -21,7 +21,7 @@ from opentelemetry.trace import (
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
-from otel_llm_sessions.sessions.store import SessionStore
+from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.traces.ids import DerivedIdGenerator, derived_root_span_id, derived_trace_id
 from otel_llm_sessions.traces.links import link_to, root_ref
 from otel_llm_sessions.version import __version__

@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel_llm_sessions import OpenAISessionsInstrumentor, guard, session
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.session import SessionSpanProcessor
-from otel_llm_sessions.sessions.stores.memory import MemoryStore
-from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.sqlite import SqliteStore
 
 
 @pytest.fixture

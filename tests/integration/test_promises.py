@@ -30,7 +30,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 from otel_llm_sessions import OpenAISessionsInstrumentor, guard, session
 from otel_llm_sessions.openai.server import _known as known_servers
 from otel_llm_sessions.openai.server import server_of
-from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 
 try:

@@ -29,7 +29,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from otel_llm_sessions import session, session_trace_id
 from otel_llm_sessions.openai import provider_lookup
-from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 
 SLOW = {"extra_headers": {"x-loopback-mode": "delay=0.1"}}

@@ -39,7 +39,7 @@ from opentelemetry.sdk.trace.sampling import (
 )
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, SessionLink, session, session_trace_id
-from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 
 LINK = "llm_session.link"

@@ -14,7 +14,7 @@ import fork_process
 import pytest
 from store_kit import Proxy, redis_store
 
-from otel_llm_sessions.sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.testing import capture_spans
 
 

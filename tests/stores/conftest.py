@@ -10,9 +10,9 @@ import pytest
 from store_kit import MISSING, SERVERS, RedisServer, redis_store, server_program
 
 from otel_llm_sessions import guard
-from otel_llm_sessions.sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.sessions.stores.memory import MemoryStore
-from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.sqlite import SqliteStore
 
 
 def _program(kind: str) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from store_kit import a_link
 
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, SpanRef
-from otel_llm_sessions.sessions.stores.codec import SOURCES, VERSION, decode, encode, hashed, records
+from otel_llm_sessions.stores.codec import SOURCES, VERSION, decode, encode, hashed, records
 
 of_64_bits = st.integers(0, 2**64 - 1)
 of_128_bits = st.integers(0, 2**128 - 1)

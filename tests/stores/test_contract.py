@@ -9,7 +9,7 @@ import time
 import pytest
 from store_kit import KINDS, SHARED, a_link, until
 
-from otel_llm_sessions.sessions.store import SessionStore
+from otel_llm_sessions.stores.protocol import SessionStore
 
 every_store = pytest.mark.parametrize("kind", KINDS)
 every_shared_store = pytest.mark.parametrize("kind", SHARED)

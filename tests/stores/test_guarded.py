@@ -11,10 +11,10 @@ import weakref
 import pytest
 from store_kit import a_link, in_child, until
 
-from otel_llm_sessions.sessions.stores import recovery
-from otel_llm_sessions.sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.sessions.stores.recovery import Rests
-from otel_llm_sessions.sessions.stores.shared import SharedStore, StoreDown, StoreRefused
+from otel_llm_sessions.stores import recovery
+from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.recovery import Rests
+from otel_llm_sessions.stores.shared import SharedStore, StoreDown, StoreRefused
 
 NEVER = 3600.0
 SOON = 0.02
@@ -192,7 +192,7 @@ def test_a_store_that_hiccuped_is_asked_again_soon(inner, closing):
 
 def test_a_store_that_keeps_failing_is_asked_ever_more_rarely_until_it_was_well_for_long(monkeypatch):
     now = 1_000.0
-    monkeypatch.setattr("otel_llm_sessions.sessions.stores.recovery.time.monotonic", lambda: now)
+    monkeypatch.setattr("otel_llm_sessions.stores.recovery.time.monotonic", lambda: now)
     rests, waited = Rests(0.25, 30.0), []
     for _ in range(6):
         waited.append(rests.next())

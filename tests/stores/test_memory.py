@@ -9,7 +9,7 @@ import weakref
 import pytest
 from store_kit import a_link, in_child
 
-from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.memory import MemoryStore
 
 
 def test_the_least_recently_used_key_makes_room():

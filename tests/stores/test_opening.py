@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from otel_llm_sessions.sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.sessions.stores.memory import MemoryStore
-from otel_llm_sessions.sessions.stores.opening import MissingExtraError, open_store
-from otel_llm_sessions.sessions.stores.urls import redacted
+from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.opening import MissingExtraError, open_store
+from otel_llm_sessions.stores.urls import redacted
 
 
 def test_memory_needs_no_guard(closing):
@@ -86,7 +86,7 @@ def test_an_error_never_shows_a_password(url):
 
 def test_a_missing_extra_is_an_error_that_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "redis", None)
-    monkeypatch.delitem(sys.modules, "otel_llm_sessions.sessions.stores.redis", raising=False)
+    monkeypatch.delitem(sys.modules, "otel_llm_sessions.stores.redis", raising=False)
     with pytest.raises(MissingExtraError, match=r"OTEL_LLM_SESSIONS_STORE.*otel-llm-sessions\[redis\]") as error:
         open_store("redis://localhost")
     assert isinstance(error.value, ValueError)

@@ -11,8 +11,8 @@ import time
 import pytest
 from store_kit import a_link, redis_store
 
-from otel_llm_sessions.sessions.stores.patience import Job, within
-from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.stores.patience import Job, within
+from otel_llm_sessions.stores.sqlite import SqliteStore
 
 
 @contextlib.asynccontextmanager

@@ -24,10 +24,10 @@ from store_kit import (
     until,
 )
 
-from otel_llm_sessions.sessions.stores.codec import hashed
-from otel_llm_sessions.sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.sessions.stores.opening import open_store
-from otel_llm_sessions.sessions.stores.shared import StoreDown, StoreRefused
+from otel_llm_sessions.stores.codec import hashed
+from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.opening import open_store
+from otel_llm_sessions.stores.shared import StoreDown, StoreRefused
 
 SOON = 0.05
 
@@ -310,7 +310,7 @@ def test_at_the_end_of_the_interpreter_a_connection_is_made_without_a_thread(red
 
 
 async def test_a_loop_that_is_held_up_while_it_connects_is_late_not_redis(proxy, closing, monkeypatch):
-    monkeypatch.setattr("otel_llm_sessions.sessions.stores.redis.CONNECT_LIMIT", 0.1)
+    monkeypatch.setattr("otel_llm_sessions.stores.redis.CONNECT_LIMIT", 0.1)
     proxy.delay = 0.02
     store = closing(redis_store(proxy.url[:-1] + "1", time_limit=5))
     asked = asyncio.ensure_future(store.aget(["s:1"]))

@@ -28,11 +28,11 @@ from store_kit import (
     until,
 )
 
-from otel_llm_sessions.sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.sessions.stores.patience import Job
-from otel_llm_sessions.sessions.stores.shared import StoreDown, StoreRefused
-from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
-from otel_llm_sessions.sessions.stores.sqlite_file import SAMPLE, clean
+from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.patience import Job
+from otel_llm_sessions.stores.shared import StoreDown, StoreRefused
+from otel_llm_sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.stores.sqlite_file import SAMPLE, clean
 
 SOON = 0.05
 PATIENT = 5.0
@@ -315,7 +315,7 @@ def test_a_cleaning_that_takes_long_neither_delays_a_fork_nor_is_joined_by_anoth
         while may_go_on() and not ended.wait(0.001):
             pass
 
-    monkeypatch.setattr("otel_llm_sessions.sessions.stores.sqlite.clean", slowly)
+    monkeypatch.setattr("otel_llm_sessions.stores.sqlite.clean", slowly)
     store = closing(SqliteStore(path, time_limit=PATIENT))
     for number in range(4):  # the first operation begins one, and each 512 writes
         store.put_all([(f"s:{number}:{part}", a_link()) for part in range(600)])
@@ -349,7 +349,7 @@ PUT_AND_CLAIM = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from store_kit import a_link
-from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.stores.sqlite import SqliteStore
 store, me = SqliteStore(sys.argv[1], time_limit=30), sys.argv[3]
 won = 0
 for number in range(50):

@@ -18,7 +18,7 @@ from benchmarks.redis_server import Size
 from benchmarks.stores import TimedStore
 from benchmarks.variants import VARIANTS, Setup
 from benchmarks.works import WORKS, Work, chain, chat
-from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.memory import MemoryStore
 
 BY_NAME = {work.name: work for work in WORKS}
 

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_llm_sessions.sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.traces.placement import TurnCounts
 from otel_llm_sessions.traces.roots import MAX_KNOWN, Roots
 

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.stores.codec import hashed, records
-from otel_llm_sessions.sessions.stores.patience import Job
-from otel_llm_sessions.sessions.stores.shared import (
+from otel_llm_sessions.stores.codec import hashed, records
+from otel_llm_sessions.stores.patience import Job
+from otel_llm_sessions.stores.shared import (
     DEFAULT_TIME_LIMIT,
     DEFAULT_TTL,
     Entry,
@@ -27,7 +27,7 @@ from otel_llm_sessions.sessions.stores.shared import (
     StoreDown,
     StoreRefused,
 )
-from otel_llm_sessions.sessions.stores.sqlite_file import WRITES_BETWEEN_CLEANINGS, File, clean
+from otel_llm_sessions.stores.sqlite_file import WRITES_BETWEEN_CLEANINGS, File, clean
 
 T = TypeVar("T")
 

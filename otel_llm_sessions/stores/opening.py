@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from otel_llm_sessions.sessions.store import SessionStore
-from otel_llm_sessions.sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
-from otel_llm_sessions.sessions.stores.shared import DEFAULT_TTL
-from otel_llm_sessions.sessions.stores.urls import redacted
+from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
+from otel_llm_sessions.stores.protocol import SessionStore
+from otel_llm_sessions.stores.shared import DEFAULT_TTL
+from otel_llm_sessions.stores.urls import redacted
 
 SETTING = "OTEL_LLM_SESSIONS_STORE"
 
@@ -57,7 +57,7 @@ def _memory(url: str, ttl: float, max_keys: int) -> SessionStore:
 
 def _sqlite(url: str, ttl: float, max_keys: int) -> SessionStore:
     try:
-        from otel_llm_sessions.sessions.stores.sqlite import SqliteStore
+        from otel_llm_sessions.stores.sqlite import SqliteStore
     except ImportError as error:
         raise MissingExtraError(url, "this Python was built without sqlite3") from error
     return GuardedStore(SqliteStore(_sqlite_path(url), ttl=ttl), max_keys=max_keys, ttl=ttl)
@@ -75,7 +75,7 @@ def _sqlite_path(url: str) -> str:
 
 def _redis(url: str, ttl: float, max_keys: int) -> SessionStore:
     try:
-        from otel_llm_sessions.sessions.stores.redis import RedisStore
+        from otel_llm_sessions.stores.redis import RedisStore
     except ImportError as error:
         raise MissingExtraError(url, "it needs redis-py 5 or newer: pip install 'otel-llm-sessions[redis]'") from error
     # redis-py (8.1) takes database 0 for a path that is no number, and database 12 for /1/2.

@@ -14,9 +14,9 @@ import weakref
 from collections.abc import Sequence
 
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
-from otel_llm_sessions.sessions.stores.recovery import Recovery, Rests, is_newer
-from otel_llm_sessions.sessions.stores.shared import SharedStore
+from otel_llm_sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
+from otel_llm_sessions.stores.recovery import Recovery, Rests, is_newer
+from otel_llm_sessions.stores.shared import SharedStore
 
 DEFAULT_REST = 30.0
 """How long a store that keeps failing is left alone, in seconds."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from otel_llm_sessions import forks
 from otel_llm_sessions.guard import logger
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.stores.codec import KEY_PREFIX, decode
+from otel_llm_sessions.stores.codec import KEY_PREFIX, decode
 
 try:
     import fcntl

@@ -27,9 +27,9 @@ from redis.retry import Retry
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.stores.codec import KEY_PREFIX, decode, hashed, records
-from otel_llm_sessions.sessions.stores.patience import within
-from otel_llm_sessions.sessions.stores.shared import (
+from otel_llm_sessions.stores.codec import KEY_PREFIX, decode, hashed, records
+from otel_llm_sessions.stores.patience import within
+from otel_llm_sessions.stores.shared import (
     CONNECT_LIMIT,
     DEFAULT_TIME_LIMIT,
     DEFAULT_TTL,

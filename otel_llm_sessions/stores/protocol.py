@@ -1,4 +1,4 @@
-"""The interface of a session store."""
+"""The protocol of a session store."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from otel_llm_sessions import forks
 from otel_llm_sessions.guard import logger, report
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.stores.memory import MemoryStore
-from otel_llm_sessions.sessions.stores.shared import Entry, SharedStore, StoreDown, StoreRefused
+from otel_llm_sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.shared import Entry, SharedStore, StoreDown, StoreRefused
 
 WITHDRAWN_AFTER = 1.0
 """Seconds for which a claim whose caller was cancelled is kept for this process's next turn, in case it was got."""
