@@ -68,8 +68,7 @@ def link_of(
         started,
         ended,
         request.model or said.get(semconv.RESPONSE_MODEL, ""),
-        said.get(semconv.USAGE_INPUT_TOKENS),
-        said.get(semconv.USAGE_OUTPUT_TOKENS),
+        *reply.token_counts(),
         reply.ids[-1] if reply.ids else "",
         trace,
     )

@@ -141,6 +141,12 @@ class Reply:
             add_usage(attributes, self.usage, self.route.api)
         return attributes
 
+    def token_counts(self) -> tuple[int | None, int | None]:
+        """Return the input and output tokens, also where no span of ours asked for the attributes."""
+        if self.usage is not None and semconv.USAGE_INPUT_TOKENS not in self.attributes:
+            self.final_attributes()
+        return self.attributes.get(semconv.USAGE_INPUT_TOKENS), self.attributes.get(semconv.USAGE_OUTPUT_TOKENS)
+
 
 def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
     """Add token counts as they were sent; what is missing or not a whole number is left out.

@@ -14,6 +14,10 @@ from otel_llm_sessions.traces.roots import Roots
 
 MARKER_NAME = "turn"
 
+INPUT_TOKENS = "llm_session.usage.input_tokens"
+OUTPUT_TOKENS = "llm_session.usage.output_tokens"
+"""Not ``gen_ai.usage.*``, which a backend adds up: the turn's own span has those."""
+
 
 def emit_marker(roots: Roots, provider: TracerProvider, turn: SessionLink, error_type: str | None = None) -> None:
     """Emit the marker of a turn below its session's root: the turn's own times, and a link to its span.
@@ -33,6 +37,10 @@ def emit_marker(roots: Roots, provider: TracerProvider, turn: SessionLink, error
         attributes["gen_ai.request.model"] = turn.model
     if turn.response_id:
         attributes["gen_ai.response.id"] = turn.response_id
+    if turn.input_tokens is not None:
+        attributes[INPUT_TOKENS] = turn.input_tokens
+    if turn.output_tokens is not None:
+        attributes[OUTPUT_TOKENS] = turn.output_tokens
     if error_type is not None:
         attributes["error.type"] = error_type
     marker = roots.tracer(provider).start_span(

@@ -154,6 +154,8 @@ def test_a_nested_turn_stays_in_its_trace_and_the_session_trace_gets_a_marker(ap
         "llm_session.part": 1,
         "gen_ai.request.model": "gpt-4o-mini",
         "gen_ai.response.id": reply.id,
+        "llm_session.usage.input_tokens": reply.usage.input_tokens,
+        "llm_session.usage.output_tokens": reply.usage.output_tokens,
     }
 
 
