@@ -1,22 +1,25 @@
 """How a link is written down: hashed keys, and a compact binary record with a version byte.
 
-A record is read back as it was written, or as unknown (None): garbage, a cut-off record, and records of a newer version
-never raise.
+A record is a head, the turn's number, numbered fields and a checksum. Later versions add fields and keep this form, so
+that processes of two releases share a store: a reader skips the fields that it does not know, and what an older writer
+does not know has its default. What a store holds is not trusted: a record that is garbage, cut off, too long, or says
+what no turn can say (an id with a NUL, a time after 2262, a count beyond 2^53) is unknown (None); reading never raises.
 """
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source, SpanRef
+from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, Source, SpanRef
+from otel_llm_sessions.stores import codec_v2
+from otel_llm_sessions.stores.binary import Reader, Value, folded, unfolded, write_field, write_number
 
-VERSION = 2
+VERSION = 3
 
 KEY_PREFIX = b"ols:"
 _DIGEST_SIZE = 16
@@ -42,24 +45,59 @@ if set(SOURCES) != set(get_args(Source)):
     raise ImportError(f"the codec does not know all sources: {set(get_args(Source)) ^ set(SOURCES)}")
 
 _SOURCE_NUMBERS = {source: number for number, source in enumerate(SOURCES)}
+_SOURCE_OF_A_LATER_VERSION: Source = "chain"
+"""What stands for a source that this version does not know: the session is known, and not given."""
 
-# version, source, what follows, span's flags, trace id (two halves), span id, start
-_HEAD = struct.Struct(">BBBBQQQQ")
+MAX_RECORD = 16 * 1024
+MAX_COUNT = 2**53
+MAX_TIME = 2**63 - 1
+"""Nanoseconds since the epoch: the year 2262."""
+MAX_ID = 256
+
+# version, source, span's flags, trace id (two halves), span id, start
+_HEAD = struct.Struct(">BBBQQQQ")
 # root span id, flags, started
-_TRACE = struct.Struct(">QBQ")
-_TRACE_ID = struct.Struct(">QQ")
+_ROOT = struct.Struct(">QBQ")
 _CHECKSUM_SIZE = 2
-_HEX_AT_END = re.compile(r"(?:[0-9a-f]{2}){4,}\Z")
-"""Digits that take half the room as bytes; fewer of them are not worth the count."""
 _LOW_64 = (1 << 64) - 1
 
-# What follows the head.
-_ENDED = 1
-_INPUT_TOKENS = 2
-_OUTPUT_TOKENS = 4
-_TRACE_FOLLOWS = 8
-_OTHER_TRACE_ID = 16
-_RESPONSE_NAMES_SESSION = 32
+
+class _Row(NamedTuple):
+    """An optional field of a link, or of its trace, that is written as it is."""
+
+    number: int
+    """Its number in a record: never used again for something else."""
+    of: Literal["link", "trace"]
+    name: str
+    longest: int | None
+    """Characters of a text; None for a count."""
+
+    def takes(self, value: object) -> bool:
+        """Whether ``value`` can stand in this field."""
+        if self.longest is None:
+            return isinstance(value, int) and 0 <= value <= MAX_COUNT
+        return isinstance(value, str) and len(value) <= self.longest and value.isprintable()
+
+
+_ROWS = (
+    _Row(1, "link", "session_id", MAX_ID),
+    _Row(2, "link", "model", MAX_ID),
+    _Row(3, "link", "response_id", MAX_ID),
+    _Row(4, "link", "input_tokens", None),
+    _Row(5, "link", "output_tokens", None),
+    _Row(6, "trace", "part", None),
+    _Row(7, "trace", "first_turn", None),
+)
+"""A new field of a link or of a session trace is a row here, with the next number after those below, too."""
+
+# Fields that are not written as they are.
+_DURATION = 8
+_ROOT_FOLLOWS = 9
+_OTHER_TRACE_ID = 10
+_RESPONSE_NAMES_SESSION = 11
+
+_LINK_ROWS = tuple(row for row in _ROWS if row.of == "link")
+_TRACE_ROWS = tuple(row for row in _ROWS if row.of == "trace")
 
 
 def hashed(key: str, kind: bytes = b"link") -> bytes:
@@ -89,19 +127,19 @@ def records(entries: Iterable[tuple[str, SessionLink]]) -> list[tuple[bytes, byt
 
 
 def encode(link: SessionLink) -> bytes:
-    """Return ``link`` as a record.
+    """Return ``link`` as a record, without what a reader would not take: an odd model, a count that is none.
 
     Raises:
-        ValueError, struct.error: a number is out of its range (a trace id of more than 128 bits).
+        ValueError, struct.error: no reader would take it at all (a turn 0, a trace id of more than 128 bits).
         KeyError: the source is unknown.
     """
-    span, trace = link.span, link.trace
-    follows = _what_follows(link)
+    if not _is_sound(link):
+        raise ValueError("no turn has such a session, number, time or trace")
+    span = link.span
     out = bytearray(
         _HEAD.pack(
             VERSION,
             _SOURCE_NUMBERS[link.source],
-            follows,
             span.flags,
             span.trace_id >> 64,
             span.trace_id & _LOW_64,
@@ -109,161 +147,119 @@ def encode(link: SessionLink) -> bytes:
             link.start,
         )
     )
-    _write_number(out, link.turn)
-    if follows & _ENDED:
-        _write_signed(out, link.end - link.start)
-    if link.input_tokens is not None:
-        _write_number(out, link.input_tokens)
-    if link.output_tokens is not None:
-        _write_number(out, link.output_tokens)
-    if trace is not None:
-        _write_trace(out, trace, follows)
-    _write_text(out, link.session_id)
-    _write_text(out, link.model)
-    if not follows & _RESPONSE_NAMES_SESSION:
-        _write_text(out, link.response_id)
+    write_number(out, link.turn)
+    _write_link(out, link)
+    if link.trace is not None:
+        _write_trace(out, link.trace, span.trace_id)
     return bytes(out + _checksum(out))
 
 
 def decode(record: bytes | None) -> SessionLink | None:
-    """Return the link that ``record`` holds, or None for what is no record of this version."""
-    if not record or record[0] != VERSION:
+    """Return the link that ``record`` holds, or None for what is no record."""
+    if not record or len(record) > MAX_RECORD or record[0] < codec_v2.VERSION:
+        return None
+    body = record[:-_CHECKSUM_SIZE]
+    if _checksum(body) != record[-_CHECKSUM_SIZE:]:
         return None
     try:
-        body = record[:-_CHECKSUM_SIZE]
-        return _decoded(_Reader(body)) if _checksum(body) == record[-_CHECKSUM_SIZE:] else None
-    except (IndexError, ValueError, struct.error):
+        reader = Reader(body)
+        link = _read_v2(reader) if record[0] == codec_v2.VERSION else _read(reader)
+    except (IndexError, KeyError, TypeError, ValueError, struct.error):  # TypeError: a field is missing
         return None
+    return link if _is_sound(link) else None
 
 
 def _checksum(body: bytes | bytearray) -> bytes:
     return (zlib.crc32(body) & 0xFFFF).to_bytes(_CHECKSUM_SIZE, "big")
 
 
-def _what_follows(link: SessionLink) -> int:
-    trace = link.trace
+def _is_sound(link: SessionLink) -> bool:
+    """Whether a turn can be what the link says, as far as it says it in each record."""
+    id_, span, trace = link.session_id, link.span, link.trace
     return (
-        (_ENDED if link.end else 0)
-        | (_INPUT_TOKENS if link.input_tokens is not None else 0)
-        | (_OUTPUT_TOKENS if link.output_tokens is not None else 0)
-        | (_TRACE_FOLLOWS if trace is not None else 0)
-        | (_OTHER_TRACE_ID if trace is not None and trace.trace_id != link.span.trace_id else 0)
-        | (_RESPONSE_NAMES_SESSION if link.response_id == link.session_id else 0)
+        0 < len(id_) <= MAX_ID
+        and id_.isprintable()
+        and not id_.isspace()
+        and 1 <= link.turn <= MAX_COUNT
+        and 0 <= link.start <= MAX_TIME
+        and 0 <= link.end <= MAX_TIME
+        and bool(span.trace_id) == bool(span.span_id)
+        and (trace is None or _is_sound_trace(trace))
     )
 
 
-def _write_trace(out: bytearray, trace: SessionTrace, follows: int) -> None:
-    if follows & _OTHER_TRACE_ID:
-        out += _TRACE_ID.pack(trace.trace_id >> 64, trace.trace_id & _LOW_64)
-    out += _TRACE.pack(trace.root_span_id, trace.flags, trace.started)
-    _write_number(out, trace.part)
-    _write_number(out, trace.first_turn)
+def _is_sound_trace(trace: SessionTrace) -> bool:
+    return (
+        trace.trace_id > 0
+        and trace.root_span_id > 0
+        and 1 <= trace.part <= MAX_COUNT
+        and 1 <= trace.first_turn <= MAX_COUNT
+        and 0 <= trace.started <= MAX_TIME
+    )
 
 
-def _write_number(out: bytearray, number: int) -> None:
-    """Write a number of any size, 7 bits to a byte, the lowest first."""
-    if number < 0:
-        raise ValueError(f"a count is never negative: {number}")
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
+def _write_link(out: bytearray, link: SessionLink) -> None:
+    if link.end:
+        write_field(out, _DURATION, folded(link.end - link.start))
+    names_session = link.response_id == link.session_id
+    if names_session:
+        write_field(out, _RESPONSE_NAMES_SESSION, 1)
+    _write_rows(out, _LINK_ROWS, link._replace(response_id="") if names_session else link)
 
 
-def _write_signed(out: bytearray, number: int) -> None:
-    """Write a number that may be negative (a clock that was set back) so that small ones stay small."""
-    _write_number(out, number << 1 if number >= 0 else (-number << 1) - 1)
+def _write_trace(out: bytearray, trace: SessionTrace, span_trace_id: int) -> None:
+    write_field(out, _ROOT_FOLLOWS, _ROOT.pack(trace.root_span_id, trace.flags, trace.started))
+    if trace.trace_id != span_trace_id:
+        write_field(out, _OTHER_TRACE_ID, trace.trace_id.to_bytes(16, "big"))
+    _write_rows(out, _TRACE_ROWS, trace)
 
 
-def _write_text(out: bytearray, text: str) -> None:
-    """Write a text, its hexadecimal digits at the end as bytes: ids of responses are most of a record."""
-    digits = _HEX_AT_END.search(text)
-    data = text[: digits.start() if digits else None].encode("utf-8", "surrogatepass")
-    _write_number(out, len(data) << 1 | (digits is not None))
-    out += data
-    if digits:
-        packed = bytes.fromhex(digits[0])
-        _write_number(out, len(packed))
-        out += packed
+def _write_rows(out: bytearray, rows: tuple[_Row, ...], values: SessionLink | SessionTrace) -> None:
+    for row in rows:
+        value = getattr(values, row.name)
+        if value not in (None, "") and row.takes(value):
+            write_field(out, row.number, value)
 
 
-class _Reader:
-    """Takes a record apart from front to back; raises IndexError, ValueError or struct.error where it ends early."""
-
-    __slots__ = ("_at", "_data")
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def fields(self, layout: struct.Struct) -> tuple[int, ...]:
-        values = layout.unpack_from(self._data, self._at)
-        self._at += layout.size
-        return values
-
-    def number(self) -> int:
-        number = shift = 0
-        while True:
-            byte = self._data[self._at]
-            self._at += 1
-            number |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return number
-            shift += 7
-
-    def signed(self) -> int:
-        number = self.number()
-        return -(number + 1 >> 1) if number & 1 else number >> 1
-
-    def text(self) -> str:
-        length = self.number()
-        text = self._bytes(length >> 1).decode("utf-8", "surrogatepass")
-        return text + self._bytes(self.number()).hex() if length & 1 else text
-
-    def _bytes(self, number: int) -> bytes:
-        end = number + self._at
-        if end > len(self._data):
-            raise ValueError("the text ends early")
-        data = self._data[self._at : end]
-        self._at = end
-        return data
-
-    def at_end(self) -> bool:
-        return self._at == len(self._data)
-
-
-def _decoded(reader: _Reader) -> SessionLink | None:
-    _, source, follows, flags, high, low, span_id, start = reader.fields(_HEAD)
+def _read(reader: Reader) -> SessionLink:
+    _, source, flags, high, low, span_id, start = reader.fixed(_HEAD)
     span = SpanRef(high << 64 | low, span_id, flags)
-    turn = reader.number()
-    end = start + reader.signed() if follows & _ENDED else 0
-    input_tokens = reader.number() if follows & _INPUT_TOKENS else None
-    output_tokens = reader.number() if follows & _OUTPUT_TOKENS else None
-    trace = _read_trace(reader, span.trace_id, follows) if follows & _TRACE_FOLLOWS else None
-    session_id = SessionId(reader.text())
-    model = reader.text()
-    response_id = session_id if follows & _RESPONSE_NAMES_SESSION else reader.text()
-    if not reader.at_end():
-        return None
+    turn, values = reader.number(), reader.values()
+    duration: Any = values.get(_DURATION)
+    said = _taken(_LINK_ROWS, values)
+    if _RESPONSE_NAMES_SESSION in values:
+        said["response_id"] = said["session_id"]
     return SessionLink(
-        session_id=session_id,
-        source=SOURCES[source],
+        source=SOURCES[source] if source < len(SOURCES) else _SOURCE_OF_A_LATER_VERSION,
         turn=turn,
         span=span,
         start=start,
-        end=end,
-        model=model,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        response_id=response_id,
-        trace=trace,
+        end=start + unfolded(duration) if duration is not None else 0,
+        trace=_read_trace(values, span.trace_id) if _ROOT_FOLLOWS in values else None,
+        **said,
     )
 
 
-def _read_trace(reader: _Reader, span_trace_id: int, follows: int) -> SessionTrace:
-    trace_id = span_trace_id
-    if follows & _OTHER_TRACE_ID:
-        high, low = reader.fields(_TRACE_ID)
-        trace_id = high << 64 | low
-    root_span_id, flags, started = reader.fields(_TRACE)
-    return SessionTrace(trace_id, root_span_id, flags, reader.number(), started, reader.number())
+def _read_trace(values: dict[int, Value], span_trace_id: int) -> SessionTrace:
+    root: Any = values[_ROOT_FOLLOWS]
+    root_span_id, flags, started = _ROOT.unpack(root)
+    other: Any = values.get(_OTHER_TRACE_ID)
+    trace_id = int.from_bytes(other, "big") if other is not None else span_trace_id
+    if trace_id >> 128:
+        raise ValueError("a trace id has 128 bits")
+    return SessionTrace(trace_id, root_span_id, flags, started=started, **_taken(_TRACE_ROWS, values))
+
+
+def _taken(rows: tuple[_Row, ...], values: dict[int, Value]) -> dict[str, Any]:
+    taken = {row.name: values[row.number] for row in rows if row.number in values}
+    if not all(row.takes(taken[row.name]) for row in rows if row.name in taken):
+        raise ValueError("a field says what none can say")
+    return taken
+
+
+def _read_v2(reader: Reader) -> SessionLink:
+    link = codec_v2.read(reader, SOURCES)
+    values = [(row, getattr(link, row.name)) for row in _LINK_ROWS]
+    if not all(value is None or row.takes(value) for row, value in values):
+        raise ValueError("a field says what none can say")
+    return link

@@ -21,7 +21,7 @@ class MemoryStore:
         self._max_keys = max_keys
         self._links: OrderedDict[str, SessionLink] = OrderedDict()
         self._claims: OrderedDict[str, None] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may make a call amid one
         forks.renew_in_child(self)
 
     def get(self, keys: Sequence[str]) -> SessionLink | None:
@@ -87,6 +87,6 @@ class MemoryStore:
         """Begin anew as the store of another process, which keeps what its parent knew."""
         # A lock held by another thread at the fork would stay locked in the child for ever; and the child is
         # a process of its own, with a scope of its own, so that its session roots are its own too.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.scope = uuid.uuid4().hex
         self._claims.clear()

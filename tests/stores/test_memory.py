@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import weakref
 
 import pytest
@@ -43,3 +44,30 @@ def test_a_store_that_is_no_longer_used_is_freed():
     del store
     gc.collect()
     assert gone() is None
+
+
+class Interrupting(str):
+    """A key at which a signal comes in, wherever a store looks it up."""
+
+    def __hash__(self) -> int:
+        signal.raise_signal(signal.SIGUSR1)
+        return str.__hash__(self)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_signal_handler_that_makes_a_call_amid_another_is_answered():
+    def check():
+        store, answered = MemoryStore(), []
+
+        def handler(*_):
+            store.put(["s:handler"], a_link(7))
+            answered.append((store.get(["s:handler"]).turn, store.claim(f"root:{len(answered)}")))
+
+        signal.signal(signal.SIGUSR1, handler)
+        store.put([Interrupting("s:1")], a_link(1))
+        store.get([Interrupting("s:1")])
+        store.claim(Interrupting("root"))
+        store.withdraw(Interrupting("root"))
+        return len(answered) >= 4 and all(answer == (7, True) for answer in answered)
+
+    in_child(check)
