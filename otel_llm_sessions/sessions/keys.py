@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-UNIQUE_LENGTH = 24
-UNIQUE_CHARACTERS = 10
+import hashlib
+from typing import Final
+
+from otel_llm_sessions.sessions.randomness import is_one_of_a_kind
+
+MAX_KEY: Final = 160
+"""Characters of a key: of longer ones a digest is kept, so that what is remembered is bounded in bytes, too."""
 
 
 def session_key(session_id: str) -> str:
@@ -19,9 +24,10 @@ def response_key(response_id: str, server: str) -> str:
         server: the server's address. Servers that count (``chatcmpl-150``) give the same id to unrelated
             conversations, so an id that is not one of a kind counts for its own server only.
     """
-    return "r:" + response_id if is_one_of_a_kind(response_id) else f"r:{server}:{response_id}"
+    # Begin otherwise, lest an id that holds an address be taken for another server's; an address has no blanks.
+    key = "r:" + response_id if is_one_of_a_kind(response_id) else f"r@{server} {response_id}"
+    return key if len(key) <= MAX_KEY else _digest(key)
 
 
-def is_one_of_a_kind(id_: str) -> bool:
-    """Whether an id is long and random enough that no two conversations share it."""
-    return len(id_) >= UNIQUE_LENGTH and len(set(id_)) >= UNIQUE_CHARACTERS
+def _digest(key: str) -> str:
+    return "R:" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,79 @@
+"""What a session is named by where the application names none: the ids of the provider, made one of a kind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from typing import Any, Final
+
+from otel_llm_sessions.sessions.link import SessionId
+from otel_llm_sessions.sessions.randomness import is_one_of_a_kind
+
+MAX_ID: Final = 1024
+"""Characters of an id from outside; a gateway's have been seen with 470."""
+
+MAX_ID_OF_TEXT: Final = 256
+"""Characters of an id that is not of ASCII alone: each may take four bytes."""
+
+MAX_NAME: Final = 128
+"""Characters of a name that is made from an id; longer ones are shortened (Langfuse drops ids of more than 200)."""
+
+_HEAD: Final = 24
+_DIGITS: Final = 32
+
+_MADE = re.compile(r"~(?:[0-9a-f]{8}|[0-9a-f]{32})\Z")
+
+
+def id_of(value: Any) -> str | None:
+    """Return ``value`` as an id of the provider's: a printable string of 1 to 1,024 characters; else None.
+
+    Ids come from visitors and from servers. Nothing is kept by one that is longer, and none that is not printable
+    reaches a span.
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
+        return None
+    id_ = value if type(value) is str else str.__str__(value)
+    if not id_.isascii() and len(id_) > MAX_ID_OF_TEXT:
+        return None
+    return id_ if id_.isprintable() and not id_.isspace() else None
+
+
+def name_of_response(response_id: str, server: str) -> SessionId:
+    """Return the name of a session that a response begins.
+
+    It is the response's id if that is one of a kind. A server that counts (``resp_1``) gives the same id to others, and
+    begins again when it restarts; so another id gets the server's address and 32 random bits, and is another name at
+    each call.
+
+    Args:
+        response_id: the id of the response.
+        server: the server's address.
+    """
+    if is_one_of_a_kind(response_id):
+        return shortened(response_id)
+    return shortened(f"{response_id}@{server}~{os.urandom(4).hex()}")
+
+
+def name_of_conversation(conversation_id: str, server: str) -> SessionId:
+    """Return the name of the session that a provider's conversation is: the same in every process."""
+    return shortened(conversation_id if is_one_of_a_kind(conversation_id) else f"{conversation_id}@{server}")
+
+
+def conversation_of(session_id: str, server: str) -> str | None:
+    """Return the conversation's id that ``name_of_conversation`` made ``session_id`` from; None if it does not tell."""
+    if _MADE.search(session_id):
+        return None
+    return session_id.removesuffix(f"@{server}")
+
+
+def shortened(name: str) -> SessionId:
+    """Return ``name``; of more than 128 characters its first 24, ``~``, and 32 hex digits of its SHA-256 (in UTF-8)."""
+    if len(name) <= MAX_NAME:
+        return SessionId(name)
+    return SessionId(f"{name[:_HEAD]}~{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:_DIGITS]}")
+
+
+def is_made(session_id: str) -> bool:
+    """Whether a name may be none that a provider knows, since it was shortened or made one of a kind."""
+    return _MADE.search(session_id) is not None
