@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+from otel_llm_sessions.sessions.names import id_of
 
 
 class Route(NamedTuple):
@@ -37,7 +40,7 @@ BY_SHAPE: Final[dict[tuple[str, str], Route]] = {
 
 
 class Match(NamedTuple):
-    """A route, and the response id that the path names."""
+    """A route, and the response id that the path names; None of a path that names none, or nothing usable."""
 
     route: Route
     response_id: str | None
@@ -71,9 +74,15 @@ def _find_unusual(method: str, url: str) -> Match | None:
     first, _, rest = path[1:].partition("/")
     if first != "responses":
         return None
-    response_id, _, action = rest.partition("/")
+    segment, _, action = rest.partition("/")
     route = BY_SHAPE.get((method, action))
-    return Match(route, response_id) if route is not None and response_id else None
+    return Match(route, _unescaped(segment)) if route is not None and segment else None
+
+
+def _unescaped(segment: str) -> str | None:
+    """Return the id that a segment of a path says; None if it is no id."""
+    # The client escapes "/" and "%" (openai 3.57). What is escaped but is not UTF-8 becomes unprintable, and so no id.
+    return id_of(unquote(segment, errors="surrogateescape") if "%" in segment else segment)
 
 
 def _relative(path: str) -> str:

@@ -17,6 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.trace.span import TraceState
 
 from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source, SpanRef
+from otel_llm_sessions.sessions.sources import first_id
 
 SESSION_ID: Final = "session.id"
 OWN_SESSION_ID: Final = "llm_session.id"
@@ -69,12 +70,12 @@ def write(carried: Carried) -> dict[str, str]:
 
 def read(values: Mapping[str, Any]) -> Carried:
     """Return what ``values`` carry; anything that does not have the form it should have counts as not there."""
-    session_id = values.get(OWN_SESSION_ID, values.get(SESSION_ID))
     strings = {name: values[name] for name in (TRACEPARENT, TRACESTATE) if isinstance(values.get(name), str)}
     context = get_current_span(_PROPAGATOR.extract(strings, Context())).get_span_context()
     span = SpanRef(context.trace_id, context.span_id, int(context.trace_flags)) if context.is_valid else None
     found = _FORM.fullmatch(context.trace_state.get(ENTRY) or "") if span is not None else None
-    named = SessionId(session_id) if isinstance(session_id, str) and session_id and session_id.isprintable() else None
+    # As the process that sent it took it: what is no id for the one is none for the other.
+    named = first_id(values, (OWN_SESSION_ID, SESSION_ID))
     if found is None or found["source"] not in _SOURCES:
         return Carried(named, span)
     source: Source = found["source"]  # type: ignore[assignment]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ span_ids = st.integers(1, (1 << 64) - 1)
 flags = st.integers(0, 255)
 times = st.integers(1, 10**19 - 1)
 counts = st.integers(1, 10**9 - 1)
-session_ids = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=MAX_VALUE).map(SessionId)
+session_ids = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=256).map(SessionId)
 traces = st.builds(SessionTrace, trace_ids, span_ids, flags, counts, times, counts)
 carrieds = st.builds(
     Carried,
@@ -83,3 +84,9 @@ def test_another_vendors_state_and_a_newer_version_are_ignored():
     parent = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
     for state in ("vendor=1;new;1;5", "llm_session=2;new;1;5", "llm_session=1;nobody;1;5"):
         assert read({"traceparent": parent, "tracestate": state}).source is None
+
+
+@pytest.mark.parametrize("value", ["x" * 300, "  ", "a\nb", "", None, True, ["x"]])
+def test_what_the_sender_ignored_names_nothing_in_the_process_that_looks_it_up(value):
+    assert read({"session.id": value}).session_id is None
+    assert read({"llm_session.id": value, "session.id": "S"}).session_id == "S"

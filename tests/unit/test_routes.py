@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai._utils import path_template
 
 from otel_llm_sessions.openai.routes import CANCEL, CHAT, COMPACT, FETCH, RESPONSES, Match, find
 
@@ -16,6 +17,15 @@ OURS = [
     ("get", "/responses/resp_1", Match(FETCH, "resp_1")),
     ("GET", "/responses/resp_1?stream=true", Match(FETCH, "resp_1")),
     ("post", "/responses/resp_1/cancel", Match(CANCEL, "resp_1")),
+    # The client escapes what would end a segment of the path.
+    ("get", "/responses/resp_a%2Fb+c%3D%3D", Match(FETCH, "resp_a/b+c==")),
+    ("get", "/responses/resp_a%252Fb?stream=true", Match(FETCH, "resp_a%2Fb")),
+    ("post", "/responses/resp_a%2Fcancel/cancel", Match(CANCEL, "resp_a/cancel")),
+    ("get", "/responses/resp_%C3%BC", Match(FETCH, "resp_ü")),
+    # No usable id is none.
+    ("get", "/responses/resp_%FF", Match(FETCH, None)),
+    ("get", "/responses/resp_%0A", Match(FETCH, None)),
+    ("get", "/responses/" + "x" * 1025, Match(FETCH, None)),
     # What applications pass to client.post() themselves.
     ("post", "chat/completions", Match(CHAT, None)),
     ("post", "/responses/", Match(RESPONSES, None)),
@@ -64,6 +74,7 @@ def test_any_url_has_a_route_or_none(method, url):
     assert match is None or match.response_id != ""
 
 
-@given(id_=st.text(alphabet="abcXYZ019_-+=", min_size=1, max_size=500))
+@given(id_=st.text(alphabet="abcXYZ019_-+=/%? ü", min_size=1, max_size=250))
 def test_any_id_is_read_from_the_path(id_):
-    assert find("get", f"/responses/{id_}") == Match(FETCH, id_)
+    url = path_template("/responses/{id}", id=id_)
+    assert find("get", url) == Match(FETCH, id_ if id_.strip() else None)
