@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import weakref
 from collections.abc import Collection
@@ -14,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from otel_llm_sessions import forks, threads
-from otel_llm_sessions.guard import logger, report
+from otel_llm_sessions.guard import report, say
 from otel_llm_sessions.session import SessionSpanProcessor, set_opener
 from otel_llm_sessions.settings import Settings, settings_from
 from otel_llm_sessions.stores.protocol import SessionStore
@@ -142,7 +143,7 @@ def store_of(given: Any, settings: Settings) -> SessionStore | None:
     except StoreSettingError as error:
         if given is not None:
             raise
-        logger.warning("%s; the default %r is used", error, MEMORY)
+        say(logging.WARNING, "%s; the default %r is used", error, MEMORY)
         return None
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from otel_llm_sessions.guard import logger
+from otel_llm_sessions.guard import say
 from otel_llm_sessions.sessions import sources
 from otel_llm_sessions.stores.urls import redacted
 
@@ -180,5 +181,5 @@ def settings_from(keywords: Mapping[str, Any] | None = None, environ: Mapping[st
             try:
                 settings = replace(settings, **{name: _parsed(name, environ[variable], variable)})
             except ValueError as error:
-                logger.warning("%s; the default %s is used", error, _shown(getattr(settings, name)))
+                say(logging.WARNING, "%s; the default %s is used", error, _shown(getattr(settings, name)))
     return settings
