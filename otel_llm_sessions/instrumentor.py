@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import weakref
@@ -100,7 +101,8 @@ class Running:
                 end_all_at_exit()
                 store = self._store or MemoryStore(self._settings.max_keys)
                 runtime = Runtime(self._settings, store, self._tracer_provider, self._meter_provider, add_processor)
-                self._made = runtime, Patch(runtime), SessionOpener(runtime, threads.carry_sessions)
+                carry = functools.partial(threads.carry_sessions, self._settings.threads)
+                self._made = runtime, Patch(runtime), SessionOpener(runtime, carry)
             return self._made
 
 

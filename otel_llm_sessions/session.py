@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from opentelemetry import baggage
 from opentelemetry.context import Context, attach, get_current, set_value
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.sessions.inside import ENTRY_KEY, session_inside
+from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.sources import (
-    BAGGAGE_NAMES,
     MAX_LENGTH,
     SESSION_CONTEXT_KEY,
     from_context,
@@ -25,9 +26,6 @@ from otel_llm_sessions.sessions.sources import (
 from otel_llm_sessions.traces.ids import derived_trace_id
 
 SESSION_ID = "session.id"
-
-ENTRY_KEY = "otel_llm_sessions.entry"
-"""Context key that holds which ``session(...)`` made the context, and what it was made from."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -154,10 +152,8 @@ class session:
 
     def _named(self) -> tuple[Session, Context]:
         named = Session(self._id if self._id is not None else str(uuid.uuid4()))
-        context = set_value(SESSION_CONTEXT_KEY, named.id, get_current())
-        if self._propagate:
-            context = baggage.set_baggage(BAGGAGE_NAMES[0], named.id, context)
-        return named, context
+        context = get_current()
+        return named, session_inside(SessionId(named.id), context, propagate=self._propagate).into(context)
 
     def _attach(self, named: Session, context: Context) -> Session:
         attach(set_value(ENTRY_KEY, _Entry(self, get_current()), context))
@@ -211,7 +207,9 @@ class SessionSpanProcessor(SpanProcessor):
         try:
             context = get_current() if parent_context is None else parent_context
             session_id = context.get(SESSION_CONTEXT_KEY)
-            if session_id is not None and SESSION_ID not in (span.attributes or ()):
+            if session_id is None or not is_instrumentation_enabled():
+                return
+            if SESSION_ID not in (span.attributes or ()):
                 span.set_attribute(SESSION_ID, str(session_id))
         except Exception as error:  # a span that is not the SDK's
             report("stamp a span", error)

@@ -18,6 +18,7 @@ PREFIX = "OTEL_LLM_SESSIONS_"
 TracesMode = Literal["session", "turn"]
 SpansMode = Literal["auto", "always", "annotate"]
 ConversationIdMode = Literal["given", "always"]
+ThreadsMode = Literal["jobs", "all", "none"]
 Propagation = Literal["metadata", "headers", "litellm"]
 
 PROPAGATIONS = frozenset(get_args(Propagation))
@@ -36,6 +37,7 @@ class Settings:
     headers: tuple[str, ...] = sources.HEADERS
     body_keys: tuple[str, ...] = sources.BODY_KEYS
     metadata_keys: tuple[str, ...] = sources.METADATA_KEYS
+    threads: ThreadsMode = "jobs"
     provider_lookup: bool = False
     propagate: frozenset[Propagation] = frozenset()
     namespace: str | None = None
@@ -131,6 +133,7 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "headers": (_header_names, _NAMES_ALLOWED),
     "body_keys": (_names, _NAMES_ALLOWED),
     "metadata_keys": (_names, _NAMES_ALLOWED),
+    "threads": _one_of("jobs", "all", "none"),
     "provider_lookup": (_boolean, "true or false"),
     "propagate": (_propagate, "any of metadata, headers, litellm, separated by commas, or none"),
     "namespace": (_text, "a string of printable characters"),

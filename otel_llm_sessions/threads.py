@@ -1,54 +1,139 @@
-"""Carries ``session(...)`` into the threads that are started inside it.
+"""Carries ``session(...)`` into the jobs that are given to thread pools inside it, and keeps it out of forked workers.
 
-Python's threads start with an empty context. While a session is active, a thread started inside it, and a function
-submitted to a ``ThreadPoolExecutor``, gets the OpenTelemetry context of the place that started it. Nothing is patched
-before the first ``session(...)`` of an instrumented process, and threads started outside a session are left alone.
+Python's threads start with an empty context. A session belongs to a piece of work, and so does what is carried: a job
+of a ``ThreadPoolExecutor`` or a ``ThreadPool`` takes the session of the place that gave it along, for as long as the
+job takes, and nothing sticks to the pool's threads. ``THREADS=all`` does the same for threads started inside: each is
+taken for one piece of work, whatever it goes on to do. Nothing is patched before the first ``session(...)`` of an
+instrumented process.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import wrapt
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import attach, detach, get_current
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.sessions.sources import SESSION_CONTEXT_KEY
+from otel_llm_sessions.sessions.inside import Inside, inside_of, outside_of
+from otel_llm_sessions.settings import ThreadsMode
+
+POOL_MODULE = "multiprocessing.pool"
+
+POOL_METHODS = ("apply_async", "map", "map_async", "starmap", "starmap_async", "imap", "imap_unordered")
+"""The methods of ``ThreadPool`` that take a job; ``apply`` goes through ``apply_async`` (Python 3.10 to 3.13)."""
+
+SERVING = frozenset(
+    {
+        "anyio",
+        "asgiref",
+        "concurrent",
+        "gevent",
+        "grpc",
+        "joblib",
+        "logging",
+        "multiprocessing",
+        "opentelemetry",
+        "otel_llm_sessions",
+        "redis",
+        "socketserver",
+        "trio",
+        "uvicorn",
+    }
+)
+"""Packages whose threads serve whoever comes: pools' workers, exporters. No session sticks to one."""
 
 _lock = forks.Lock()
 _patched: list[tuple[type, str, Any, Any]] = []
+_mode: ThreadsMode = "none"
+_is_watching = False
 
 
-def carry_sessions() -> None:
-    """Patch thread starts; does nothing the second time."""
+def carry_sessions(mode: ThreadsMode) -> None:
+    """Patch what takes work to other threads; does nothing the second time."""
+    global _mode
+    if mode == _mode or mode == "none":
+        return
     with _lock:
-        if _patched:
+        if mode == _mode:
             return
-        for owner, name, wrapper in (
-            (threading.Thread, "start", _start),
-            (ThreadPoolExecutor, "submit", _submit),
-        ):
-            original = owner.__dict__[name]
-            wrapt.wrap_function_wrapper(owner, name, wrapper)
-            _patched.append((owner, name, original, owner.__dict__[name]))
+        _mode = mode
+        _wrap(ThreadPoolExecutor, "submit", _give_job)
+        if mode == "all":
+            _wrap(threading.Thread, "start", _start)
+    _watch_for_pools()
 
 
 def stop_carrying() -> None:
-    """Take the patches off again; one that somebody has wrapped since stays."""
+    """Take the patches off again; one that somebody has wrapped since stays, and passes on."""
+    global _mode
     with _lock:
-        for owner, name, original, wrapper in _patched:
-            if owner.__dict__[name] is wrapper:
-                setattr(owner, name, original)
+        _mode = "none"
+        for owner, name, own, wrapper in _patched:
+            if owner.__dict__.get(name) is not wrapper:
+                continue
+            if own is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, own)
         _patched.clear()
 
 
-def _within(context: Context, function: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap(owner: type, name: str, wrapper: Callable[..., Any]) -> None:
+    own = owner.__dict__.get(name)
+    wrapt.wrap_function_wrapper(owner, name, wrapper)
+    _patched.append((owner, name, own, owner.__dict__[name]))
+
+
+def _watch_for_pools() -> None:
+    """Patch ``ThreadPool`` now or when it is imported: few processes use it, and importing it takes time."""
+    global _is_watching
+    module = sys.modules.get(POOL_MODULE)
+    if hasattr(module, "ThreadPool"):
+        _patch_pools(module)
+    elif not _is_watching:
+        _is_watching = True
+        wrapt.register_post_import_hook(_patch_pools, POOL_MODULE)
+
+
+def _patch_pools(module: Any) -> None:
+    with _lock:
+        if _mode != "none" and not any(owner is module.ThreadPool for owner, *_ in _patched):
+            for name in POOL_METHODS:
+                _wrap(module.ThreadPool, name, _give_job)
+
+
+def _give_job(wrapped: Callable[..., Any], pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    inside = _session_here()
+    if inside is not None:
+        if args:
+            args = (_within(inside, args[0]), *args[1:])
+        elif "func" in kwargs:
+            kwargs = {**kwargs, "func": _within(inside, kwargs["func"])}
+    return wrapped(*args, **kwargs)
+
+
+def _session_here() -> Inside | None:
+    """Return the session that a job given here, or a thread started here, takes along."""
+    if _mode == "none":  # somebody has wrapped what we had patched
+        return None
+    try:
+        return inside_of(get_current())
+    except Exception as error:
+        report("carry a session into a job", error)
+        return None
+
+
+def _within(inside: Inside, function: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
-        token = attach(context)
+        # On top of what the thread has: another instrumentation may have carried its own context there.
+        token = attach(inside.into(get_current()))
         try:
             return function(*args, **kwargs)
         finally:
@@ -58,33 +143,39 @@ def _within(context: Context, function: Callable[..., Any]) -> Callable[..., Any
 
 
 def _start(wrapped: Callable[[], None], thread: threading.Thread, args: Any, kwargs: Any) -> None:
-    context = get_current()
-    if SESSION_CONTEXT_KEY in context:
+    inside = None if _serves(thread) else _session_here()
+    if inside is not None:
         try:
-            _run_within(context, thread)
+            _run_within(inside, thread)
         except Exception as error:  # a thread of a class that takes no other `run`
             report("carry a session into a thread", error)
     return wrapped(*args, **kwargs)
 
 
-def _run_within(context: Context, thread: threading.Thread) -> None:
+def _serves(thread: threading.Thread) -> bool:
+    # A thread is its target's; without one it is of a class with a `run` of its own.
+    target = getattr(thread, "_target", None)
+    module = getattr(target, "__module__", None) if target is not None else type(thread).__module__
+    return str(module).partition(".")[0] in SERVING
+
+
+def _run_within(inside: Inside, thread: threading.Thread) -> None:
     run = thread.run
 
     def run_once(*args: Any, **kwargs: Any) -> Any:
         # As the thread found it, so that no reference cycle keeps it alive.
         thread.__dict__.pop("run", None)
-        return _within(context, run)(*args, **kwargs)
+        return _within(inside, run)(*args, **kwargs)
 
     thread.run = run_once  # type: ignore[method-assign]
 
 
-def _submit(wrapped: Callable[..., Any], executor: ThreadPoolExecutor, args: tuple[Any, ...], kwargs: Any) -> Any:
+def _leave_session_to_parent() -> None:
+    """Begin a child process outside: a forked worker goes on to serve others, and its parent is still inside."""
     context = get_current()
-    if SESSION_CONTEXT_KEY not in context or not args:
-        return wrapped(*args, **kwargs)
-    # Submitting may start a thread of the pool, which outlives the session and serves others.
-    token = attach(Context())
-    try:
-        return wrapped(_within(context, args[0]), *args[1:], **kwargs)
-    finally:
-        detach(token)
+    if inside_of(context) is not None:
+        attach(outside_of(context))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_session_to_parent)

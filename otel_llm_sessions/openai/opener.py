@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from opentelemetry.context import Context, set_value
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import get_current_span
 
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.runtime import Runtime
+from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, SessionRoot, is_session_root
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink
 from otel_llm_sessions.sessions.resolver import Evidence, Resolution, resolve
 from otel_llm_sessions.sessions.sources import Given
-from otel_llm_sessions.traces.links import root_ref
-from otel_llm_sessions.traces.placement import ROOT_CONTEXT_KEY, Placement, is_session_root
+from otel_llm_sessions.traces.placement import Placement
 from otel_llm_sessions.traces.roots import Plan
 
 
@@ -64,11 +65,11 @@ class SessionOpener:
 
     def _is_outermost(self, context: Context) -> bool:
         self._on_use()
+        if self._runtime.settings.traces != "session" or not is_instrumentation_enabled():
+            return False
         self._runtime.tracers.get()
         current = get_current_span(context).get_span_context()
-        return self._runtime.settings.traces == "session" and (
-            not current.is_valid or is_session_root(context, current)
-        )
+        return not current.is_valid or is_session_root(context, current)
 
     def _plan(self, session_id: str, found: SessionLink | None) -> tuple[Resolution, Plan]:
         given = Given(SessionId(session_id), "context")
@@ -87,4 +88,5 @@ class SessionOpener:
         )
         if placement.trace is None:
             return context
-        return set_value(ROOT_CONTEXT_KEY, root_ref(placement.trace), placement.context)
+        root = SessionRoot(str(resolution.session_id), get_current_span(placement.context))
+        return set_value(ROOT_CONTEXT_KEY, root, placement.context)

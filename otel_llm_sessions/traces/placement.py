@@ -17,14 +17,14 @@ from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
     Span,
-    SpanContext,
     TracerProvider,
     get_current_span,
     set_span_in_context,
 )
 
 from otel_llm_sessions import forks
-from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionLink, SessionTrace, SpanRef
+from otel_llm_sessions.sessions.inside import is_session_root
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionLink, SessionTrace
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.traces.links import link_to, root_ref, span_context, turn_links
 from otel_llm_sessions.traces.roots import MAX_KNOWN, NO_PLAN, Plan, Roots
@@ -244,10 +244,6 @@ class SessionTraces:
         return Placement(below(trace, context), [], trace, open_root=root)
 
 
-ROOT_CONTEXT_KEY = "otel_llm_sessions.root"
-"""Context key that holds the root of the session trace that ``session(...)`` put the context into."""
-
-
 def below(trace: SessionTrace, context: Context) -> Context:
     """Return ``context`` with a session's root as the current span."""
     nowhere = _below_root(trace)
@@ -258,9 +254,3 @@ def below(trace: SessionTrace, context: Context) -> Context:
 def _below_root(trace: SessionTrace) -> Context:
     # Contexts do not change, so that all turns of a session which nothing surrounds share this one.
     return set_span_in_context(NonRecordingSpan(span_context(root_ref(trace))), Context())
-
-
-def is_session_root(context: Context, span: SpanContext) -> bool:
-    """Whether the current span of ``context`` is a session's root, put there by ``session(...)``."""
-    root = context.get(ROOT_CONTEXT_KEY)
-    return isinstance(root, SpanRef) and root.span_id == span.span_id and root.trace_id == span.trace_id

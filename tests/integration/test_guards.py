@@ -149,6 +149,7 @@ class Fixed(threading.Thread):
 
 
 @pytest.mark.usefixtures("spans")
+@pytest.mark.parametrize("spans", [{"threads": "all"}], indirect=True)
 def test_a_thread_whose_work_cannot_be_wrapped_runs_as_it_is(warnings):
     with session("named"):
         thread = Fixed()

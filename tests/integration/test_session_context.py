@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, get_current, set_value
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_llm_sessions import Session, SessionSpanProcessor, current_session, session, session_trace_id, threads
+from otel_llm_sessions import Session, SessionSpanProcessor, current_session, session, session_trace_id
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
 BOTH_MODES = pytest.mark.parametrize("spans", [{"traces": "session"}, {"traces": "turn"}], indirect=True)
@@ -206,43 +207,7 @@ async def test_an_async_generator_closed_in_another_task_disturbs_nobody():
     assert current_session() is None
 
 
-# --- threads and tasks --------------------------------------------------------------------------------------
-
-
-@BOTH_MODES
-def test_threads_started_inside_belong_to_the_session(client, spans):
-    with session("mine"):
-        worker = threading.Thread(target=ask, args=(client,))
-        worker.start()
-    worker.join()
-    outside = threading.Thread(target=ask, args=(client,))
-    outside.start()
-    outside.join()
-    assert sessions_of(spans) == ["mine", None]
-
-
-def test_a_subclass_of_thread_belongs_to_the_session_too(client, spans):
-    class Worker(threading.Thread):
-        def run(self) -> None:
-            ask(client)
-
-    with session("mine"):
-        worker = Worker()
-        worker.start()
-        worker.join()
-    assert sessions_of(spans) == ["mine"]
-    assert "run" not in worker.__dict__
-
-
-def test_a_pool_keeps_nothing_of_the_session_that_started_its_threads(client, spans):
-    with ThreadPoolExecutor(1) as pool:
-        with session("first"):
-            pool.submit(ask, client).result()
-        pool.submit(ask, client).result()
-        with session("second"):
-            list(pool.map(ask, [client]))
-        assert pool.submit(lambda: dict(get_current())).result() == {}
-    assert sessions_of(spans) == ["first", None, "second"]
+# --- tasks ------------------------------------------------------------------------------------------------
 
 
 async def test_tasks_and_to_thread_belong_to_the_session(async_client, client, spans):
@@ -266,26 +231,6 @@ async def test_concurrent_tasks_keep_their_sessions_apart(async_client, spans):
         turns = [span for span in spans.of_session(f"s{number}") if span.name.startswith("chat")]
         assert [span.attributes["llm_session.turn"] for span in turns] == [1, 2]
         assert len({span.context.trace_id for span in turns}) == 1
-
-
-def test_threads_are_as_they_were_after_uninstrumenting(client):
-    before = threading.Thread.__dict__["start"], ThreadPoolExecutor.__dict__["submit"]
-    with capture_spans():
-        assert threading.Thread.__dict__["start"] is before[0], "nothing is patched before the first session"
-        with session("mine"):
-            assert threading.Thread.__dict__["start"] is not before[0]
-    assert (threading.Thread.__dict__["start"], ThreadPoolExecutor.__dict__["submit"]) == before
-
-
-def test_a_patch_that_somebody_put_on_top_is_not_taken_off(monkeypatch):
-    original = threading.Thread.__dict__["start"]
-    threads.carry_sessions()
-    ours = threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", theirs := lambda self: ours(self))
-    threads.stop_carrying()
-    assert threading.Thread.__dict__["start"] is theirs
-    monkeypatch.undo()
-    threading.Thread.start = original
 
 
 # --- every span inside --------------------------------------------------------------------------------------
@@ -312,6 +257,34 @@ def test_the_processor_leaves_a_session_id_that_is_there():
         span = provider.get_tracer("x").start_span("x", attributes={"session.id": "theirs"})
         other = provider.get_tracer("x").start_span("x")
     assert (span.attributes["session.id"], other.attributes["session.id"]) == ("theirs", "mine")
+
+
+def test_under_suppression_a_session_is_named_and_nothing_is_emitted(client):
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(tracer_provider=provider) as spans, suppress_instrumentation(), session("mine"):
+        ask(client)
+        provider.get_tracer("x").start_span("the application's own").end()
+        named = current_session()
+    assert named == Session("mine")
+    assert [(span.name, span.attributes.get("session.id")) for span in spans] == [("the application's own", None)]
+
+
+async def test_under_suppression_an_async_block_emits_nothing_either(async_client, spans):
+    with suppress_instrumentation():
+        async with session("mine"):
+            await ask(async_client)
+            assert current_session() == Session("mine")
+    assert list(spans) == []
+
+
+def test_an_inner_block_of_another_session_sends_none_of_the_outer_ones_baggage():
+    with session("outer", propagate=True):
+        with session("inner"):
+            assert baggage.get_baggage("session.id") is None
+            with session("third", propagate=True):
+                assert baggage.get_baggage("session.id") == "third"
+        with session("outer"):
+            assert baggage.get_baggage("session.id") == "outer"
 
 
 def test_propagate_sets_baggage_that_ends_with_the_block():
