@@ -13,9 +13,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 
 from otel_llm_sessions.openai.deferral import Deferral, Ending
+from otel_llm_sessions.openai.fields import field
 from otel_llm_sessions.openai.learn import alias_keys, keys_of, learned_of, link_of
 from otel_llm_sessions.openai.request import Request
-from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, field, read_reply
+from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, read_reply
 from otel_llm_sessions.sessions.carried import Carried
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SpanRef
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
@@ -80,7 +81,7 @@ class Call:
         self.request = request
         self.context = context
         self._ambient = ambient
-        self.reply = Reply(request.match.route)
+        self.reply = Reply(request.match.route, is_openai=request.server.is_openai)
         runtime.tracers.get()
         self.provider: Any = runtime.tracers.provider
         self._metrics: CallMetrics | None = runtime.metrics.get()

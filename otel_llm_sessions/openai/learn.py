@@ -19,6 +19,7 @@ from otel_llm_sessions.sessions.link import (
 )
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions.telemetry.values import MAX_ID, text_of
 
 
 def keys_of(request: Request, reply: Reply, session_id: SessionId | None, origin: Source | None) -> list[str]:
@@ -69,7 +70,7 @@ def link_of(
         ended,
         request.model or said.get(semconv.RESPONSE_MODEL, ""),
         *reply.token_counts(),
-        reply.ids[-1] if reply.ids else "",
+        (text_of(reply.ids[-1], MAX_ID) or "") if reply.ids else "",
         trace,
     )
 

@@ -19,9 +19,10 @@ from otel_llm_sessions.openai.routes import find
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.openai.stream import watch_stream
-from otel_llm_sessions.openai.watch import end_forgotten, error_type_of
+from otel_llm_sessions.openai.watch import end_forgotten
 from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.sessions.resolver import is_unsure, lookup_keys, second_key
+from otel_llm_sessions.telemetry.values import error_type_of
 
 NOTHING_SAID = Context()
 
@@ -109,7 +110,7 @@ def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
     if says_more and not is_instrumentation_enabled():
         return None
     named_in = context if says_more else NOTHING_SAID
-    request = read_request(match, client, options, server_of(client), named_in, runtime.keys, stream)
+    request = read_request(match, client, options, server_of(client, options.url), named_in, runtime.keys, stream)
     return Call(runtime, request, context, ambient)
 
 
@@ -172,7 +173,7 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
         call = context = None
         if runtime.enabled:
             try:
-                call = _begin(runtime, self, options, kwargs.get("stream") is True)
+                call = _begin(runtime, self, options, bool(kwargs.get("stream")))
                 if call is not None:
                     context = _open(call, self, original)
             except Exception as error:
@@ -208,7 +209,7 @@ def _async_request(
         call = context = None
         if runtime.enabled:
             try:
-                call = _begin(runtime, self, options, kwargs.get("stream") is True)
+                call = _begin(runtime, self, options, bool(kwargs.get("stream")))
                 if call is not None:
                     context = await _aopen(call, self, original)
             except Exception as error:

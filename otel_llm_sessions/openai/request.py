@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 
+from otel_llm_sessions.openai.parameters import add_parameters
 from otel_llm_sessions.openai.routes import Match
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.keys import response_key
 from otel_llm_sessions.sessions.resolver import Evidence
 from otel_llm_sessions.sessions.sources import Given, first_id, from_context, session_id_of
 from otel_llm_sessions.telemetry import semconv
-
-NUMBER: Final = (int, float)
-
-BODY_ATTRIBUTES: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
-    "max_tokens": (semconv.REQUEST_MAX_TOKENS, (int,)),
-    "max_completion_tokens": (semconv.REQUEST_MAX_TOKENS, (int,)),
-    "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, (int,)),
-    "temperature": (semconv.REQUEST_TEMPERATURE, NUMBER),
-    "top_p": (semconv.REQUEST_TOP_P, NUMBER),
-    "top_k": (semconv.REQUEST_TOP_K, NUMBER),
-    "frequency_penalty": (semconv.REQUEST_FREQUENCY_PENALTY, NUMBER),
-    "presence_penalty": (semconv.REQUEST_PRESENCE_PENALTY, NUMBER),
-    "seed": (semconv.REQUEST_SEED, (int,)),
-    "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, (str,)),
-    "reasoning_effort": (semconv.REQUEST_REASONING_LEVEL, (str,)),
-    "previous_response_id": (semconv.REQUEST_PREVIOUS_RESPONSE_ID, (str,)),
-}
-"""Parameters of the body that become attributes as they are, if they have the type they should have."""
+from otel_llm_sessions.telemetry.values import MAX_ID, count_of, text_of
 
 
 class KeyLists(NamedTuple):
@@ -75,12 +59,11 @@ def read_request(
     """
     body = mapping(options.json_data)
     extra = mapping(options.extra_json)
-    model = text((extra and extra.get("model")) or body.get("model")) or server.deployment
+    model = text_of(extra.get("model")) or text_of(body.get("model")) or server.deployment
     route = match.route
     attributes: dict[str, Any] = {
         semconv.OPERATION_NAME: route.operation,
         semconv.PROVIDER_NAME: server.provider,
-        semconv.OPENAI_API_TYPE: route.api,
         semconv.SERVER_ADDRESS: server.address,
     }
     if server.port is not None:
@@ -89,11 +72,15 @@ def read_request(
         attributes[semconv.REQUEST_MODEL] = model
     if stream:
         attributes[semconv.REQUEST_STREAM] = True
-    add_body_attributes(attributes, body)
+    add_parameters(attributes, body)
     if extra:
-        add_body_attributes(attributes, extra)
+        add_parameters(attributes, extra)
+    if server.is_openai:
+        attributes[semconv.OPENAI_API_TYPE] = route.api
+    else:
+        attributes.pop(semconv.OPENAI_REQUEST_SERVICE_TIER, None)
     if match.response_id is not None:
-        attributes[semconv.RESPONSE_ID] = match.response_id
+        attributes[semconv.RESPONSE_ID] = text_of(match.response_id, MAX_ID)
         add_stream_cursor(attributes, options)
     given = given_session(client, options, body, extra, context, keys)
     previous = match.response_id or previous_response(route.api, body, extra)
@@ -118,8 +105,8 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def text(value: Any) -> str | None:
-    """Return ``value`` if it is a string with something in it, else None."""
-    return value if isinstance(value, str) and value else None
+    """Return ``value`` as a plain string if it is a string with something in it, else None."""
+    return (str.__str__(value) or None) if isinstance(value, str) else None
 
 
 def previous_response(api: str, body: Mapping[str, Any], extra: Mapping[str, Any]) -> str | None:
@@ -129,67 +116,10 @@ def previous_response(api: str, body: Mapping[str, Any], extra: Mapping[str, Any
     return text(extra.get("previous_response_id")) or text(body.get("previous_response_id"))
 
 
-def add_body_attributes(attributes: dict[str, Any], body: Mapping[str, Any]) -> None:
-    """Add what the body says of the generation, by the table; wrong types and sentinels are left out."""
-    for name, value in body.items():
-        known = BODY_ATTRIBUTES.get(name)
-        if known is not None:
-            if isinstance(value, known[1]) and value.__class__ is not bool:
-                attributes[known[0]] = value
-        elif name in _SHAPED:
-            _SHAPED[name](attributes, value)
-
-
-def _stop(attributes: dict[str, Any], value: Any) -> None:
-    if isinstance(value, str):
-        attributes[semconv.REQUEST_STOP_SEQUENCES] = (value,)
-    elif isinstance(value, (list, tuple)) and value and all(isinstance(item, str) for item in value):
-        attributes[semconv.REQUEST_STOP_SEQUENCES] = tuple(value)
-
-
-def _choice_count(attributes: dict[str, Any], value: Any) -> None:
-    if type(value) is int and value != 1:
-        attributes[semconv.REQUEST_CHOICE_COUNT] = value
-
-
-def _output_type(attributes: dict[str, Any], value: Any) -> None:
-    kind = value.get("type") if isinstance(value, Mapping) else value
-    if isinstance(kind, str):
-        attributes[semconv.OUTPUT_TYPE] = "json" if kind.startswith("json") else kind
-
-
-def _text_format(attributes: dict[str, Any], value: Any) -> None:
-    if isinstance(value, Mapping) and "format" in value:
-        _output_type(attributes, value["format"])
-
-
-def _reasoning(attributes: dict[str, Any], value: Any) -> None:
-    effort = value.get("effort") if isinstance(value, Mapping) else None
-    if isinstance(effort, str):
-        attributes[semconv.REQUEST_REASONING_LEVEL] = effort
-
-
-def _prompt(attributes: dict[str, Any], value: Any) -> None:
-    for name, attribute in (("id", semconv.PROMPT_NAME), ("version", semconv.PROMPT_VERSION)):
-        found = value.get(name) if isinstance(value, Mapping) else None
-        if isinstance(found, str):
-            attributes[attribute] = found
-
-
-_SHAPED: Final = {
-    "stop": _stop,
-    "n": _choice_count,
-    "response_format": _output_type,
-    "text": _text_format,
-    "reasoning": _reasoning,
-    "prompt": _prompt,
-}
-
-
 def add_stream_cursor(attributes: dict[str, Any], options: Any) -> None:
     """Add where a streamed fetch takes up again."""
     cursor = mapping(options.params).get("starting_after")
-    if type(cursor) is int:
+    if count_of(cursor) is not None:
         attributes[semconv.REQUEST_STREAM_CURSOR] = str(cursor)
 
 

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from otel_llm_sessions.openai.routes import Route
+from otel_llm_sessions.openai.fields import field, getter_of
+from otel_llm_sessions.openai.parameters import COMPACTION
+from otel_llm_sessions.openai.routes import RESPONSES, Route
+from otel_llm_sessions.openai.usage import add_usage
 from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions.telemetry.values import MAX_ID, OTHER, error_code_of, text_of
 
 INVALID_RESPONSE: Final = "invalid_response"
 """``error.type`` of a reply that is none: HTML, plain text or nothing with status 200."""
 
-REPLY_ATTRIBUTES: Final = (
-    ("model", semconv.RESPONSE_MODEL),
+REPLY_ATTRIBUTES: Final = (("model", semconv.RESPONSE_MODEL),)
+OPENAI_REPLY_ATTRIBUTES: Final = (
+    *REPLY_ATTRIBUTES,
     ("service_tier", semconv.OPENAI_RESPONSE_SERVICE_TIER),
     ("system_fingerprint", semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT),
 )
 """Fields of a reply that become attributes as they are, if they are strings with something in them."""
-
-INPUT_DETAILS: Final = (
-    ("cached_tokens", semconv.USAGE_CACHE_READ_INPUT_TOKENS),
-    ("cache_write_tokens", semconv.USAGE_CACHE_WRITE_INPUT_TOKENS),
-)
-OUTPUT_DETAILS: Final = (("reasoning_tokens", semconv.USAGE_REASONING_OUTPUT_TOKENS),)
-
-USAGE_COUNTS: Final = {
-    "chat_completions": (
-        ("prompt_tokens", semconv.USAGE_INPUT_TOKENS),
-        ("completion_tokens", semconv.USAGE_OUTPUT_TOKENS),
-    ),
-    "responses": (
-        ("input_tokens", semconv.USAGE_INPUT_TOKENS),
-        ("output_tokens", semconv.USAGE_OUTPUT_TOKENS),
-    ),
-}
-USAGE_DETAILS: Final = {
-    "chat_completions": (
-        ("prompt_tokens_details", INPUT_DETAILS),
-        ("completion_tokens_details", OUTPUT_DETAILS),
-    ),
-    "responses": (
-        ("input_tokens_details", INPUT_DETAILS),
-        ("output_tokens_details", OUTPUT_DETAILS),
-    ),
-}
 
 INCOMPLETE_REASONS: Final = {"max_output_tokens": "length"}
 """``incomplete_details.reason`` by the finish reason that the conventions have for it; others are kept."""
@@ -60,42 +37,39 @@ MAX_CHOICES: Final = 128
 """What is remembered of one reply, however long its stream and however odd its server: OpenAI's ``n`` goes to 128."""
 
 
-def field(value: Any, name: str) -> Any:
-    """Return a field of a reply that may be a model, a dict (old clients) or anything else; None if it has none."""
-    if type(value) is dict:
-        return value.get(name)
-    try:
-        return value.__dict__[name]
-    except (AttributeError, KeyError, TypeError):
-        if isinstance(value, Mapping):
-            return value.get(name)
-        # Fields that the model does not know are in pydantic's extras, which only attribute access reads.
-        return getattr(value, name, None)
-
-
-def getter_of(value: Any) -> Callable[[str], Any]:
-    """Return what gets the fields of a reply by name, as ``field`` does: cheaper for who wants several."""
-    if type(value) is dict:
-        return value.get
-    try:
-        return partial(field, value) if value.__pydantic_extra__ else value.__dict__.get
-    except AttributeError:
-        return partial(field, value)
-
-
 class Reply:
     """What is known of a reply so far; filled from a whole reply, or chunk by chunk."""
 
-    __slots__ = ("attributes", "choices", "error_type", "goes_on", "ids", "route", "status", "usage")
+    __slots__ = (
+        "_fields",
+        "attributes",
+        "choices",
+        "conversation",
+        "error_type",
+        "goes_on",
+        "ids",
+        "route",
+        "status",
+        "usage",
+    )
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, *, is_openai: bool = True) -> None:
+        """Begin with nothing.
+
+        Args:
+            route: what was asked.
+            is_openai: whether the reply's own ``openai.*`` attributes are recorded.
+        """
         self.route = route
+        self._fields = OPENAI_REPLY_ATTRIBUTES if is_openai else REPLY_ATTRIBUTES
         self.attributes: dict[str, Any] = {}
         self.ids: list[str] = []
         """Every id that the reply went by, in order; the last is the one it is known by."""
         self.choices: dict[Any, str | None] = {}
         """Finish reasons by choice; None for one that has not finished."""
         self.usage: Any = None
+        self.conversation: str | None = None
+        """The id of the conversation that a response says it belongs to."""
         self.status: str | None = None
         self.error_type: str | None = None
         self.goes_on = False
@@ -114,9 +88,9 @@ class Reply:
 
     def add_fields(self, get: Callable[[str], Any]) -> None:
         """Remember model, service tier and fingerprint, if they are there."""
-        for name, attribute in REPLY_ATTRIBUTES:
+        for name, attribute in self._fields:
             found = get(name)
-            if isinstance(found, str) and found:
+            if found is not None and (found := text_of(found)):
                 self.attributes[attribute] = found
 
     def cut_short(self) -> None:
@@ -130,7 +104,7 @@ class Reply:
         """Return all attributes that the reply gives to the span."""
         attributes = self.attributes
         if self.ids:
-            attributes[semconv.RESPONSE_ID] = self.ids[-1]
+            attributes[semconv.RESPONSE_ID] = text_of(self.ids[-1], MAX_ID)
         reasons = [reason for reason in self.choices.values() if reason is not None]
         if reasons:
             attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
@@ -146,26 +120,6 @@ class Reply:
         if self.usage is not None and semconv.USAGE_INPUT_TOKENS not in self.attributes:
             self.final_attributes()
         return self.attributes.get(semconv.USAGE_INPUT_TOKENS), self.attributes.get(semconv.USAGE_OUTPUT_TOKENS)
-
-
-def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
-    """Add token counts as they were sent; what is missing or not a whole number is left out.
-
-    Of the details (cached, reasoning) the conventions ask "when applicable": a zero is left out too.
-    """
-    get = getter_of(usage)
-    for name, attribute in USAGE_COUNTS[api]:
-        count = get(name)
-        if type(count) is int:
-            attributes[attribute] = count
-    for name, counts in USAGE_DETAILS[api]:
-        details = get(name)
-        if details is not None:
-            get_detail = getter_of(details)
-            for detail, attribute in counts:
-                count = get_detail(detail)
-                if type(count) is int and count:
-                    attributes[attribute] = count
 
 
 def read_reply(reply: Reply, value: Any) -> None:
@@ -191,11 +145,11 @@ def read_choices(reply: Reply, choices: Any) -> None:
         return
     for position, choice in enumerate(choices):
         get = getter_of(choice)
-        index, reason = get("index"), get("finish_reason")
+        index, reason = get("index"), text_of(get("finish_reason"))
         key = index if type(index) is int else position
         if key not in reply.choices and len(reply.choices) == MAX_CHOICES:
             continue
-        if isinstance(reason, str):
+        if reason is not None:
             reply.choices[key] = reason
         else:
             reply.choices.setdefault(key, None)
@@ -203,11 +157,17 @@ def read_choices(reply: Reply, choices: Any) -> None:
 
 def read_response_state(reply: Reply, get: Callable[[str], Any]) -> None:
     """Read status, finish reason and error of a response object."""
-    status = get("status")
-    if isinstance(status, str) and status:
+    status = text_of(get("status"))
+    if status is not None:
         reply.status = status
+    conversation = get("conversation")
+    if conversation is not None:
+        id_ = field(conversation, "id")
+        reply.conversation = id_ if isinstance(id_, str) else None
     reply.goes_on = reply.status in UNFINISHED and get("background") is True
-    reason = finish_reason(reply.status, get)
+    kinds = kinds_of(get("output"))
+    note_compaction(reply, kinds or ())
+    reason = finish_reason(reply.status, get, kinds)
     if reason is not None:
         reply.choices[0] = reason
     read_error(reply, get("error"))
@@ -215,27 +175,37 @@ def read_response_state(reply: Reply, get: Callable[[str], Any]) -> None:
         reply.error_type = "failed"
 
 
-def finish_reason(status: str | None, get: Callable[[str], Any]) -> str | None:
+def kinds_of(items: Any) -> list[Any] | None:
+    """Return the types of a response's output items; None where there is no list of them."""
+    return [field(item, "type") for item in items] if isinstance(items, (list, tuple)) else None
+
+
+def note_compaction(reply: Reply, kinds: Sequence[Any]) -> None:
+    """Note that the server compacted what came before in order to answer; ``/responses/compact`` does nothing else."""
+    if COMPACTION in kinds and reply.route is RESPONSES:
+        reply.attributes[semconv.CONVERSATION_COMPACTED] = True
+
+
+def finish_reason(status: str | None, get: Callable[[str], Any], kinds: list[Any] | None) -> str | None:
     """Return why a response ended; None while it has not, or if it says nothing of it."""
     if status == "incomplete":
-        reason = field(get("incomplete_details"), "reason")
-        return INCOMPLETE_REASONS.get(reason, reason) if isinstance(reason, str) else "incomplete"
+        reason = text_of(field(get("incomplete_details"), "reason")) or status
+        return INCOMPLETE_REASONS.get(reason, reason)
     if status in STATUS_REASONS:
         return STATUS_REASONS[status]
-    output = get("output")
-    if status is None or status in UNFINISHED or not isinstance(output, (list, tuple)):
+    if status is None or status in UNFINISHED or kinds is None:
         return None
-    return "tool_calls" if any(field(item, "type") in TOOL_CALL_ITEMS for item in output) else "stop"
+    return "tool_calls" if any(kind in TOOL_CALL_ITEMS for kind in kinds) else "stop"
 
 
 def read_error(reply: Reply, error: Any) -> None:
     """Note the error that a reply carries: its code, never its text."""
     if not error or not reply.route.is_turn:
         return
-    code = field(error, "code")
-    if not isinstance(code, (str, int)) or isinstance(code, bool) or code == "":
-        code = field(error, "type")
-    reply.error_type = str(code) if isinstance(code, (str, int)) and code != "" else "_OTHER"
+    kind = field(error, "type")
+    # An event of the type "error" says nothing by that.
+    named = error_code_of(kind) if kind != "error" else None
+    reply.error_type = error_code_of(field(error, "code")) or named or OTHER
 
 
 def see_chat_chunk(reply: Reply, chunk: Any) -> bool:
@@ -273,6 +243,9 @@ STATE_EVENTS: Final = frozenset(
 )
 """Events of a response stream that carry the response object."""
 
+ITEM_EVENTS: Final = frozenset({"response.output_item.added", "response.output_item.done"})
+"""Events that carry one output item, which a stream that is left early says nothing more of."""
+
 
 def see_response_event(reply: Reply, event: Any) -> bool:
     """Take in one event of a response stream; return whether it brought an id not seen before."""
@@ -289,7 +262,9 @@ def see_response_event(reply: Reply, event: Any) -> bool:
             reply.usage = usage
         read_response_state(reply, get)
         return is_new
-    if kind == "error" or type(kind) is not str:
+    if type(kind) is str and kind in ITEM_EVENTS:
+        note_compaction(reply, (field(field(event, "item"), "type"),))
+    elif kind == "error" or type(kind) is not str:
         error = _error_of(event, kind)
         if error:
             read_error(reply, error)

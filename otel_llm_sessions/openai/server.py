@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions.telemetry.values import text_of
 
 MAX_KNOWN = 256
 
@@ -21,34 +22,49 @@ class Server(NamedTuple):
     """What scopes ids that are not one of a kind: host and port."""
     deployment: str | None
     """The model of an Azure client whose base URL names a deployment."""
+    is_openai: bool
+    """Whether the conventions have its spans carry ``openai.*`` attributes."""
 
 
 _known: dict[int, tuple[Any, type, Server]] = {}
+_by_text: dict[tuple[type, str], Server] = {}
 
 
-def server_of(client: Any) -> Server:
-    """Return the server of a client of the OpenAI library.
+def server_of(client: Any, path: str = "") -> Server:
+    """Return the server that a client of the OpenAI library sends a request to.
 
     Remembered by the identity of the client's base URL, which copies of a client do not share; the bounded table
     holds the URL, so that its identity is not given to another object.
+
+    Args:
+        client: the client. Its ``base_url`` may change between two requests.
+        path: where the request goes, relative to the base URL; an absolute URL is its own server.
     """
-    url = client._base_url if hasattr(client, "_base_url") else client.base_url
+    url = client.base_url
+    if "://" in path:
+        return _read(client, type(url)(path))
     known = _known.get(id(url))
     if known is not None and known[0] is url and known[1] is type(client):
         return known[2]
-    server = _read(client, url)
-    if len(_known) >= MAX_KNOWN:
-        _known.clear()
+    # The module's own client makes a URL of `openai.base_url` at each request (openai 1.66 to 3.57): known by its text.
+    key = (type(client), str(url))
+    server = _by_text.get(key) or _read(client, url)
+    for table in (_known, _by_text):
+        if len(table) >= MAX_KNOWN:
+            table.clear()
     _known[id(url)] = (url, type(client), server)
+    _by_text[key] = server
     return server
 
 
 def _read(client: Any, url: Any) -> Server:
-    address = str(url.host)
+    address = text_of(str(url.host)) or ""
     port = url.port or {"https": 443, "http": 80}.get(url.scheme)
     path = str(url.path)
     deployment = path.partition(DEPLOYMENTS)[2].strip("/").partition("/")[0] if DEPLOYMENTS in path else ""
-    return Server(address, port, _provider(client, address), f"{address}:{port}", deployment or None)
+    provider = _provider(client, address)
+    scope = f"{address}:{port}"
+    return Server(address, port, provider, scope, text_of(deployment), provider in semconv.OPENAI_PROVIDERS)
 
 
 def _provider(client: Any, address: str) -> str:

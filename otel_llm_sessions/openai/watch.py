@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.sessions.link import Record
+from otel_llm_sessions.telemetry.values import error_type_of
 
 ABANDONED = (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 """What ends the reading of a stream without being an error of it."""
@@ -34,12 +35,6 @@ _open: weakref.WeakValueDictionary[int, Watch] = weakref.WeakValueDictionary()
 
 _forgotten: deque[Watch] = deque()
 """Watches that were abandoned where their calls could not be ended."""
-
-
-def error_type_of(error: BaseException) -> str:
-    """Return ``error.type`` of an exception: its fully qualified name."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def note_emptiness(call: Call) -> None:

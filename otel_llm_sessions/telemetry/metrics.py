@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
@@ -15,11 +15,15 @@ from opentelemetry.util.types import AttributeValue
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions.telemetry.cardinality import Cardinality
 from otel_llm_sessions.version import __version__
 
 _api: Any = sys.modules.get("opentelemetry.metrics._internal")
 
 Attributes = Mapping[str, AttributeValue]
+
+UNKNOWN = "unknown"
+"""``gen_ai.token.modality`` of tokens that the reply does not tell apart."""
 
 NO_EXEMPLARS = set_span_in_context(INVALID_SPAN, Context())
 """The context of token counts. The duration's exemplars already lead to the call's span; offering one for each count
@@ -66,6 +70,18 @@ def _of_tokens(kept: Attributes) -> dict[str, AttributeValue]:
     return {name: kept[name] for name in kept if name not in semconv.SERVER_ATTRIBUTES}
 
 
+def _by_modality(name: str, total: int, answered: Attributes) -> Iterator[tuple[str, int]]:
+    """Yield how much of a count was which modality; what the reply does not say is of an unknown one."""
+    rest = total
+    for modality, attribute in semconv.TOKEN_MODALITIES.get(name, ()):
+        part = answered.get(attribute)
+        if isinstance(part, int) and part <= rest:
+            rest -= part
+            yield modality, part
+    if rest or not total:
+        yield UNKNOWN, rest
+
+
 class _Times:
     """The two histograms of seconds, under the names given."""
 
@@ -90,6 +106,7 @@ class CurrentMetrics:
     """The metrics under the names that today's official instrumentation emits."""
 
     def __init__(self, meter: Meter) -> None:
+        self._cardinality = Cardinality()
         self._times = _Times(meter, semconv.OPERATION_DURATION, semconv.TIME_TO_FIRST_CHUNK)
         self._tokens = meter.create_histogram(
             semconv.TOKEN_USAGE,
@@ -102,7 +119,7 @@ class CurrentMetrics:
         self, asked: Attributes, answered: Attributes, seconds: float, first_chunk: float | None, context: Context
     ) -> None:
         """Record one call; see ``CallMetrics.record``."""
-        kept = _kept(asked, answered)
+        kept = self._cardinality.bounded(_kept(asked, answered))
         self._times.record(seconds, first_chunk, kept, context)
         of_tokens = _of_tokens(kept)
         for name, token_type in semconv.TOKEN_TYPES.items():
@@ -120,6 +137,7 @@ class LatestMetrics:
     """
 
     def __init__(self, meter: Meter) -> None:
+        self._cardinality = Cardinality()
         self._times = _Times(meter, semconv.LATEST_DURATION, semconv.LATEST_TIME_TO_FIRST_CHUNK)
         self._other_times = _Times(meter, semconv.OPERATION_DURATION, semconv.TIME_TO_FIRST_CHUNK)
         self._histograms = {
@@ -137,21 +155,23 @@ class LatestMetrics:
         self, asked: Attributes, answered: Attributes, seconds: float, first_chunk: float | None, context: Context
     ) -> None:
         """Record one call; see ``CallMetrics.record``."""
-        kept = _kept(asked, answered)
+        kept = self._cardinality.bounded(_kept(asked, answered))
         if asked.get(semconv.OPERATION_NAME) not in semconv.INFERENCE_OPERATIONS:
             return self._other_times.record(seconds, first_chunk, kept, context)
         self._times.record(seconds, first_chunk, kept, context)
         return self._count(kept, answered)
 
     def _count(self, kept: dict[str, AttributeValue], answered: Attributes) -> None:
-        # The conventions have the error's type on durations only.
-        kept = {name: kept[name] for name in kept if name != semconv.ERROR_TYPE}
-        of_tokens = {**_of_tokens(kept), semconv.TOKEN_MODALITY: "unknown"}
+        of_tokens = _of_tokens(kept)
+        if semconv.ERROR_TYPE in kept and not any(name in answered for name in semconv.TOKEN_TYPES):
+            # A call that failed before it used anything counts as 0 tokens, which no error needs to tell apart.
+            of_tokens.pop(semconv.ERROR_TYPE)
         for name, counter in self._counters.items():
             # They ask for a count of 0 where there is no usage, but not of the parts (cached, reasoning).
             count = answered.get(name, 0 if name in semconv.TOKEN_TYPES else None)
             if isinstance(count, int):
-                counter.add(count, of_tokens, context=NO_EXEMPLARS)
+                for modality, part in _by_modality(name, count, answered):
+                    counter.add(part, {**of_tokens, semconv.TOKEN_MODALITY: modality}, context=NO_EXEMPLARS)
         for name, histogram in self._histograms.items():
             count = answered.get(name)
             if isinstance(count, int):
@@ -192,5 +212,5 @@ def _bind(provider: MeterProvider) -> CallMetrics | None:
     # The API's stand-in of an application that has set no provider (yet): recording would go nowhere.
     if isinstance(provider, NoOpMeterProvider) or type(provider).__name__ == "_ProxyMeterProvider":
         return None
-    meter = provider.get_meter("otel_llm_sessions", __version__)
+    meter = provider.get_meter("otel_llm_sessions", __version__, schema_url=semconv.SCHEMA_URL)
     return LatestMetrics(meter) if latest_names_wanted() else CurrentMetrics(meter)

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from typing import Final
 
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
+"""What the GenAI conventions say that they are (their registry's manifest, November 2026)."""
+
 OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"
+CONVERSATION_COMPACTED: Final = "gen_ai.conversation.compacted"
 OUTPUT_TYPE: Final = "gen_ai.output.type"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
@@ -40,6 +44,15 @@ USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 USAGE_CACHE_WRITE_INPUT_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
 USAGE_REASONING_OUTPUT_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+USAGE_TEXT_INPUT_TOKENS: Final = "gen_ai.usage.text.input_tokens"
+USAGE_AUDIO_INPUT_TOKENS: Final = "gen_ai.usage.audio.input_tokens"
+USAGE_IMAGE_INPUT_TOKENS: Final = "gen_ai.usage.image.input_tokens"
+USAGE_TEXT_OUTPUT_TOKENS: Final = "gen_ai.usage.text.output_tokens"
+USAGE_AUDIO_OUTPUT_TOKENS: Final = "gen_ai.usage.audio.output_tokens"
+USAGE_IMAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.image.output_tokens"
+USAGE_TEXT_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.text.cache_read.input_tokens"
+USAGE_AUDIO_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.audio.cache_read.input_tokens"
+USAGE_IMAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.image.cache_read.input_tokens"
 TOKEN_TYPE: Final = "gen_ai.token.type"
 TOKEN_MODALITY: Final = "gen_ai.token.modality"
 OPENAI_API_TYPE: Final = "openai.api.type"
@@ -88,6 +101,9 @@ PROVIDER_OF_HOST: Final[tuple[tuple[str, str], ...]] = (
 )
 """``gen_ai.provider.name`` by the end of the server's host name; any other host is an ``openai`` look-alike."""
 
+OPENAI_PROVIDERS: Final = frozenset({"openai", "azure.ai.openai"})
+"""The providers whose spans carry ``openai.*``: each provider's own attributes stand on its own spans."""
+
 OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
 TOKEN_USAGE: Final = "gen_ai.client.token.usage"
 TIME_TO_FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
@@ -112,6 +128,25 @@ LATEST_TOKEN_COUNTERS: Final[dict[str, str]] = {
     USAGE_REASONING_OUTPUT_TOKENS: "gen_ai.client.inference.usage.reasoning.output_tokens",
 }
 """Names under ``OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental``, by the span attribute they count."""
+
+TOKEN_MODALITIES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    USAGE_INPUT_TOKENS: (
+        ("text", USAGE_TEXT_INPUT_TOKENS),
+        ("audio", USAGE_AUDIO_INPUT_TOKENS),
+        ("image", USAGE_IMAGE_INPUT_TOKENS),
+    ),
+    USAGE_OUTPUT_TOKENS: (
+        ("text", USAGE_TEXT_OUTPUT_TOKENS),
+        ("audio", USAGE_AUDIO_OUTPUT_TOKENS),
+        ("image", USAGE_IMAGE_OUTPUT_TOKENS),
+    ),
+    USAGE_CACHE_READ_INPUT_TOKENS: (
+        ("text", USAGE_TEXT_CACHE_READ_INPUT_TOKENS),
+        ("audio", USAGE_AUDIO_CACHE_READ_INPUT_TOKENS),
+        ("image", USAGE_IMAGE_CACHE_READ_INPUT_TOKENS),
+    ),
+}
+"""``gen_ai.token.modality`` by the span attribute that holds the part of a count."""
 
 TOKEN_TYPES: Final[dict[str, str]] = {USAGE_INPUT_TOKENS: "input", USAGE_OUTPUT_TOKENS: "output"}
 """``gen_ai.token.type`` of ``gen_ai.client.token.usage``, by the span attribute it counts."""

@@ -33,7 +33,7 @@ class TracerSource:
         """Return the tracer; asked anew for every call, since a provider may be set late or replaced."""
         provider = self._given or trace.get_tracer_provider()
         if provider is not self.provider:
-            self._tracer = provider.get_tracer(SCOPE, __version__)
+            self._tracer = provider.get_tracer(SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
             self.provider = provider
             self._on_provider(provider)
         return self._tracer

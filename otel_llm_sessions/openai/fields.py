@@ -1,0 +1,30 @@
+"""Fields of a reply, whatever it is made of: models, dicts (old clients), or what a server sent in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+
+def field(value: Any, name: str) -> Any:
+    """Return a field of a reply that may be a model, a dict (old clients) or anything else; None if it has none."""
+    if type(value) is dict:
+        return value.get(name)
+    try:
+        return value.__dict__[name]
+    except (AttributeError, KeyError, TypeError):
+        if isinstance(value, Mapping):
+            return value.get(name)
+        # Fields that the model does not know are in pydantic's extras, which only attribute access reads.
+        return getattr(value, name, None)
+
+
+def getter_of(value: Any) -> Callable[[str], Any]:
+    """Return what gets the fields of a reply by name, as ``field`` does: cheaper for who wants several."""
+    if type(value) is dict:
+        return value.get
+    try:
+        return partial(field, value) if value.__pydantic_extra__ else value.__dict__.get
+    except AttributeError:
+        return partial(field, value)
