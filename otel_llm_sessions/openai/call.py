@@ -7,6 +7,7 @@ or does I/O: what is to be looked up, claimed or recorded is handed to the calle
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
@@ -105,14 +106,14 @@ class Call:
 
     # --- before the request ---------------------------------------------------------------------------------
 
-    def resolve(self, found: SessionLink | None, own: SessionLink | None) -> str | None:
+    def resolve(self, answers: Sequence[SessionLink | None]) -> str | None:
         """Decide the session; return the key to claim if its trace is still to be opened."""
-        return self.plan_for(self.resolved(found, own))
+        return self.plan_for(self.resolved(answers))
 
-    def resolved(self, found: SessionLink | None, own: SessionLink | None) -> Resolution:
+    def resolved(self, answers: Sequence[SessionLink | None]) -> Resolution:
         """Return the session as the store's answers have it."""
         route = self.request.match.route
-        return resolve(self.request.evidence, found, own, route.api == "responses" and route.is_turn)
+        return resolve(self.request.evidence, answers, route.api == "responses" and route.is_turn)
 
     def plan_for(self, resolution: Resolution) -> str | None:
         """Settle on a session; return the key to claim if its trace is still to be opened."""
@@ -225,7 +226,7 @@ class Call:
 
     def resolved_alone(self) -> Resolution:
         """Return the session of a deferred call as far as it is known without the provider."""
-        return self.resolved(self._found, None)
+        return self.resolved((self._found,))
 
     def open_nothing(self) -> None:
         """Leave the session's trace to others: whether this call has the claim is not known."""

@@ -206,7 +206,7 @@ class ProviderLookup:
         try:
             time.sleep(HEAD_START)
             while (asked := walk.asking) is not None:
-                link = store.get((response_key(asked, waiting.server),))
+                (link,) = store.get_all((response_key(asked, waiting.server),))
                 if link is not None and walk.know(link):
                     continue
                 if self._may_go_on(waiting, client):
@@ -228,7 +228,7 @@ class ProviderLookup:
         try:
             await asyncio.sleep(HEAD_START)
             while (asked := walk.asking) is not None:
-                link = await store.aget((response_key(asked, waiting.server),))
+                (link,) = await store.aget_all((response_key(asked, waiting.server),))
                 if link is not None and walk.know(link):
                     continue
                 if self._may_go_on(waiting, client):

@@ -14,7 +14,6 @@ from otel_llm_sessions.openai.provider_lookup import ProviderLookup
 from otel_llm_sessions.openai.request import KeyLists
 from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.settings import Settings
-from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.telemetry.metrics import MetricsSource
 from otel_llm_sessions.telemetry.span import TracerSource
@@ -35,7 +34,7 @@ class Runtime:
     ) -> None:
         self.settings = settings
         self.store = store
-        self.store_never_waits = isinstance(store, MemoryStore)
+        self.store_never_waits = not getattr(store, "waits", True)
         self.tracers = TracerSource(tracer_provider, on_provider)
         self.metrics = MetricsSource(meter_provider)
         self.roots = Roots(store, settings.namespace)

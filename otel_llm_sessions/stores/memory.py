@@ -16,6 +16,8 @@ DEFAULT_MAX_KEYS = 50_000
 class MemoryStore:
     """Keeps the most recently used evidence keys of this process; thread-safe, lost when the process ends."""
 
+    waits = False
+
     def __init__(self, max_keys: int = DEFAULT_MAX_KEYS) -> None:
         self.scope = uuid.uuid4().hex
         self._max_keys = max_keys
@@ -24,15 +26,14 @@ class MemoryStore:
         self._lock = threading.RLock()  # a signal's handler may make a call amid one
         forks.renew_in_child(self)
 
-    def get(self, keys: Sequence[str]) -> SessionLink | None:
-        """Return the link of the first of ``keys``, in order, that is known."""
+    def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        """Return for each of ``keys``, in order, its link, or None where it is unknown."""
         with self._lock:
-            for key in keys:
-                link = self._links.get(key)
+            found = [self._links.get(key) for key in keys]
+            for key, link in zip(keys, found, strict=True):
                 if link is not None:
                     self._links.move_to_end(key)
-                    return link
-        return None
+        return found
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
         """Remember ``link`` under each of ``keys``; the least recently used keys make room."""
@@ -71,9 +72,9 @@ class MemoryStore:
             self._links.clear()
             self._claims.clear()
 
-    async def aget(self, keys: Sequence[str]) -> SessionLink | None:
-        """As ``get``: it never waits for I/O."""
-        return self.get(keys)
+    async def aget_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        """As ``get_all``: it never waits for I/O."""
+        return self.get_all(keys)
 
     async def aput(self, keys: Sequence[str], link: SessionLink) -> None:
         """As ``put``: it never waits for I/O."""

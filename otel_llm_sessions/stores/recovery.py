@@ -226,7 +226,7 @@ class Recovery:
             self._wrote(key, link)
 
     def _wrote(self, key: str, link: SessionLink) -> None:
-        latest = self._known.get((key,))
+        (latest,) = self._known.get_all((key,))
         with self._lock:
             if latest is not None and is_newer(latest, link):
                 self._links[key] = latest  # written by a caller meanwhile, and perhaps just now replaced

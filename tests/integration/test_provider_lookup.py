@@ -711,7 +711,7 @@ def test_only_annotating_makes_no_span_and_keeps_the_chain(client, server, chain
     ids = chain(2)
     with capture_spans(provider_lookup=True, spans="annotate", store=(store := MemoryStore())) as spans:
         third = client.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **THINKING)
-        link = store.get([f"r:{third.id}"])
+        link = store.get_all([f"r:{third.id}"])[0]
     assert not spans
     assert (link.session_id, link.turn) == (ids[0], 3)
 
@@ -874,7 +874,7 @@ def test_uninstrumenting_over_a_walk_records_nothing_more(client, server, chain)
     with capture_spans(provider_lookup=True, store=(store := MemoryStore())):
         client.responses.create(model=MODEL, input="x", previous_response_id=ids[0])
     until(no_walk_is_left)
-    assert store.get([f"r:{ids[0]}"]) is None
+    assert store.get_all([f"r:{ids[0]}"]) == [None]
 
 
 async def test_a_walk_that_is_cancelled_while_it_makes_the_span_leaves_it_to_nobody(async_client, server, chain):
@@ -921,7 +921,7 @@ async def test_a_walk_that_is_cancelled_while_it_records_makes_no_second_span(as
         def __init__(self) -> None:
             self._memory = MemoryStore()
             self.is_slow = False
-            for name in ("scope", "get", "put", "claim", "aget", "aclaim", "close"):
+            for name in ("scope", "get_all", "put", "claim", "aget_all", "aclaim", "close"):
                 setattr(self, name, getattr(self._memory, name))
 
         async def aput(self, keys: Any, link: Any) -> None:

@@ -688,7 +688,7 @@ def test_unsampled_sessions_make_no_spans_and_keep_their_chain(api, sampler):
     with capture_spans(tracer_provider=provider, store=store) as spans:
         first = api.respond()
         second = api.respond(previous_response_id=first.id)
-        link = store.get([f"r:{second.id}"])
+        link = store.get_all([f"r:{second.id}"])[0]
     assert spans == []
     assert isinstance(link, SessionLink)
     assert (link.session_id, link.turn) == (first.id, 2)
@@ -804,7 +804,7 @@ def test_with_the_api_only_chains_are_kept_and_nothing_is_raised(api, caplog):
         api.chat()
     first = api.respond()
     second = api.respond(previous_response_id=first.id)
-    link = store.get([f"r:{second.id}"])
+    link = store.get_all([f"r:{second.id}"])[0]
     instrumentor.uninstrument()
     assert link is not None
     assert (link.session_id, link.turn) == (first.id, 2)

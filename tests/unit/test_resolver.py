@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionId, SessionLink, SpanRef
-from otel_llm_sessions.sessions.resolver import NEW, NONE, Evidence, Resolution, lookup_keys, resolve, second_key
+from otel_llm_sessions.sessions.resolver import NEW, NONE, Evidence, Resolution, lookup_keys, resolve
 from otel_llm_sessions.sessions.sources import Given
 
 IDS = st.sampled_from([SessionId(name) for name in ("A", "B", "C")])
@@ -36,14 +36,8 @@ def situations(draw):
     return evidence, known, draw(st.booleans())
 
 
-def look_up(known, keys):
-    return next((known[key] for key in keys if key in known), None)
-
-
 def resolved(evidence, known, starts_session) -> Resolution:
-    found = look_up(known, lookup_keys(evidence))
-    key = second_key(evidence, found)
-    return resolve(evidence, found, look_up(known, [key]) if key else None, starts_session)
+    return resolve(evidence, [known.get(key) for key in lookup_keys(evidence)], starts_session)
 
 
 @given(situations())
@@ -106,12 +100,9 @@ def test_a_call_without_evidence_looks_nothing_up():
     assert lookup_keys(Evidence(None, None, None)) == ()
 
 
-def test_one_look_up_is_enough_unless_two_sessions_are_named():
+def test_a_chain_and_the_session_it_is_given_are_looked_up_together():
     evidence = Evidence(Given(SessionId("A"), "metadata"), "resp_1", "r:resp_1")
     assert lookup_keys(evidence) == ("r:resp_1", "s:A")
-    assert second_key(evidence, link("A")) is None
-    assert second_key(evidence, None) is None
-    assert second_key(evidence, link("B")) == "s:A"
 
 
 def test_a_given_session_goes_on_from_its_own_turn_and_knows_the_chain_it_was_given_over():
