@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
-from otel_llm_sessions.stores.recovery import Recovery, Rests, is_newer
+from otel_llm_sessions.stores.newest import is_mutable, is_newer
+from otel_llm_sessions.stores.recovery import Recovery, Rests
 from otel_llm_sessions.stores.shared import SharedStore
 
 DEFAULT_REST = 30.0
@@ -23,9 +24,6 @@ DEFAULT_REST = 30.0
 
 FIRST_REST = 0.02
 """How long a store that was well is left alone, in seconds: most failures are hiccups. Each further rest is longer."""
-
-MUTABLE_PREFIXES = ("s:", "c:")
-"""Keys of sessions and conversations point to another turn after each turn; all others never change."""
 
 
 class GuardedStore:
@@ -176,10 +174,10 @@ class GuardedStore:
     ) -> None:
         """Add what was found to what is known, and remember it."""
         for key, link in zip(keys, found, strict=True):
-            mine = _newest(self._recovery.unwritten(key), known[key])
+            mine = _newest(key, self._recovery.unwritten(key), known[key])
             if link is None:
                 known[key] = mine
-            elif mine is None or not is_newer(mine, link):
+            elif mine is None or not is_newer(key, mine, link):
                 known[key] = link
                 self._known.put((key,), link)
             else:
@@ -190,15 +188,13 @@ class GuardedStore:
 
 def _is_settled(key: str, link: SessionLink | None) -> bool:
     """Whether what is known here can no longer change anywhere."""
-    return (
-        link is not None and bool(link.end) and link.source != "chain_partial" and not key.startswith(MUTABLE_PREFIXES)
-    )
+    return link is not None and bool(link.end) and link.source != "chain_partial" and not is_mutable(key)
 
 
-def _newest(one: SessionLink | None, other: SessionLink | None) -> SessionLink | None:
+def _newest(key: str, one: SessionLink | None, other: SessionLink | None) -> SessionLink | None:
     if one is None or other is None:
         return one or other
-    return one if is_newer(one, other) else other
+    return one if is_newer(key, one, other) else other
 
 
 def _on_asyncio() -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.stores.newest import goes_back
 
 DEFAULT_MAX_KEYS = 50_000
 
@@ -40,7 +41,9 @@ class MemoryStore:
         with self._lock:
             links = self._links
             for key in keys:
-                links[key] = link
+                known = links.get(key)
+                if known is None or not goes_back(key, link, known):
+                    links[key] = link
                 links.move_to_end(key)
             while len(links) > self._max_keys:
                 links.popitem(last=False)

@@ -70,6 +70,39 @@ def test_a_later_put_replaces_an_earlier_one(kind, calls):
 
 
 @every_store
+@pytest.mark.parametrize("key", ["s:1", "c:1"])
+def test_the_newest_turn_is_replaced_only_by_a_later_one(kind, calls, key):
+    def newest_after(turn: int, start: int, *, ended: bool = True) -> tuple[int, int]:
+        calls.put(["r:of that turn", key], a_link(turn, start=start, ended=ended))
+        found = calls.get_all([key])[0]
+        return found.turn, found.start
+
+    assert newest_after(2, 5_000, ended=False) == (2, 5_000)
+    assert newest_after(2, 4_000) == (2, 5_000), "one beside it that started before"
+    assert newest_after(2, 6_000) == (2, 6_000), "one beside it that started after"
+    assert newest_after(3, 1_000) == (3, 1_000), "a later one, by a clock that is behind"
+    assert newest_after(2, 9_000) == (3, 1_000), "a slow one that ends last, by a clock that runs ahead"
+    assert calls.get_all(["r:of that turn"])[0].start == 9_000, "what a response is known by is its own"
+
+
+@every_store
+def test_the_newest_turn_is_seen_to_have_ended_and_never_to_go_on_again(kind, calls):
+    begun, ended = a_link(2, start=5_000, ended=False), a_link(2, start=5_000)
+    for link in (begun, ended, begun):
+        calls.put(["s:1"], link)
+    assert calls.get_all(["s:1"]) == [ended]
+
+
+@every_shared_store
+def test_a_late_turn_of_another_process_does_not_set_a_session_back(kind, calls, open_another):
+    slow = open_another()
+    slow.put(["s:1"], a_link(1))
+    calls.put(["s:1"], a_link(3))
+    slow.put(["s:1"], a_link(2))
+    assert [store.get_all(["s:1"])[0].turn for store in (slow, open_another())] == [3, 3]
+
+
+@every_store
 def test_putting_under_no_key_does_nothing(kind, calls):
     calls.put([], a_link())
     assert calls.get_all(["s:1"])[0] is None

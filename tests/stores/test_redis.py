@@ -113,6 +113,8 @@ def test_garbage_and_newer_records_are_unknown(redis_server, closing):
             connection.sendall(b"*3\r\n$3\r\nSET\r\n$20\r\n%b\r\n$%d\r\n%b\r\n" % (key, len(record), record))
             assert connection.recv(100) == b"+OK\r\n"
         assert store.get_all(["s:1"])[0] is None
+        store.put(["s:1"], link := a_link())
+        assert store.get_all(["s:1"]) == [link]
 
 
 @pytest.fixture

@@ -71,6 +71,8 @@ def test_records_that_are_garbage_older_or_newer_are_unknown(path, other, record
         connection.execute("UPDATE links SET value = ?", (record,))
         connection.commit()
     assert other.get_all(["s:1"])[0] is None
+    other.put(["s:1"], link := a_link())
+    assert other.get_all(["s:1"]) == [link]
 
 
 def test_what_expired_is_deleted_and_the_log_does_not_grow(path, closing):
