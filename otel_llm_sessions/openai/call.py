@@ -21,13 +21,14 @@ from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, read_reply
 from otel_llm_sessions.sessions.carried import Carried
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SpanRef
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
+from otel_llm_sessions.sessions.sources import name_in
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.metrics import CallMetrics
 from otel_llm_sessions.telemetry.span import annotate, is_owned
 from otel_llm_sessions.traces.links import turn_links
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.placement import Placement
-from otel_llm_sessions.traces.roots import NO_PLAN, ROOT_NANOSECONDS, UNNAMED_ROOT_NAME, Plan
+from otel_llm_sessions.traces.roots import NO_PLAN, Plan
 
 if TYPE_CHECKING:
     from otel_llm_sessions.openai.runtime import Runtime
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 SOURCE = "llm_session.source"
 TURN = "llm_session.turn"
 PART = "llm_session.part"
+NAME = "llm_session.name"
 
 NOWHERE = SpanRef(0, 0, 0)
 NOT_PLACED = Placement(Context(), [], None)
@@ -117,13 +119,16 @@ class Call:
 
     def plan_for(self, resolution: Resolution) -> str | None:
         """Settle on a session; return the key to claim if its trace is still to be opened."""
-        self._resolution = resolution
+        self._resolution = resolution = self._named(resolution)
         self._session_id = resolution.session_id
         if self._is_silent:
             return None
         is_turn = self.request.match.route.is_turn
         self._plan = self.runtime.placer.plan(resolution, self.provider, is_turn=is_turn, now=self._started)
         return self._plan.opening.claim_key if self._plan.opening is not None else None
+
+    def _named(self, resolution: Resolution) -> Resolution:
+        return resolution.named(name_in(self.context, resolution.session_id) if self.context else "")
 
     def start(self, owner: bool) -> Context:
         """Start the span, or find the other instrumentation's; return the context to send the request in.
@@ -189,6 +194,8 @@ class Call:
             attributes[TURN] = resolution.turn
         if self._placement.trace is not None:
             attributes[PART] = self._placement.trace.part
+        if resolution.name:
+            attributes[NAME] = resolution.name
 
     def _annotate(self, placement: Placement, owned: Span) -> None:
         self._span, self._is_ours = owned, False
@@ -234,7 +241,7 @@ class Call:
 
     def make_alone(self) -> None:
         """Make the span of a deferred call with what is known without the provider; it opens no session trace."""
-        self._resolution = self.resolved_alone()
+        self._resolution = self._named(self.resolved_alone())
         self._session_id = self._resolution.session_id
         if self._found is not None and self._found.trace is not None and self.plan_for(self._resolution) is None:
             self.start(False)
@@ -244,7 +251,7 @@ class Call:
 
     def leave_as(self, resolution: Resolution) -> Record | None:
         """Return what is to be recorded of a call that has ended before its session was known: as a turn of it."""
-        self._resolution, self._session_id = resolution, resolution.session_id
+        self._resolution, self._session_id = self._named(resolution), resolution.session_id
         previous, keys = resolution.previous, self._keys()
         if not keys:
             return None
@@ -308,16 +315,12 @@ class Call:
         if self.runtime.settings.conversation_id == "always":
             attributes[semconv.CONVERSATION_ID] = self._session_id
         self._set_attributes(attributes)
-        if self._placement.open_root is not None:
-            self._placement.open_root.set_attribute(semconv.SESSION_ID, self._session_id)
-            self._end_root()
+        self._end_root()
 
     def _end_root(self) -> None:
         root, trace = self._placement.open_root, self._placement.trace
-        if root is not None and trace is not None and root.is_recording():
-            if self._session_id is None:
-                root.update_name(UNNAMED_ROOT_NAME)
-            root.end(trace.started + ROOT_NANOSECONDS)
+        if root is not None and trace is not None:
+            self.runtime.roots.end_fresh(root, trace, self._session_id)
 
     # --- the end --------------------------------------------------------------------------------------------
 

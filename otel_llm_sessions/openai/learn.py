@@ -72,6 +72,7 @@ def link_of(
         *reply.token_counts(),
         (text_of(reply.ids[-1], MAX_ID) or "") if reply.ids else "",
         trace,
+        resolution.name,
     )
 
 

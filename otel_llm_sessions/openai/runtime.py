@@ -13,6 +13,7 @@ from otel_llm_sessions.openai.propagation import Propagation
 from otel_llm_sessions.openai.provider_lookup import ProviderLookup
 from otel_llm_sessions.openai.request import KeyLists
 from otel_llm_sessions.sessions.link import Record
+from otel_llm_sessions.sessions.root_names import RootNames
 from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.telemetry.metrics import MetricsSource
@@ -37,7 +38,7 @@ class Runtime:
         self.store_never_waits = not getattr(store, "waits", True)
         self.tracers = TracerSource(tracer_provider, on_provider)
         self.metrics = MetricsSource(meter_provider)
-        self.roots = Roots(store, settings.namespace)
+        self.roots = Roots(store, settings.namespace, RootNames(settings.root_name))
         self.placer: Placer = (
             SessionTraces(self.roots, settings.max_turns, settings.max_age)
             if settings.traces == "session"

@@ -34,6 +34,15 @@ class Resolution(NamedTuple):
     """The turn before this one."""
     other: SessionLink | None
     """The newest known turn of another session that the evidence names too."""
+    name: str = ""
+    """The session's name; empty if the application gave it none."""
+
+    def named(self, name: str) -> Resolution:
+        """Return the same with the session's name: ``name``, or where that is empty what the turn before has."""
+        previous = self.previous
+        if not name and previous is not None and previous.session_id == self.session_id:
+            name = previous.name
+        return self._replace(name=name) if name else self
 
 
 NEW = Resolution(None, "new", "new", 1, None, None)

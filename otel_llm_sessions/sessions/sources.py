@@ -16,6 +16,10 @@ from otel_llm_sessions.sessions.link import SessionId, Source
 SESSION_CONTEXT_KEY = "otel_llm_sessions.session"
 """Context key under which ``session(...)`` keeps its session's id."""
 
+NAME_CONTEXT_KEY = "otel_llm_sessions.name"
+"""Context key under which ``session(..., name=)`` keeps the name, and the id of the session that has it: inside, other
+mechanisms may name another session."""
+
 OPENINFERENCE_CONTEXT_KEY = "session.id"
 """Context key of OpenInference's ``using_session``."""
 
@@ -102,6 +106,17 @@ def from_context(context: Context) -> Given | None:
     if entries and (found := first_id({name: _value(entries.get(name)) for name in BAGGAGE_NAMES}, BAGGAGE_NAMES)):
         return Given(found, "baggage")
     return None
+
+
+def is_name(value: object) -> bool:
+    """Whether ``value`` can be a session's name: a printable string of at most 256 characters."""
+    return isinstance(value, str) and len(value) <= MAX_LENGTH and value.isprintable()
+
+
+def name_in(context: Context, session_id: str | None) -> str:
+    """Return the name that the application's context has for a session; an empty one if it has none."""
+    named = context.get(NAME_CONTEXT_KEY)
+    return named[1] if isinstance(named, tuple) and named[0] == session_id else ""
 
 
 def _value(entry: object) -> object:

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, Source, SpanRef
+from otel_llm_sessions.sessions.tracestate import MAX_STATE
 from otel_llm_sessions.stores import codec_v2
 from otel_llm_sessions.stores.binary import Reader, Value, folded, unfolded, write_field
 from otel_llm_sessions.stores.newest import is_mutable
@@ -92,6 +93,8 @@ _FIELDS = (
     _Field(5, "link", "output_tokens", None),
     _Field(6, "trace", "part", None),
     _Field(7, "trace", "first_turn", None),
+    _Field(12, "trace", "state", MAX_STATE),
+    _Field(13, "link", "name", MAX_ID),
 )
 """A new field of a link or of a session trace is a row here, with the next number after those below, too."""
 

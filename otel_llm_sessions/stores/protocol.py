@@ -19,7 +19,7 @@ def lacks(store: object) -> list[str]:
 class SessionStore(Protocol):
     """Maps evidence keys to the newest turn that left them.
 
-    Implementations are thread-safe and fork-safe, hold ids, times and counts only, and bound what they keep.
+    Implementations are thread-safe and fork-safe, hold ids, times, counts and names only, and bound what they keep.
     The ``a`` variants are for callers on an event loop and never block it.
     """
 

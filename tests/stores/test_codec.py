@@ -28,7 +28,8 @@ texts = st.text(max_size=256).filter(str.isprintable) | ids
 names = texts.filter(lambda text: text and not text.isspace())
 
 spans = st.builds(SpanRef, of_128_bits, of_64_bits, flags) | st.just(SpanRef(0, 0, 0))
-traces = st.builds(SessionTrace, of_128_bits, of_64_bits, flags, numbers, times, numbers)
+states = st.sampled_from(("", "ot=th:8", "ot=th:8,acme@vendor=a b"))
+traces = st.builds(SessionTrace, of_128_bits, of_64_bits, flags, numbers, times, numbers, states)
 links = st.builds(
     SessionLink,
     session_id=names,
@@ -42,6 +43,7 @@ links = st.builds(
     output_tokens=st.none() | counts,
     response_id=texts,
     trace=st.none() | traces,
+    name=texts,
 )
 
 
