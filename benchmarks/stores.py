@@ -40,13 +40,13 @@ class TimedStore:
         waited, self._waited = self._waited, 0
         return waited
 
-    def get_all(self, keys: Sequence[str]) -> Sequence[SessionLink | None]:
+    def get(self, keys: Sequence[str]) -> SessionLink | None:
         """As the store's own, timed."""
         begun = time.perf_counter_ns()
-        links = self._inner.get_all(keys)
+        link = self._inner.get(keys)
         self._waited += time.perf_counter_ns() - begun
         self.asked += 1
-        return links
+        return link
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
         """As the store's own, timed."""
@@ -55,13 +55,13 @@ class TimedStore:
         self._waited += time.perf_counter_ns() - begun
         self.written += len(keys)
 
-    async def aget_all(self, keys: Sequence[str]) -> Sequence[SessionLink | None]:
+    async def aget(self, keys: Sequence[str]) -> SessionLink | None:
         """As the store's own, timed."""
         begun = time.perf_counter_ns()
-        links = await self._inner.aget_all(keys)
+        link = await self._inner.aget(keys)
         self._waited += time.perf_counter_ns() - begun
         self.asked += 1
-        return links
+        return link
 
     async def aput(self, keys: Sequence[str], link: SessionLink) -> None:
         """As the store's own, timed."""
