@@ -40,13 +40,13 @@ class TimedStore:
         waited, self._waited = self._waited, 0
         return waited
 
-    def get(self, keys: Sequence[str]) -> SessionLink | None:
+    def get_all(self, keys: Sequence[str]) -> Sequence[SessionLink | None]:
         """As the store's own, timed."""
         begun = time.perf_counter_ns()
-        link = self._inner.get(keys)
+        links = self._inner.get_all(keys)
         self._waited += time.perf_counter_ns() - begun
         self.asked += 1
-        return link
+        return links
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
         """As the store's own, timed."""
@@ -55,13 +55,13 @@ class TimedStore:
         self._waited += time.perf_counter_ns() - begun
         self.written += len(keys)
 
-    async def aget(self, keys: Sequence[str]) -> SessionLink | None:
+    async def aget_all(self, keys: Sequence[str]) -> Sequence[SessionLink | None]:
         """As the store's own, timed."""
         begun = time.perf_counter_ns()
-        link = await self._inner.aget(keys)
+        links = await self._inner.aget_all(keys)
         self._waited += time.perf_counter_ns() - begun
         self.asked += 1
-        return link
+        return links
 
     async def aput(self, keys: Sequence[str], link: SessionLink) -> None:
         """As the store's own, timed."""

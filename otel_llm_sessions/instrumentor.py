@@ -19,7 +19,7 @@ from otel_llm_sessions import forks, threads
 from otel_llm_sessions.guard import report, say
 from otel_llm_sessions.session import SessionSpanProcessor, set_opener
 from otel_llm_sessions.settings import Settings, settings_from
-from otel_llm_sessions.stores.protocol import SessionStore
+from otel_llm_sessions.stores.protocol import SessionStore, lacks
 
 if TYPE_CHECKING:
     from otel_llm_sessions.openai.opener import SessionOpener
@@ -131,11 +131,14 @@ def store_of(given: Any, settings: Settings) -> SessionStore | None:
     """Return the store given or named; None for the default, which is made when it is needed.
 
     Raises:
-        ValueError: ``given``, a keyword, names no store, or one whose package is missing (also an ImportError). What
-            the environment names is logged instead, and the default is used.
+        ValueError: ``given``, a keyword, is or names no store, or one whose package is missing (also an ImportError).
+            What the environment names is logged instead, and the default is used.
     """
-    if isinstance(given, SessionStore):
-        return given
+    if hasattr(given, "put"):
+        if missing := lacks(given):
+            raise ValueError(f"store={type(given).__qualname__}: a SessionStore also has {', '.join(missing)}")
+        store: SessionStore = given
+        return store
     if settings.store == MEMORY:
         return None
     from otel_llm_sessions.stores.opening import StoreSettingError, open_store
@@ -176,7 +179,7 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             allowed = ", ".join(sorted(names | OTHER_KEYWORDS))
             raise TypeError(f"instrument() has no keyword {', '.join(unknown)}: expected any of {allowed}")
         given_store = kwargs.get("store")
-        if isinstance(given_store, SessionStore):
+        if hasattr(given_store, "put"):
             kwargs["store"] = None
         settings = settings_from(kwargs)
         store = store_of(given_store, settings)

@@ -21,11 +21,14 @@ from otel_llm_sessions.sessions.sources import (
     MAX_LENGTH,
     SESSION_CONTEXT_KEY,
     from_context,
+    is_name,
+    name_in,
     session_id_of,
 )
 from otel_llm_sessions.traces.ids import derived_trace_id
 
 SESSION_ID = "session.id"
+SESSION_NAME = "llm_session.name"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -103,19 +106,27 @@ class session:
     Args:
         id: the session's id, a printable string of 1 to 256 characters, or a number; a new UUID by default (for a
             decorator, one for each call).
+        name: what to call the session, a printable string of at most 256 characters: on its root, its turns and all
+            that is started inside, as ``llm_session.name``. An inner block of the same session keeps it, one of
+            another session does not.
         propagate: whether to set the W3C baggage entry ``session.id`` too, which instrumented HTTP clients send to
             the services they call.
 
     Raises:
-        ValueError: the id is none.
+        ValueError: the id is none, or the name is not valid.
     """
 
-    def __init__(self, id: str | int | None = None, *, propagate: bool = False) -> None:
+    def __init__(self, id: str | int | None = None, *, name: str | None = None, propagate: bool = False) -> None:
         if id is not None and session_id_of(id) is None:
             raise ValueError(
                 f"session({id!r}) is not valid: expected a printable string of 1 to {MAX_LENGTH} characters or a number"
             )
         self._id = None if id is None else str(id)
+        if name is not None and not is_name(name):
+            raise ValueError(
+                f"name={name!r} is not valid: expected a printable string of at most {MAX_LENGTH} characters"
+            )
+        self._name = None if name is None else str.__str__(name)  # an enum's member too, as it reads
         self._propagate = propagate
 
     def __enter__(self) -> Session:
@@ -153,7 +164,8 @@ class session:
     def _named(self) -> tuple[Session, Context]:
         named = Session(self._id if self._id is not None else str(uuid.uuid4()))
         context = get_current()
-        return named, session_inside(SessionId(named.id), context, propagate=self._propagate).into(context)
+        inside = session_inside(SessionId(named.id), context, name=self._name, propagate=self._propagate)
+        return named, inside.into(context)
 
     def _attach(self, named: Session, context: Context) -> Session:
         attach(set_value(ENTRY_KEY, _Entry(self, get_current()), context))
@@ -172,14 +184,14 @@ class session:
 
             @functools.wraps(function)
             async def inside_async(*args: Any, **kwargs: Any) -> Any:
-                async with session(self._id, propagate=self._propagate):
+                async with session(self._id, name=self._name, propagate=self._propagate):
                     return await function(*args, **kwargs)
 
             return inside_async  # type: ignore[return-value]
 
         @functools.wraps(function)
         def inside(*args: Any, **kwargs: Any) -> Any:
-            with session(self._id, propagate=self._propagate):
+            with session(self._id, name=self._name, propagate=self._propagate):
                 return function(*args, **kwargs)
 
         return inside  # type: ignore[return-value]
@@ -192,7 +204,7 @@ def current_session() -> Session | None:
 
 
 class SessionSpanProcessor(SpanProcessor):
-    """Stamps ``session.id`` on every span started inside ``session(...)``, whoever starts it.
+    """Stamps ``session.id`` and the name on every span started inside ``session(...)``, whoever starts it.
 
     ``instrument()`` adds one to the tracer provider; add one yourself to a provider that is not the global one.
     """
@@ -201,7 +213,7 @@ class SessionSpanProcessor(SpanProcessor):
         self.enabled = True
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Set ``session.id`` unless the span has one."""
+        """Set ``session.id`` unless the span has one, and the session's name if that is its session."""
         if not self.enabled:
             return
         try:
@@ -209,8 +221,14 @@ class SessionSpanProcessor(SpanProcessor):
             session_id = context.get(SESSION_CONTEXT_KEY)
             if session_id is None or not is_instrumentation_enabled():
                 return
-            if SESSION_ID not in (span.attributes or ()):
+            attributes = span.attributes or {}
+            if SESSION_ID not in attributes:
                 span.set_attribute(SESSION_ID, str(session_id))
+            elif attributes[SESSION_ID] != session_id:
+                return
+            name = name_in(context, str(session_id))
+            if name and SESSION_NAME not in attributes:
+                span.set_attribute(SESSION_NAME, name)
         except Exception as error:  # a span that is not the SDK's
             report("stamp a span", error)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from otel_llm_sessions.guard import say
 from otel_llm_sessions.sessions import sources
+from otel_llm_sessions.sessions.root_names import DEFAULT_TEMPLATE, MAX_TEMPLATE, checked_template
 from otel_llm_sessions.stores.urls import redacted
 
 PREFIX = "OTEL_LLM_SESSIONS_"
@@ -38,10 +39,10 @@ class Settings:
     body_keys: tuple[str, ...] = sources.BODY_KEYS
     metadata_keys: tuple[str, ...] = sources.METADATA_KEYS
     threads: ThreadsMode = "jobs"
-    baggage: bool = True
     provider_lookup: bool = False
     propagate: frozenset[Propagation] = frozenset()
     namespace: str | None = None
+    root_name: str = DEFAULT_TEMPLATE
     max_turns: int = 500
     max_age: float = 24 * 3600.0
     conversation_id: ConversationIdMode = "given"
@@ -135,10 +136,13 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "body_keys": (_names, _NAMES_ALLOWED),
     "metadata_keys": (_names, _NAMES_ALLOWED),
     "threads": _one_of("jobs", "all", "none"),
-    "baggage": (_boolean, "true or false"),
     "provider_lookup": (_boolean, "true or false"),
     "propagate": (_propagate, "any of metadata, headers, litellm, separated by commas, or none"),
     "namespace": (_text, "a string of printable characters"),
+    "root_name": (
+        checked_template,
+        f"printable text of at most {MAX_TEMPLATE} characters, without other placeholders than {{name}} and {{id}}",
+    ),
     "max_turns": (_count, _COUNT_ALLOWED),
     "max_age": (_duration, _DURATION_ALLOWED),
     "conversation_id": _one_of("given", "always"),

@@ -191,7 +191,7 @@ class Lateness:
 def calls_of(store, name: str = "1") -> list[Callable[[], object]]:
     """What calls of an application ask of a store."""
     one = [
-        lambda: store.get([f"s:{name}"]),
+        lambda: store.get_all([f"s:{name}"])[0],
         lambda: store.put([f"r:{name}", f"s:{name}"], a_link(session=name)),
         lambda: store.claim(name),
     ]

@@ -1,6 +1,6 @@
 """The sessions among the spans that arrived: which there are, which turns they have, where each call stands.
 
-Where session traces arrived (a root span named ``session``), everything is read from their structure: trace ids,
+Where session traces arrived (root spans with ``llm_session.root``), everything is read from their structure: trace ids,
 parents and links. Where none did (``TRACES=turn``), calls are grouped by their ``session.id``.
 """
 
@@ -13,7 +13,8 @@ from typing import Final
 
 from otel_llm_sessions.demo.received import ReceivedLink, ReceivedSpan
 
-ROOT: Final = "session"
+ROOT: Final = "llm_session.root"
+"""The attribute of a session's root, whatever it is named."""
 MARKER: Final = "turn"
 LINKS_TO_OTHERS: Final = frozenset({"previous_turn", "session", "other_session"})
 """Values of ``llm_session.link`` on a marker's links that do not lead to the call it stands for."""
@@ -92,6 +93,11 @@ class ArrivedSession:
         return int(self.root.attributes.get("llm_session.part", 1)) if self.root else 1
 
     @property
+    def name(self) -> str:
+        """What the application called the session; empty if nothing."""
+        return str(self.root.attributes.get("llm_session.name", "")) if self.root else ""
+
+    @property
     def service(self) -> str:
         """The name of the service that the session's first span came from."""
         spans = [self.root, *(turn.call or turn.span for turn in self.turns)]
@@ -127,7 +133,7 @@ class Spans:
 def sessions_of(received: Iterable[ReceivedSpan]) -> list[ArrivedSession]:
     """The sessions among these spans, in the order in which they began."""
     spans = Spans(received)
-    roots = [span for span in spans.all if span.name == ROOT and not span.parent_id]
+    roots = [span for span in spans.all if span.attributes.get(ROOT) and not span.parent_id]
     sessions = _from_traces(spans, roots) if roots else _from_ids(spans)
     return sorted(sessions, key=_beginning)
 

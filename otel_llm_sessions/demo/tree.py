@@ -71,6 +71,7 @@ def _heading(session: ArrivedSession) -> Text:
     number = len(session.turns)
     parts = [
         (f"session {shortened(session.id)}", "bold cyan"),
+        (shortened(session.name), "bold"),
         (session.service, "bold"),
         (f"part {session.part}" if session.part > 1 else "", "bold"),
         (f"{number} turn{'s' if number != 1 else ''}", ""),

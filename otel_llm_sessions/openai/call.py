@@ -7,6 +7,7 @@ or does I/O: what is to be looked up, claimed or recorded is handed to the calle
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
@@ -19,15 +20,15 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, read_reply
 from otel_llm_sessions.sessions.carried import Carried
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SpanRef
-from otel_llm_sessions.sessions.names import conversation_of, name_of_response
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
+from otel_llm_sessions.sessions.sources import name_in
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.metrics import CallMetrics
 from otel_llm_sessions.telemetry.span import annotate, is_owned
 from otel_llm_sessions.traces.links import turn_links
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.placement import Placement
-from otel_llm_sessions.traces.roots import NO_PLAN, ROOT_NANOSECONDS, UNNAMED_ROOT_NAME, Plan
+from otel_llm_sessions.traces.roots import NO_PLAN, Plan
 
 if TYPE_CHECKING:
     from otel_llm_sessions.openai.runtime import Runtime
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 SOURCE = "llm_session.source"
 TURN = "llm_session.turn"
 PART = "llm_session.part"
+NAME = "llm_session.name"
 
 NOWHERE = SpanRef(0, 0, 0)
 NOT_PLACED = Placement(Context(), [], None)
@@ -106,24 +108,27 @@ class Call:
 
     # --- before the request ---------------------------------------------------------------------------------
 
-    def resolve(self, found: SessionLink | None, own: SessionLink | None) -> str | None:
+    def resolve(self, answers: Sequence[SessionLink | None]) -> str | None:
         """Decide the session; return the key to claim if its trace is still to be opened."""
-        return self.plan_for(self.resolved(found, own))
+        return self.plan_for(self.resolved(answers))
 
-    def resolved(self, found: SessionLink | None, own: SessionLink | None) -> Resolution:
+    def resolved(self, answers: Sequence[SessionLink | None]) -> Resolution:
         """Return the session as the store's answers have it."""
         route = self.request.match.route
-        return resolve(self.request.evidence, found, own, route.api == "responses" and route.is_turn)
+        return resolve(self.request.evidence, answers, route.api == "responses" and route.is_turn)
 
     def plan_for(self, resolution: Resolution) -> str | None:
         """Settle on a session; return the key to claim if its trace is still to be opened."""
-        self._resolution = resolution
+        self._resolution = resolution = self._named(resolution)
         self._session_id = resolution.session_id
         if self._is_silent:
             return None
         is_turn = self.request.match.route.is_turn
         self._plan = self.runtime.placer.plan(resolution, self.provider, is_turn=is_turn, now=self._started)
         return self._plan.opening.claim_key if self._plan.opening is not None else None
+
+    def _named(self, resolution: Resolution) -> Resolution:
+        return resolution.named(name_in(self.context, resolution.session_id) if self.context else "")
 
     def start(self, owner: bool) -> Context:
         """Start the span, or find the other instrumentation's; return the context to send the request in.
@@ -183,21 +188,14 @@ class Call:
         attributes[SOURCE] = resolution.source
         if self._session_id is not None:
             attributes[semconv.SESSION_ID] = self._session_id
-        if (conversation := self._conversation_id()) is not None:
-            attributes[semconv.CONVERSATION_ID] = conversation
+            if resolution.origin in GIVEN_SOURCES or self.runtime.settings.conversation_id == "always":
+                attributes[semconv.CONVERSATION_ID] = self._session_id
         if self.request.match.route.is_turn:
             attributes[TURN] = resolution.turn
         if self._placement.trace is not None:
             attributes[PART] = self._placement.trace.part
-
-    def _conversation_id(self) -> str | None:
-        """Return the provider's conversation, else what the application or the provider called the session."""
-        request, origin, session_id = self.request, self._resolution.origin, self._session_id
-        if request.conversation is not None or session_id is None:
-            return request.conversation
-        if origin == "conversation":
-            return conversation_of(session_id, request.server.name)
-        return session_id if origin in GIVEN_SOURCES or self.runtime.settings.conversation_id == "always" else None
+        if resolution.name:
+            attributes[NAME] = resolution.name
 
     def _annotate(self, placement: Placement, owned: Span) -> None:
         self._span, self._is_ours = owned, False
@@ -209,19 +207,15 @@ class Call:
 
     def carried(self) -> Carried:
         """Return what the request may tell of its session and its span; nothing while they are being looked up."""
-        span = self._span_ref()
+        span = self._span.get_span_context() if self._span is not None else None
         return Carried(
             self._session_id,
-            span if span.span_id else None,
+            SpanRef(span.trace_id, span.span_id, int(span.trace_flags)) if span is not None and span.is_valid else None,
             self._resolution.origin,
             self._resolution.turn,
             self._started,
             self._placement.trace,
         )
-
-    def _span_ref(self) -> SpanRef:
-        span = self._span.get_span_context() if self._span is not None else None
-        return SpanRef(span.trace_id, span.span_id, int(span.trace_flags)) if span is not None else NOWHERE
 
     # --- while the session is looked up at the provider -----------------------------------------------------
 
@@ -239,7 +233,7 @@ class Call:
 
     def resolved_alone(self) -> Resolution:
         """Return the session of a deferred call as far as it is known without the provider."""
-        return self.resolved(self._found, None)
+        return self.resolved((self._found,))
 
     def open_nothing(self) -> None:
         """Leave the session's trace to others: whether this call has the claim is not known."""
@@ -247,7 +241,7 @@ class Call:
 
     def make_alone(self) -> None:
         """Make the span of a deferred call with what is known without the provider; it opens no session trace."""
-        self._resolution = self.resolved_alone()
+        self._resolution = self._named(self.resolved_alone())
         self._session_id = self._resolution.session_id
         if self._found is not None and self._found.trace is not None and self.plan_for(self._resolution) is None:
             self.start(False)
@@ -257,7 +251,7 @@ class Call:
 
     def leave_as(self, resolution: Resolution) -> Record | None:
         """Return what is to be recorded of a call that has ended before its session was known: as a turn of it."""
-        self._resolution, self._session_id = resolution, resolution.session_id
+        self._resolution, self._session_id = self._named(resolution), resolution.session_id
         previous, keys = resolution.previous, self._keys()
         if not keys:
             return None
@@ -316,21 +310,17 @@ class Call:
         """Name the session that this call starts by the reply's first id."""
         if self._resolution.source != "new" or self._session_id is not None or not self.reply.ids:
             return
-        self._session_id = name_of_response(self.reply.ids[0], self.request.server.name, self._span_ref())
+        self._session_id = SessionId(self.reply.ids[0])
         attributes = {semconv.SESSION_ID: self._session_id}
         if self.runtime.settings.conversation_id == "always":
             attributes[semconv.CONVERSATION_ID] = self._session_id
         self._set_attributes(attributes)
-        if self._placement.open_root is not None:
-            self._placement.open_root.set_attribute(semconv.SESSION_ID, self._session_id)
-            self._end_root()
+        self._end_root()
 
     def _end_root(self) -> None:
         root, trace = self._placement.open_root, self._placement.trace
-        if root is not None and trace is not None and root.is_recording():
-            if self._session_id is None:
-                root.update_name(UNNAMED_ROOT_NAME)
-            root.end(trace.started + ROOT_NANOSECONDS)
+        if root is not None and trace is not None:
+            self.runtime.roots.end_fresh(root, trace, self._session_id)
 
     # --- the end --------------------------------------------------------------------------------------------
 
@@ -417,12 +407,13 @@ class Call:
 
     def _link(self, ended: int) -> SessionLink:
         assert self._session_id is not None
+        span = self._span.get_span_context() if self._span is not None else None
         return link_of(
             self.request,
             self.reply,
             self._session_id,
             self._resolution,
-            self._span_ref(),
+            SpanRef(span.trace_id, span.span_id, int(span.trace_flags)) if span is not None else NOWHERE,
             self._started,
             ended,
             self._placement.trace,

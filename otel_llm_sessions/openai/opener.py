@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from opentelemetry.context import Context, set_value
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -14,7 +14,7 @@ from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, SessionRoot, is_
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink
 from otel_llm_sessions.sessions.resolver import Evidence, Resolution, resolve
-from otel_llm_sessions.sessions.sources import Given
+from otel_llm_sessions.sessions.sources import Given, name_in
 from otel_llm_sessions.traces.placement import Placement
 from otel_llm_sessions.traces.roots import Plan
 
@@ -41,7 +41,7 @@ class SessionOpener:
             if not self._is_outermost(context):
                 return context
             store = self._runtime.store
-            resolution, plan = self._plan(session_id, store.get((session_key(session_id),)))
+            resolution, plan = self._plan(session_id, store.get_all((session_key(session_id),)), context)
             owner = plan.opening is not None and store.claim(plan.opening.claim_key)
             return self._inside(resolution, plan, owner, context)
         except Exception as error:
@@ -56,7 +56,7 @@ class SessionOpener:
             if not self._is_outermost(context):
                 return context
             store = self._runtime.store
-            resolution, plan = self._plan(session_id, await store.aget((session_key(session_id),)))
+            resolution, plan = self._plan(session_id, await store.aget_all((session_key(session_id),)), context)
             owner = plan.opening is not None and await store.aclaim(plan.opening.claim_key)
             return self._inside(resolution, plan, owner, context)
         except Exception as error:
@@ -71,9 +71,12 @@ class SessionOpener:
         current = get_current_span(context).get_span_context()
         return not current.is_valid or is_session_root(context, current)
 
-    def _plan(self, session_id: str, found: SessionLink | None) -> tuple[Resolution, Plan]:
+    def _plan(
+        self, session_id: str, answers: Sequence[SessionLink | None], context: Context
+    ) -> tuple[Resolution, Plan]:
         given = Given(SessionId(session_id), "context")
-        resolution = resolve(Evidence(given, None, None), found, None, starts_session=False)
+        resolution = resolve(Evidence(given, None, None), answers, starts_session=False)
+        resolution = resolution.named(name_in(context, session_id))
         return resolution, self._runtime.placer.plan(resolution, self._runtime.tracers.provider, is_turn=False)
 
     def _inside(self, resolution: Resolution, plan: Plan, owner: bool, context: Context) -> Context:

@@ -21,7 +21,7 @@ from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.openai.stream import watch_stream
 from otel_llm_sessions.openai.watch import end_forgotten
 from otel_llm_sessions.sessions.link import Record
-from otel_llm_sessions.sessions.resolver import is_unsure, lookup_keys, second_key
+from otel_llm_sessions.sessions.resolver import is_unsure, lookup_keys
 from otel_llm_sessions.telemetry.values import error_type_of
 
 NOTHING_SAID = Context()
@@ -118,11 +118,11 @@ def _open(call: Call, client: Any, original: Callable[..., Any]) -> Context:
     """Look up the session, and start the span; return the context to send the request in."""
     store, lookup, evidence = call.runtime.store, call.runtime.lookup, call.request.evidence
     keys = lookup_keys(evidence)
-    found = store.get(keys) if keys else None
+    answers = store.get_all(keys) if keys else ()
+    found = answers[0] if answers else None
     if lookup and is_unsure(found) and lookup.begin(call, found, client, original):
         return call.context
-    key = second_key(evidence, found)
-    claim = call.resolve(found, store.get((key,)) if key else None)
+    claim = call.resolve(answers)
     return call.start(claim is not None and store.claim(claim))
 
 
@@ -132,11 +132,11 @@ async def _aopen(call: Call, client: Any, original: Callable[..., Any]) -> Conte
     if call.runtime.store_never_waits and not lookup:
         return _open(call, client, original)
     keys = lookup_keys(evidence)
-    found = await store.aget(keys) if keys else None
+    answers = await store.aget_all(keys) if keys else ()
+    found = answers[0] if answers else None
     if lookup and is_unsure(found) and lookup.abegin(call, found, client, original):
         return call.context
-    key = second_key(evidence, found)
-    claim = call.resolve(found, await store.aget((key,)) if key else None)
+    claim = call.resolve(answers)
     return call.start(claim is not None and await store.aclaim(claim))
 
 

@@ -165,8 +165,7 @@ class ProviderLookup:
             if waiting is None:
                 if len(self._walks) >= MAX_WALKS and not self._forget_overdue():
                     return None, False
-                walk = Walk(previous_id, self._runtime.settings.metadata_keys, call.request.server.name)
-                waiting = Waiting(walk, server)
+                waiting = Waiting(Walk(previous_id, self._runtime.settings.metadata_keys), server)
                 self._walks[server, previous_id] = waiting
             waiting.calls.append(call.defer(found))
             return waiting, is_new
@@ -207,7 +206,7 @@ class ProviderLookup:
         try:
             time.sleep(HEAD_START)
             while (asked := walk.asking) is not None:
-                link = store.get((response_key(asked, waiting.server),))
+                (link,) = store.get_all((response_key(asked, waiting.server),))
                 if link is not None and walk.know(link):
                     continue
                 if self._may_go_on(waiting, client):
@@ -229,7 +228,7 @@ class ProviderLookup:
         try:
             await asyncio.sleep(HEAD_START)
             while (asked := walk.asking) is not None:
-                link = await store.aget((response_key(asked, waiting.server),))
+                (link,) = await store.aget_all((response_key(asked, waiting.server),))
                 if link is not None and walk.know(link):
                     continue
                 if self._may_go_on(waiting, client):

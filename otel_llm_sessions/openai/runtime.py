@@ -13,8 +13,8 @@ from otel_llm_sessions.openai.propagation import Propagation
 from otel_llm_sessions.openai.provider_lookup import ProviderLookup
 from otel_llm_sessions.openai.request import KeyLists
 from otel_llm_sessions.sessions.link import Record
+from otel_llm_sessions.sessions.root_names import RootNames
 from otel_llm_sessions.settings import Settings
-from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.telemetry.metrics import MetricsSource
 from otel_llm_sessions.telemetry.span import TracerSource
@@ -35,21 +35,17 @@ class Runtime:
     ) -> None:
         self.settings = settings
         self.store = store
-        self.store_never_waits = isinstance(store, MemoryStore)
+        self.store_never_waits = not getattr(store, "waits", True)
         self.tracers = TracerSource(tracer_provider, on_provider)
         self.metrics = MetricsSource(meter_provider)
-        self.roots = Roots(store, settings.namespace)
+        self.roots = Roots(store, settings.namespace, RootNames(settings.root_name))
         self.placer: Placer = (
             SessionTraces(self.roots, settings.max_turns, settings.max_age)
             if settings.traces == "session"
             else TurnTraces()
         )
         self.keys = KeyLists(
-            settings.headers,
-            settings.body_keys,
-            settings.metadata_keys,
-            frozenset(settings.body_keys),
-            settings.baggage,
+            settings.headers, settings.body_keys, settings.metadata_keys, frozenset(settings.body_keys)
         )
         self.lookup = ProviderLookup(self) if settings.provider_lookup else None
         self.propagation = Propagation(settings.propagate) if settings.propagate else None

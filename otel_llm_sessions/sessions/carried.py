@@ -2,7 +2,7 @@
 
 The keys and forms are those of the W3C's trace context (https://www.w3.org/TR/trace-context/): ``traceparent`` is the
 turn's span; what else the next process needs (the turn's number, the session's trace) is this package's entry of
-``tracestate``.
+``tracestate``, and the entries beside it are those of the session's root.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from opentelemetry.trace.span import TraceState
 
 from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source, SpanRef
 from otel_llm_sessions.sessions.sources import first_id
+from otel_llm_sessions.sessions.tracestate import MAX_ENTRIES, state_of, state_text
 
 SESSION_ID: Final = "session.id"
 OWN_SESSION_ID: Final = "llm_session.id"
@@ -62,8 +63,9 @@ def write(carried: Carried) -> dict[str, str]:
     values = {} if carried.session_id is None else {SESSION_ID: str(carried.session_id)}
     span = carried.span
     if span is not None and span.trace_id and span.span_id:
-        state = TraceState([(ENTRY, _entry(carried))]) if carried.source is not None and carried.turn else None
-        around = NonRecordingSpan(SpanContext(span.trace_id, span.span_id, False, TraceFlags(span.flags), state))
+        around = NonRecordingSpan(
+            SpanContext(span.trace_id, span.span_id, False, TraceFlags(span.flags), _state(carried))
+        )
         _PROPAGATOR.inject(values, set_span_in_context(around, Context()))
     return {name: value for name, value in values.items() if len(value) <= MAX_VALUE}
 
@@ -71,6 +73,8 @@ def write(carried: Carried) -> dict[str, str]:
 def read(values: Mapping[str, Any]) -> Carried:
     """Return what ``values`` carry; anything that does not have the form it should have counts as not there."""
     strings = {name: values[name] for name in (TRACEPARENT, TRACESTATE) if isinstance(values.get(name), str)}
+    if TRACESTATE in strings and state_of(strings[TRACESTATE]) is None:
+        del strings[TRACESTATE]
     context = get_current_span(_PROPAGATOR.extract(strings, Context())).get_span_context()
     span = SpanRef(context.trace_id, context.span_id, int(context.trace_flags)) if context.is_valid else None
     found = _FORM.fullmatch(context.trace_state.get(ENTRY) or "") if span is not None else None
@@ -81,7 +85,18 @@ def read(values: Mapping[str, Any]) -> Carried:
     source: Source = found["source"]  # type: ignore[assignment]
     if source == "new" and found["turn"] == "1":
         named = None  # its session had no name yet: an id beside it is the application's own, and something else
-    return Carried(named, span, source, int(found["turn"]), int(found["start"]), _trace(found))
+    return Carried(named, span, source, int(found["turn"]), int(found["start"]), _trace(found, context.trace_state))
+
+
+def _state(carried: Carried) -> TraceState | None:
+    """Return this package's entry, and after it as many of the root's own as the API takes."""
+    if carried.source is None or not carried.turn:
+        return None
+    entry = _entry(carried)
+    roots = state_of(carried.trace.state) if carried.trace is not None else None
+    room = MAX_VALUE - len(f"{ENTRY}={entry},")
+    kept: Mapping[str, str] = state_of(state_text(roots, room, without=ENTRY)) or {}
+    return TraceState([(ENTRY, entry), *list(kept.items())[: MAX_ENTRIES - 1]])
 
 
 def _entry(carried: Carried) -> str:
@@ -93,10 +108,18 @@ def _entry(carried: Carried) -> str:
     return ";".join(fields)
 
 
-def _trace(found: re.Match[str]) -> SessionTrace | None:
+def _trace(found: re.Match[str], state: TraceState) -> SessionTrace | None:
     if found["trace"] is None:
         return None
     trace_id, root_span_id, flags = (int(found[name], 16) for name in ("trace", "root", "flags"))
     if not trace_id or not root_span_id:
         return None
-    return SessionTrace(trace_id, root_span_id, flags, int(found["part"]), int(found["started"]), int(found["first"]))
+    return SessionTrace(
+        trace_id,
+        root_span_id,
+        flags,
+        int(found["part"]),
+        int(found["started"]),
+        int(found["first"]),
+        state_text(state, without=ENTRY),
+    )

@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, get_current_span, set_span_in_context
 
 from otel_llm_sessions.sessions.link import SessionId
-from otel_llm_sessions.sessions.sources import SESSION_CONTEXT_KEY
+from otel_llm_sessions.sessions.sources import NAME_CONTEXT_KEY, SESSION_CONTEXT_KEY, name_in
 
 PROPAGATED_KEY = "otel_llm_sessions.propagated"
 """Context key that holds the session whose id stands in the baggage because a block said so."""
@@ -25,7 +25,7 @@ ROOT_CONTEXT_KEY = "otel_llm_sessions.root"
 ENTRY_KEY = "otel_llm_sessions.entry"
 """Context key that holds which ``session(...)`` made the context, and what it was made from."""
 
-SESSION_KEYS = (SESSION_CONTEXT_KEY, PROPAGATED_KEY)
+SESSION_KEYS = (SESSION_CONTEXT_KEY, NAME_CONTEXT_KEY, PROPAGATED_KEY)
 """The keys that belong to a session: a block sets them, a job takes them along, another session's block has its own."""
 
 _ALL_KEYS = frozenset({*SESSION_KEYS, ROOT_CONTEXT_KEY, ENTRY_KEY})
@@ -61,12 +61,16 @@ class Inside(NamedTuple):
         return inside if self.root is None else _below(self.root, inside)
 
 
-def session_inside(session_id: SessionId, context: Context, *, propagate: bool = False) -> Inside:
+def session_inside(
+    session_id: SessionId, context: Context, *, name: str | None = None, propagate: bool = False
+) -> Inside:
     """Return what a block of a session in ``context`` is inside of.
 
-    A block of another session than the one around inherits nothing.
+    A block of the same session as the one around keeps what it does not set anew; one of another inherits nothing.
     """
     values: dict[str, object] = {SESSION_CONTEXT_KEY: session_id}
+    if name := name_in(context, session_id) if name is None else name:
+        values[NAME_CONTEXT_KEY] = (session_id, name)
     if propagate or context.get(PROPAGATED_KEY) == session_id:
         values[PROPAGATED_KEY] = session_id
     return Inside(values)

@@ -1,4 +1,4 @@
-"""What is remembered of a session: ids, times and counts, never content."""
+"""What is remembered of a session: ids, times, counts and the name that it was given, never content."""
 
 from __future__ import annotations
 
@@ -51,6 +51,8 @@ class SessionTrace(NamedTuple):
     """When the part was opened, in nanoseconds since the epoch."""
     first_turn: int
     """The number of the part's first turn."""
+    state: str = ""
+    """The root's ``tracestate``, which its children carry on."""
 
     @property
     def is_sampled(self) -> bool:
@@ -61,7 +63,7 @@ class SessionTrace(NamedTuple):
 class SessionLink(NamedTuple):
     """What is kept about a session's newest turn under each piece of evidence the turn left.
 
-    A store maps evidence keys to links. A link holds ids, times and counts; it never holds prompts, replies
+    A store maps evidence keys to links. A link holds ids, times, counts and a name; it never holds prompts, replies
     or API keys. A tuple, since one is made in every call, in a fifth of the time that a frozen dataclass takes.
     """
 
@@ -82,6 +84,8 @@ class SessionLink(NamedTuple):
     response_id: str = ""
     trace: SessionTrace | None = None
     """The session's trace; None while the session has none (``TRACES=turn``, or not opened yet)."""
+    name: str = ""
+    """The session's name; empty if the application gave it none."""
 
     @property
     def is_given(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from otel_llm_sessions.sessions.keys import session_key
@@ -18,8 +19,6 @@ class Evidence(NamedTuple):
     """The ``previous_response_id`` of the request (for a retrieved response, its own id)."""
     previous_key: str | None
     """The evidence key of ``previous_id``."""
-    previous_name: SessionId | None = None
-    """What ``previous_id`` names a session if nobody knows it."""
 
 
 class Resolution(NamedTuple):
@@ -35,6 +34,15 @@ class Resolution(NamedTuple):
     """The turn before this one."""
     other: SessionLink | None
     """The newest known turn of another session that the evidence names too."""
+    name: str = ""
+    """The session's name; empty if the application gave it none."""
+
+    def named(self, name: str) -> Resolution:
+        """Return the same with the session's name: ``name``, or where that is empty what the turn before has."""
+        previous = self.previous
+        if not name and previous is not None and previous.session_id == self.session_id:
+            name = previous.name
+        return self._replace(name=name) if name else self
 
 
 NEW = Resolution(None, "new", "new", 1, None, None)
@@ -55,29 +63,22 @@ def is_unsure(found: SessionLink | None) -> bool:
     return found is None or found.source == "chain_partial"
 
 
-def second_key(evidence: Evidence, found: SessionLink | None) -> str | None:
-    """Return the key of the given session's own newest turn when the first look-up found another session."""
-    if evidence.given is None or found is None or found.session_id == evidence.given.session_id:
-        return None
-    return session_key(evidence.given.session_id)
-
-
-def resolve(evidence: Evidence, found: SessionLink | None, own: SessionLink | None, starts_session: bool) -> Resolution:
+def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_session: bool) -> Resolution:
     """Decide the session of a call; the first source that answers wins.
 
     Args:
         evidence: what the request says.
-        found: the link that ``lookup_keys`` led to.
-        own: the link that ``second_key`` led to.
+        answers: what is known under each of its ``lookup_keys``.
         starts_session: whether a call without any evidence starts a session of its own.
     """
+    found = answers[0] if evidence.previous_key and answers else None
     if evidence.given is not None:
-        return _given(evidence.given, found, own)
+        return _given(evidence.given, found, answers[-1] if answers else None)
     if found is not None:
         return Resolution(found.session_id, "chain", found.source, found.turn + 1, found, None)
-    if evidence.previous_name is not None:
+    if evidence.previous_id:
         # Nobody knows the previous response; it names the session, of which it is the one turn known of.
-        return Resolution(evidence.previous_name, "chain_partial", "chain_partial", 2, None, None)
+        return Resolution(SessionId(evidence.previous_id), "chain_partial", "chain_partial", 2, None, None)
     return NEW if starts_session else NONE
 
 
@@ -93,10 +94,9 @@ def resolve_looked_up(previous: SessionLink, *, complete: bool) -> Resolution:
 
 
 def _given(given: Given, found: SessionLink | None, own: SessionLink | None) -> Resolution:
+    """Go on from the turn of the previous response if it is of the session, else from the session's own newest."""
     session_id, source = given
-    if found is None:
-        return Resolution(session_id, source, source, 1, None, None)
-    if found.session_id == session_id:
-        return Resolution(session_id, source, source, found.turn + 1, found, None)
-    previous = own or found
-    return Resolution(session_id, source, source, previous.turn + 1, previous, found)
+    is_of_session = found is not None and found.session_id == session_id
+    previous = found if is_of_session else own or found
+    other = None if is_of_session else found
+    return Resolution(session_id, source, source, previous.turn + 1 if previous else 1, previous, other)

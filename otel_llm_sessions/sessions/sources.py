@@ -16,13 +16,17 @@ from otel_llm_sessions.sessions.link import SessionId, Source
 SESSION_CONTEXT_KEY = "otel_llm_sessions.session"
 """Context key under which ``session(...)`` keeps its session's id."""
 
+NAME_CONTEXT_KEY = "otel_llm_sessions.name"
+"""Context key under which ``session(..., name=)`` keeps the name, and the id of the session that has it: inside, other
+mechanisms may name another session."""
+
 OPENINFERENCE_CONTEXT_KEY = "session.id"
 """Context key of OpenInference's ``using_session``."""
 
 UTIL_GENAI_MODULE = "opentelemetry.util.genai._conversation_context"
 """The module that holds util-genai's context key, whose name has a random part (1.3b0)."""
 
-BAGGAGE_NAMES = ("gen_ai.conversation.id", "session.id")
+BAGGAGE_NAMES = ("session.id", "gen_ai.conversation.id")
 
 HEADERS = ("x-litellm-session-id", "x-session-id", "helicone-session-id", "x-litellm-trace-id")
 BODY_KEYS = ("litellm_session_id", "session_id", "litellm_trace_id")
@@ -98,15 +102,21 @@ def from_context(context: Context) -> Given | None:
         value = context.get(key)
         if value is not None and (found := session_id_of(value)):
             return Given(found, "context")
-    return None
-
-
-def from_baggage(context: Context) -> Given | None:
-    """Return the session that the baggage of the request being served names (source 12)."""
-    entries = baggage.get_all(context) if context else None
+    entries = baggage.get_all(context)
     if entries and (found := first_id({name: _value(entries.get(name)) for name in BAGGAGE_NAMES}, BAGGAGE_NAMES)):
         return Given(found, "baggage")
     return None
+
+
+def is_name(value: object) -> bool:
+    """Whether ``value`` can be a session's name: a printable string of at most 256 characters."""
+    return isinstance(value, str) and len(value) <= MAX_LENGTH and value.isprintable()
+
+
+def name_in(context: Context, session_id: str | None) -> str:
+    """Return the name that the application's context has for a session; an empty one if it has none."""
+    named = context.get(NAME_CONTEXT_KEY)
+    return named[1] if isinstance(named, tuple) and named[0] == session_id else ""
 
 
 def _value(entry: object) -> object:

@@ -1,6 +1,6 @@
 """How a link is written down: hashed keys, and a compact binary record with a version byte.
 
-A record is a head, the turn's number, numbered fields and a checksum. Later versions add fields and keep this form, so
+A record is a head, numbered fields and a checksum. Later versions add fields and keep this form, so
 that processes of two releases share a store: a reader skips the fields that it does not know, and what an older writer
 does not know has its default. What a store holds is not trusted: a record that is garbage, cut off, too long, or says
 what no turn can say (an id with a NUL, a time after 2262, a count beyond 2^53) is unknown (None); reading never raises.
@@ -15,10 +15,11 @@ from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, get_args
 
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.sessions import names, sources
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, Source, SpanRef
+from otel_llm_sessions.sessions.tracestate import MAX_STATE
 from otel_llm_sessions.stores import codec_v2
-from otel_llm_sessions.stores.binary import Reader, Value, folded, unfolded, write_field, write_number
+from otel_llm_sessions.stores.binary import Reader, Value, folded, unfolded, write_field
+from otel_llm_sessions.stores.newest import is_mutable
 
 VERSION = 3
 
@@ -53,17 +54,21 @@ MAX_RECORD = 16 * 1024
 MAX_COUNT = 2**53
 MAX_TIME = 2**63 - 1
 """Nanoseconds since the epoch: the year 2262."""
-MAX_ID = sources.MAX_LENGTH
+MAX_ID = 256
 
-# version, source, span's flags, trace id (two halves), span id, start
-_HEAD = struct.Struct(">BBBQQQQ")
+# version, source, span's flags; the rank: turn (7 bytes), start, whether it has ended; trace id (two halves), span id
+_HEAD = struct.Struct(">BBB7sQ?QQQ")
+
+RANK = slice(3, 19)
+"""Where each version from 3 on has what orders a session's turns: of two records the greater bytes are the later."""
+VERSIONS_WITH_RANK = range(3, 32)
 # root span id, flags, started
 _ROOT = struct.Struct(">QBQ")
 _CHECKSUM_SIZE = 2
 _LOW_64 = (1 << 64) - 1
 
 
-class _Row(NamedTuple):
+class _Field(NamedTuple):
     """An optional field of a link, or of its trace, that is written as it is."""
 
     number: int
@@ -80,14 +85,16 @@ class _Row(NamedTuple):
         return isinstance(value, str) and len(value) <= self.longest and value.isprintable()
 
 
-_ROWS = (
-    _Row(1, "link", "session_id", MAX_ID),
-    _Row(2, "link", "model", MAX_ID),
-    _Row(3, "link", "response_id", names.MAX_ID),
-    _Row(4, "link", "input_tokens", None),
-    _Row(5, "link", "output_tokens", None),
-    _Row(6, "trace", "part", None),
-    _Row(7, "trace", "first_turn", None),
+_FIELDS = (
+    _Field(1, "link", "session_id", MAX_ID),
+    _Field(2, "link", "model", MAX_ID),
+    _Field(3, "link", "response_id", MAX_ID),
+    _Field(4, "link", "input_tokens", None),
+    _Field(5, "link", "output_tokens", None),
+    _Field(6, "trace", "part", None),
+    _Field(7, "trace", "first_turn", None),
+    _Field(12, "trace", "state", MAX_STATE),
+    _Field(13, "link", "name", MAX_ID),
 )
 """A new field of a link or of a session trace is a row here, with the next number after those below, too."""
 
@@ -97,8 +104,8 @@ _ROOT_FOLLOWS = 9
 _OTHER_TRACE_ID = 10
 _RESPONSE_NAMES_SESSION = 11
 
-_LINK_ROWS = tuple(row for row in _ROWS if row.of == "link")
-_TRACE_ROWS = tuple(row for row in _ROWS if row.of == "trace")
+_LINK_FIELDS = tuple(field for field in _FIELDS if field.of == "link")
+_TRACE_FIELDS = tuple(field for field in _FIELDS if field.of == "trace")
 
 
 def hashed(key: str, kind: bytes = b"link") -> bytes:
@@ -112,8 +119,17 @@ def hashed(key: str, kind: bytes = b"link") -> bytes:
     return KEY_PREFIX + blake2b(data, digest_size=_DIGEST_SIZE, person=kind).digest()
 
 
-def records(entries: Iterable[tuple[str, SessionLink]]) -> list[tuple[bytes, bytes]]:
-    """Return each entry's hashed key and record; an entry that cannot be written is reported and left out."""
+class Row(NamedTuple):
+    """An entry as a store keeps it."""
+
+    key: bytes
+    record: bytes
+    is_mutable: bool
+    """Whether a record of a higher rank stays."""
+
+
+def rows_of(entries: Iterable[tuple[str, SessionLink]]) -> list[Row]:
+    """Return each entry as it is kept; one that cannot be written is reported and left out."""
     written = []
     encoded: tuple[SessionLink | None, bytes] = (None, b"")
     for key, link in entries:
@@ -121,7 +137,7 @@ def records(entries: Iterable[tuple[str, SessionLink]]) -> list[tuple[bytes, byt
             # A turn's keys have one link, which need not be written down for each of them.
             if encoded[0] is not link:
                 encoded = link, encode(link)
-            written.append((hashed(key), encoded[1]))
+            written.append(Row(hashed(key), encoded[1], is_mutable(key)))
         except (ValueError, struct.error, KeyError) as error:
             report("write a session link down", error)
     return written
@@ -142,13 +158,14 @@ def encode(link: SessionLink) -> bytes:
             VERSION,
             _SOURCE_NUMBERS[link.source],
             span.flags,
+            link.turn.to_bytes(7, "big"),
+            link.start,
+            bool(link.end),
             span.trace_id >> 64,
             span.trace_id & _LOW_64,
             span.span_id,
-            link.start,
         )
     )
-    write_number(out, link.turn)
     _write_link(out, link)
     if link.trace is not None:
         _write_trace(out, link.trace, span.trace_id)
@@ -205,34 +222,35 @@ def _write_link(out: bytearray, link: SessionLink) -> None:
     names_session = link.response_id == link.session_id
     if names_session:
         write_field(out, _RESPONSE_NAMES_SESSION, 1)
-    _write_rows(out, _LINK_ROWS, link._replace(response_id="") if names_session else link)
+    _write_fields(out, _LINK_FIELDS, link._replace(response_id="") if names_session else link)
 
 
 def _write_trace(out: bytearray, trace: SessionTrace, span_trace_id: int) -> None:
     write_field(out, _ROOT_FOLLOWS, _ROOT.pack(trace.root_span_id, trace.flags, trace.started))
     if trace.trace_id != span_trace_id:
         write_field(out, _OTHER_TRACE_ID, trace.trace_id.to_bytes(16, "big"))
-    _write_rows(out, _TRACE_ROWS, trace)
+    _write_fields(out, _TRACE_FIELDS, trace)
 
 
-def _write_rows(out: bytearray, rows: tuple[_Row, ...], values: SessionLink | SessionTrace) -> None:
-    for row in rows:
-        value = getattr(values, row.name)
-        if value not in (None, "") and row.takes(value):
-            write_field(out, row.number, value)
+def _write_fields(out: bytearray, fields: tuple[_Field, ...], values: SessionLink | SessionTrace) -> None:
+    for field in fields:
+        value = getattr(values, field.name)
+        if value not in (None, "") and field.takes(value):
+            write_field(out, field.number, value)
 
 
 def _read(reader: Reader) -> SessionLink:
-    _, source, flags, high, low, span_id, start = reader.fixed(_HEAD)
+    head: Any = reader.fixed(_HEAD)
+    _, source, flags, turn, start, _, high, low, span_id = head
     span = SpanRef(high << 64 | low, span_id, flags)
-    turn, values = reader.number(), reader.values()
+    values = reader.values()
     duration: Any = values.get(_DURATION)
-    said = _taken(_LINK_ROWS, values)
+    said = _taken(_LINK_FIELDS, values)
     if _RESPONSE_NAMES_SESSION in values:
         said["response_id"] = said["session_id"]
     return SessionLink(
         source=SOURCES[source] if source < len(SOURCES) else _SOURCE_OF_A_LATER_VERSION,
-        turn=turn,
+        turn=int.from_bytes(turn, "big"),
         span=span,
         start=start,
         end=start + unfolded(duration) if duration is not None else 0,
@@ -248,19 +266,19 @@ def _read_trace(values: dict[int, Value], span_trace_id: int) -> SessionTrace:
     trace_id = int.from_bytes(other, "big") if other is not None else span_trace_id
     if trace_id >> 128:
         raise ValueError("a trace id has 128 bits")
-    return SessionTrace(trace_id, root_span_id, flags, started=started, **_taken(_TRACE_ROWS, values))
+    return SessionTrace(trace_id, root_span_id, flags, started=started, **_taken(_TRACE_FIELDS, values))
 
 
-def _taken(rows: tuple[_Row, ...], values: dict[int, Value]) -> dict[str, Any]:
-    taken = {row.name: values[row.number] for row in rows if row.number in values}
-    if not all(row.takes(taken[row.name]) for row in rows if row.name in taken):
+def _taken(fields: tuple[_Field, ...], values: dict[int, Value]) -> dict[str, Any]:
+    taken = {field.name: values[field.number] for field in fields if field.number in values}
+    if not all(field.takes(taken[field.name]) for field in fields if field.name in taken):
         raise ValueError("a field says what none can say")
     return taken
 
 
 def _read_v2(reader: Reader) -> SessionLink:
     link = codec_v2.read(reader, SOURCES)
-    values = [(row, getattr(link, row.name)) for row in _LINK_ROWS]
-    if not all(value is None or row.takes(value) for row, value in values):
+    values = [(field, getattr(link, field.name)) for field in _LINK_FIELDS]
+    if not all(value is None or field.takes(value) for field, value in values):
         raise ValueError("a field says what none can say")
     return link

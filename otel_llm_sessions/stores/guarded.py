@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
-from otel_llm_sessions.stores.recovery import Recovery, Rests, is_newer
+from otel_llm_sessions.stores.newest import is_mutable, is_newer
+from otel_llm_sessions.stores.recovery import Recovery, Rests
 from otel_llm_sessions.stores.shared import SharedStore
 
 DEFAULT_REST = 30.0
@@ -23,9 +24,6 @@ DEFAULT_REST = 30.0
 
 FIRST_REST = 0.02
 """How long a store that was well is left alone, in seconds: most failures are hiccups. Each further rest is longer."""
-
-MUTABLE_PREFIXES = ("s:", "c:")
-"""Keys of sessions and conversations point to another turn after each turn; all others never change."""
 
 
 class GuardedStore:
@@ -35,6 +33,8 @@ class GuardedStore:
     turns, and what it records is written when the store is back. ``claim`` then answers for this process alone, so that
     a session that two processes open at that time gets two root spans.
     """
+
+    waits = True
 
     def __init__(
         self,
@@ -70,16 +70,15 @@ class GuardedStore:
     def scope(self, scope: str) -> None:
         self._inner.scope = scope
 
-    def get(self, keys: Sequence[str]) -> SessionLink | None:
-        """Return the link of the first of ``keys``, in order, that is known."""
-        settled = self._settled(keys)
-        if settled is not None or not self._recovery.readable:
-            return settled or self._remembered(keys)
-        try:
-            return self._merged(keys, self._inner.get_all(keys))
-        except Exception as fault:
-            self._recovery.failed("ask", fault)
-            return self._remembered(keys)
+    def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        """Return for each of ``keys``, in order, its link, or None where it is unknown."""
+        known, open_keys = self._known_of(keys)
+        if open_keys and self._recovery.readable:
+            try:
+                self._merge(known, open_keys, self._inner.get_all(open_keys))
+            except Exception as fault:
+                self._recovery.failed("ask", fault)
+        return [known[key] for key in keys]
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
         """Remember ``link`` under each of ``keys``."""
@@ -109,18 +108,17 @@ class GuardedStore:
             self._recovery.failed("write to", fault)
             return self._recovery.keep_claim(key)
 
-    async def aget(self, keys: Sequence[str]) -> SessionLink | None:
-        """As ``get``, for callers on an event loop."""
-        settled = self._settled(keys)
-        if settled is not None or not self._recovery.readable:
-            return settled or self._remembered(keys)
+    async def aget_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        """As ``get_all``, for callers on an event loop."""
         if not _on_asyncio():
-            return self.get(keys)
-        try:
-            return self._merged(keys, await self._inner.aget_all(keys))
-        except Exception as fault:
-            self._recovery.failed("ask", fault)
-            return self._remembered(keys)
+            return self.get_all(keys)
+        known, open_keys = self._known_of(keys)
+        if open_keys and self._recovery.readable:
+            try:
+                self._merge(known, open_keys, await self._inner.aget_all(open_keys))
+            except Exception as fault:
+                self._recovery.failed("ask", fault)
+        return [known[key] for key in keys]
 
     async def aput(self, keys: Sequence[str], link: SessionLink) -> None:
         """As ``put``, for callers on an event loop; what a cancelled caller recorded is written all the same."""
@@ -160,41 +158,43 @@ class GuardedStore:
         self._recovery.close()
         self._inner.close()
 
-    def _settled(self, keys: Sequence[str]) -> SessionLink | None:
-        """Return the link of the first key if it is known here and can no longer change anywhere."""
-        if not keys or keys[0].startswith(MUTABLE_PREFIXES):
-            return None
-        link = self._remembered(keys[:1])
-        return link if link is not None and link.end and link.source != "chain_partial" else None
+    def _known_of(self, keys: Sequence[str]) -> tuple[dict[str, SessionLink | None], list[str]]:
+        """Return what this process knows, and of which keys the store may know better."""
+        found = self._known.get_all(keys)
+        known = dict(zip(keys, map(self._unless_expired, found), strict=True))
+        return known, [key for key, link in known.items() if not _is_settled(key, link)]
 
-    def _remembered(self, keys: Sequence[str]) -> SessionLink | None:
-        link = self._known.get(keys)
-        return None if link is None or self._is_expired(link) else link
+    def _unless_expired(self, link: SessionLink | None) -> SessionLink | None:
+        if link is None or self._ttl_ns is None:
+            return link
+        return link if time.time_ns() - (link.end or link.start) <= self._ttl_ns else None
 
-    def _is_expired(self, link: SessionLink) -> bool:
-        return self._ttl_ns is not None and time.time_ns() - (link.end or link.start) > self._ttl_ns
-
-    def _merged(self, keys: Sequence[str], found: Sequence[SessionLink | None]) -> SessionLink | None:
-        """Return the first link that is known, there or here, and remember what was found."""
-        first = None
+    def _merge(
+        self, known: dict[str, SessionLink | None], keys: Sequence[str], found: Sequence[SessionLink | None]
+    ) -> None:
+        """Add what was found to what is known, and remember it."""
         for key, link in zip(keys, found, strict=True):
-            known = _newest(self._recovery.unwritten(key), self._remembered((key,)))
+            mine = _newest(key, self._recovery.unwritten(key), known[key])
             if link is None:
-                link = known
-            elif known is None or not is_newer(known, link):
+                known[key] = mine
+            elif mine is None or not is_newer(key, mine, link):
+                known[key] = link
                 self._known.put((key,), link)
             else:
                 # A write of an earlier turn, whose caller was cancelled, came in last: the later one is told again.
-                link = known
-                self._recovery.keep((key,), known)
-            first = first or link
-        return first
+                known[key] = mine
+                self._recovery.keep((key,), mine)
 
 
-def _newest(one: SessionLink | None, other: SessionLink | None) -> SessionLink | None:
+def _is_settled(key: str, link: SessionLink | None) -> bool:
+    """Whether what is known here can no longer change anywhere."""
+    return link is not None and bool(link.end) and link.source != "chain_partial" and not is_mutable(key)
+
+
+def _newest(key: str, one: SessionLink | None, other: SessionLink | None) -> SessionLink | None:
     if one is None or other is None:
         return one or other
-    return one if is_newer(one, other) else other
+    return one if is_newer(key, one, other) else other
 
 
 def _on_asyncio() -> bool:

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.stores.newest import goes_back
 
 DEFAULT_MAX_KEYS = 50_000
 
 
 class MemoryStore:
     """Keeps the most recently used evidence keys of this process; thread-safe, lost when the process ends."""
+
+    waits = False
 
     def __init__(self, max_keys: int = DEFAULT_MAX_KEYS) -> None:
         self.scope = uuid.uuid4().hex
@@ -24,22 +27,23 @@ class MemoryStore:
         self._lock = threading.RLock()  # a signal's handler may make a call amid one
         forks.renew_in_child(self)
 
-    def get(self, keys: Sequence[str]) -> SessionLink | None:
-        """Return the link of the first of ``keys``, in order, that is known."""
+    def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        """Return for each of ``keys``, in order, its link, or None where it is unknown."""
         with self._lock:
-            for key in keys:
-                link = self._links.get(key)
+            found = [self._links.get(key) for key in keys]
+            for key, link in zip(keys, found, strict=True):
                 if link is not None:
                     self._links.move_to_end(key)
-                    return link
-        return None
+        return found
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
         """Remember ``link`` under each of ``keys``; the least recently used keys make room."""
         with self._lock:
             links = self._links
             for key in keys:
-                links[key] = link
+                known = links.get(key)
+                if known is None or not goes_back(key, link, known):
+                    links[key] = link
                 links.move_to_end(key)
             while len(links) > self._max_keys:
                 links.popitem(last=False)
@@ -71,9 +75,9 @@ class MemoryStore:
             self._links.clear()
             self._claims.clear()
 
-    async def aget(self, keys: Sequence[str]) -> SessionLink | None:
-        """As ``get``: it never waits for I/O."""
-        return self.get(keys)
+    async def aget_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        """As ``get_all``: it never waits for I/O."""
+        return self.get_all(keys)
 
     async def aput(self, keys: Sequence[str], link: SessionLink) -> None:
         """As ``put``: it never waits for I/O."""

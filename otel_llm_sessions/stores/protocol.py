@@ -7,20 +7,30 @@ from typing import Protocol, runtime_checkable
 
 from otel_llm_sessions.sessions.link import SessionLink
 
+_NEEDED = ("scope", "get_all", "put", "claim", "close", "aget_all", "aput", "aclaim")
+
+
+def lacks(store: object) -> list[str]:
+    """Return what an object lacks to be a store; ``waits`` it may leave out."""
+    return [name for name in _NEEDED if not hasattr(store, name)]
+
 
 @runtime_checkable
 class SessionStore(Protocol):
     """Maps evidence keys to the newest turn that left them.
 
-    Implementations are thread-safe and fork-safe, hold ids, times and counts only, and bound what they keep.
+    Implementations are thread-safe and fork-safe, hold ids, times, counts and names only, and bound what they keep.
     The ``a`` variants are for callers on an event loop and never block it.
     """
 
     scope: str
     """The same for all who share the store; random for a store of one process."""
 
-    def get(self, keys: Sequence[str]) -> SessionLink | None:
-        """Return the link of the first of ``keys``, in order, that is known."""
+    waits: bool
+    """Whether an answer may take longer than a look into memory; a store that does not say so may."""
+
+    def get_all(self, keys: Sequence[str]) -> Sequence[SessionLink | None]:
+        """Return for each of ``keys``, in order, its link, or None where it is unknown."""
         ...
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
@@ -35,8 +45,8 @@ class SessionStore(Protocol):
         """Release connections; the store is not used afterwards."""
         ...
 
-    async def aget(self, keys: Sequence[str]) -> SessionLink | None:
-        """As ``get``, for callers on an event loop."""
+    async def aget_all(self, keys: Sequence[str]) -> Sequence[SessionLink | None]:
+        """As ``get_all``, for callers on an event loop."""
         ...
 
     async def aput(self, keys: Sequence[str], link: SessionLink) -> None:

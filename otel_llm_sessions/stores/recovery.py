@@ -14,6 +14,7 @@ from otel_llm_sessions import forks
 from otel_llm_sessions.guard import logger, report
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.newest import is_newer
 from otel_llm_sessions.stores.shared import Entry, SharedStore, StoreDown, StoreRefused
 
 WITHDRAWN_AFTER = 1.0
@@ -220,15 +221,15 @@ class Recovery:
         """Write what says something later than the store does; other processes have gone on meanwhile."""
         stored = self._inner.get_all([key for key, _ in batch])
         self._inner.put_all(
-            [entry for entry, old in zip(batch, stored, strict=True) if old is None or is_newer(entry[1], old)]
+            [entry for entry, old in zip(batch, stored, strict=True) if old is None or is_newer(*entry, old)]
         )
         for key, link in batch:
             self._wrote(key, link)
 
     def _wrote(self, key: str, link: SessionLink) -> None:
-        latest = self._known.get((key,))
+        (latest,) = self._known.get_all((key,))
         with self._lock:
-            if latest is not None and is_newer(latest, link):
+            if latest is not None and is_newer(key, latest, link):
                 self._links[key] = latest  # written by a caller meanwhile, and perhaps just now replaced
             elif self._links.get(key) is link:
                 del self._links[key]
@@ -240,15 +241,6 @@ class Recovery:
             if done:
                 self._thread = None
             return done
-
-
-def is_newer(link: SessionLink, other: SessionLink) -> bool:
-    """Whether ``link`` says something later than ``other`` about the same key, or knows the turn's session better."""
-    return _age(link) > _age(other)
-
-
-def _age(link: SessionLink) -> tuple[int, int, bool]:
-    return link.start, link.end, link.source != "chain_partial"
 
 
 def _plain(fault: Exception) -> Exception:

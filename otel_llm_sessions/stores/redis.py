@@ -27,7 +27,7 @@ from redis.retry import Retry
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.stores.codec import KEY_PREFIX, decode, hashed, records
+from otel_llm_sessions.stores.codec import KEY_PREFIX, RANK, VERSIONS_WITH_RANK, Row, decode, hashed, rows_of
 from otel_llm_sessions.stores.patience import within
 from otel_llm_sessions.stores.shared import (
     CONNECT_LIMIT,
@@ -46,6 +46,21 @@ _MAX_IDLE = 16
 _POOL_OPTIONS = frozenset({"connection_class", "max_connections", "timeout", "retry", "retry_on_error"})
 
 Command = tuple[Any, ...]
+
+# Byte by byte: Lua compares strings as the server's locale has it.
+_SET_UNLESS_LATER = f"""
+local old = redis.call('GET', KEYS[1])
+local version = old and old:byte(1) or 0
+if version >= {VERSIONS_WITH_RANK.start} and version < {VERSIONS_WITH_RANK.stop} then
+  for at = {RANK.start + 1}, {RANK.stop} do
+    local was, is = old:byte(at) or 0, ARGV[1]:byte(at)
+    if is > was then break end
+    if is < was then return 0 end
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
 
 
 class RedisStore(SharedStore):
@@ -121,7 +136,7 @@ class RedisStore(SharedStore):
 
     def _record(self, entries: Sequence[Entry]) -> list[Command]:
         # Who only writes has to notice, too, that Redis lost what it held.
-        sets: list[Command] = [("SET", key, record, "PX", self._ttl_ms) for key, record in records(entries)]
+        sets = [_set(row, self._ttl_ms) for row in rows_of(entries)]
         return sets + self._lookup(()) if sets else []
 
     def _claim(self, key: str, token: bytes) -> list[Command]:
@@ -161,6 +176,12 @@ class RedisStore(SharedStore):
             return await within(self._time_limit, self._loops.exchange(commands))
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             raise StoreDown(f"no answer from Redis: {_words(error, self._time_limit)}") from error
+
+
+def _set(row: Row, ttl_ms: int) -> Command:
+    if row.is_mutable:
+        return ("EVAL", _SET_UNLESS_LATER, 1, row.key, row.record, ttl_ms)
+    return ("SET", row.key, row.record, "PX", ttl_ms)
 
 
 def _check(replies: list[Any]) -> list[Any]:

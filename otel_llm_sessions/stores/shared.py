@@ -31,6 +31,7 @@ class SharedStore(ABC):
     """A store outside of this process. Its operations raise `StoreDown` or `StoreRefused`, within the time limit."""
 
     scope: str
+    waits = True
     on_emptied: Callable[[], None] | None = None
     """Called when the store turns out to have lost what it held (restarted without its data, file deleted)."""
 
@@ -71,22 +72,10 @@ class SharedStore(ABC):
     def withdraw(self, key: str, token: bytes) -> None:
         """Leave ``key`` to the next caller, if the claim with ``token`` is the one that got it."""
 
-    def get(self, keys: Sequence[str]) -> SessionLink | None:
-        """Return the link of the first of ``keys``, in order, that is known."""
-        return _first(self.get_all(keys))
-
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
         """Remember ``link`` under each of ``keys``."""
         self.put_all([(key, link) for key in keys])
 
-    async def aget(self, keys: Sequence[str]) -> SessionLink | None:
-        """As ``get``, for callers on an event loop."""
-        return _first(await self.aget_all(keys))
-
     async def aput(self, keys: Sequence[str], link: SessionLink) -> None:
         """As ``put``, for callers on an event loop."""
         await self.aput_all([(key, link) for key in keys])
-
-
-def _first(links: Sequence[SessionLink | None]) -> SessionLink | None:
-    return next((link for link in links if link is not None), None)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.stores.codec import hashed, records
+from otel_llm_sessions.stores.codec import hashed, rows_of
 from otel_llm_sessions.stores.patience import Job
 from otel_llm_sessions.stores.shared import (
     DEFAULT_TIME_LIMIT,
@@ -56,7 +56,7 @@ class SqliteStore(SharedStore):
 
     def put_all(self, entries: Sequence[Entry]) -> None:
         """Remember each entry, in one transaction."""
-        rows = records(entries)
+        rows = rows_of(entries)
         self._wait(lambda file: file.write(rows, self._ttl))
 
     def claim(self, key: str, token: bytes | None = None) -> bool:
@@ -76,7 +76,7 @@ class SqliteStore(SharedStore):
 
     async def aput_all(self, entries: Sequence[Entry]) -> None:
         """As ``put_all``, for callers on an event loop."""
-        rows = records(entries)
+        rows = rows_of(entries)
         await self._await(lambda file: file.write(rows, self._ttl))
 
     async def aclaim(self, key: str, token: bytes | None = None) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from otel_llm_sessions import forks
 from otel_llm_sessions.guard import logger
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.stores.codec import KEY_PREFIX, decode
+from otel_llm_sessions.stores.codec import KEY_PREFIX, RANK, VERSIONS_WITH_RANK, Row, decode
 
 try:
     import fcntl
@@ -26,7 +26,16 @@ _TABLES = (
     " WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS scope (only INTEGER PRIMARY KEY CHECK (only = 1), name TEXT NOT NULL)",
 )
-_PUT = "INSERT INTO links VALUES {} ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires"
+_ON_CONFLICT = "ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires"
+_PUT = f"INSERT INTO links VALUES {{}} {_ON_CONFLICT}"
+# Bytes are compared as such (https://www.sqlite.org/datatype3.html#sort_order).
+_RANK = f"substr({{}}, {RANK.start + 1}, {RANK.stop - RANK.start})"
+_PUT_UNLESS_LATER = (
+    "INSERT INTO links SELECT column1, column2, column3 FROM (VALUES {}) WHERE NOT column4 OR NOT EXISTS"
+    " (SELECT 1 FROM links WHERE key = column1 AND expires > ? AND hex(substr(value, 1, 1))"
+    f" BETWEEN '{VERSIONS_WITH_RANK.start:02X}' AND '{VERSIONS_WITH_RANK.stop - 1:02X}'"
+    f" AND {_RANK.format('value')} > {_RANK.format('column2')}) {_ON_CONFLICT}"
+)
 _CLAIM = (
     "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET token = excluded.token,"
     " expires = excluded.expires WHERE claims.expires <= ?"
@@ -73,14 +82,19 @@ class File:
         values = dict(rows.fetchall())
         return [decode(values.get(key)) for key in hashes]
 
-    def write(self, rows: Sequence[tuple[bytes, bytes]], ttl: float) -> None:
-        """Write each key and its record, all or none."""
+    def write(self, rows: Sequence[Row], ttl: float) -> None:
+        """Write each row, all or none, but one that would set a session back."""
         if not rows:
             return
-        expires = _now() + round(ttl)
+        now = _now()
+        expires = now + round(ttl)
         # One statement is a transaction, by a third of the steps.
-        values = [value for key, record in rows for value in (key, record, expires)]
-        self._connection.execute(_PUT.format(",".join(["(?, ?, ?)"] * len(rows))), values)
+        if any(row.is_mutable for row in rows):
+            values = [value for row in rows for value in (row.key, row.record, expires, row.is_mutable)]
+            self._connection.execute(_PUT_UNLESS_LATER.format(",".join(["(?, ?, ?, ?)"] * len(rows))), (*values, now))
+        else:
+            values = [value for row in rows for value in (row.key, row.record, expires)]
+            self._connection.execute(_PUT.format(",".join(["(?, ?, ?)"] * len(rows))), values)
         self.writes += len(rows)
 
     def claim(self, key: bytes, token: bytes, ttl: float) -> bool:

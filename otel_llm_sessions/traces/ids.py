@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import threading
+from contextvars import ContextVar
+from typing import Any
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import Span
 
 
 def derived_trace_id(session_id: str, namespace: str = "", part: int = 1) -> int:
@@ -26,37 +28,61 @@ def _digest(*parts: str) -> bytes:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
 
 
-class DerivedIdGenerator(IdGenerator):
-    """Gives a span the ids laid out for it, any other span those of the application's own generator.
+_laid_out: ContextVar[list[int] | None] = ContextVar("otel_llm_sessions.laid_out", default=None)
+"""What is laid out for the span that is being started: its trace id and its span id, each 0 once it is handed out.
 
-    The SDK asks for the trace id, for ``is_trace_id_random`` and for the span id within one ``start_span``, on one
-    thread (opentelemetry-sdk 1.45), so what is laid out is kept per thread.
+A context variable, since greenlets have one each also where threads were not patched.
+"""
+
+
+def start_with_ids(tracer: Any, ids: tuple[int, int] | None, name: str, **arguments: Any) -> Span:
+    """Start a span of this package's own scope; it alone gets the ids laid out for it.
+
+    A sampler or a processor may start spans of this scope meanwhile (by a call of the client). They get here too, so
+    that each has what is laid out for itself, or nothing.
+
+    Args:
+        tracer: this package's tracer.
+        ids: trace id and span id of a root; None for ids of the application's own generator.
+        name: the span's name.
+        arguments: as ``start_span`` takes them.
+    """
+    outer = _laid_out.set(list(ids) if ids is not None else None)
+    try:
+        span: Span = tracer.start_span(name, **arguments)
+        return span
+    finally:
+        _laid_out.reset(outer)
+
+
+class DerivedIdGenerator(IdGenerator):
+    """Gives a span the ids laid out for it, once; any other span those of the application's own generator.
+
+    Within one ``start_span`` the SDK asks for the trace id, then the sampler, for ``is_trace_id_random`` and for the
+    span id, and then tells the processors of the span (opentelemetry-sdk 1.45).
     """
 
     def __init__(self, inner: IdGenerator) -> None:
         self._inner = inner
-        self._laid_out = threading.local()
-
-    def lay_out(self, trace_id: int, span_id: int) -> None:
-        """Lay out the ids of the root span that this thread starts next."""
-        self._laid_out.ids = (trace_id, span_id)
-
-    def clear(self) -> None:
-        """Take back what was laid out, used or not."""
-        self._laid_out.ids = None
 
     def generate_trace_id(self) -> int:
         """Return the trace id laid out, else a new one of the application's generator."""
-        ids = getattr(self._laid_out, "ids", None)
-        return ids[0] if ids else self._inner.generate_trace_id()
+        return _take(0) or self._inner.generate_trace_id()
 
     def generate_span_id(self) -> int:
         """Return the span id laid out, else a new one of the application's generator."""
-        ids = getattr(self._laid_out, "ids", None)
-        return ids[1] if ids else self._inner.generate_span_id()
+        return _take(1) or self._inner.generate_span_id()
 
     def is_trace_id_random(self) -> bool:
         """Return False for derived ids: samplers must not take them for random."""
-        if getattr(self._laid_out, "ids", None):
-            return False
-        return self._inner.is_trace_id_random()
+        ids = _laid_out.get()
+        is_derived = ids is not None and ids[0] == 0 and ids[1] != 0
+        return not is_derived and self._inner.is_trace_id_random()
+
+
+def _take(which: int) -> int:
+    ids = _laid_out.get()
+    if ids is None:
+        return 0
+    id_, ids[which] = ids[which], 0
+    return id_

@@ -6,6 +6,7 @@ from opentelemetry.trace import Link, SpanContext, TraceFlags
 
 from otel_llm_sessions.sessions.link import SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
+from otel_llm_sessions.sessions.tracestate import state_of
 
 LINK = "llm_session.link"
 
@@ -13,6 +14,11 @@ LINK = "llm_session.link"
 def span_context(ref: SpanRef) -> SpanContext:
     """Return the context of a span known by its ids; never remote, so that samplers keep their root rule."""
     return SpanContext(ref.trace_id, ref.span_id, False, TraceFlags(ref.flags))
+
+
+def root_context(trace: SessionTrace) -> SpanContext:
+    """Return the context of a session trace's root span, by which its children stand: with its ``tracestate``."""
+    return SpanContext(trace.trace_id, trace.root_span_id, False, TraceFlags(trace.flags), state_of(trace.state))
 
 
 def root_ref(trace: SessionTrace) -> SpanRef:

@@ -7,7 +7,9 @@ from typing import Any
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, TracerProvider
 
-from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.guard import report
+from otel_llm_sessions.sessions.link import SessionLink, SessionTrace
+from otel_llm_sessions.traces.ids import start_with_ids
 from otel_llm_sessions.traces.links import span_context
 from otel_llm_sessions.traces.placement import below
 from otel_llm_sessions.traces.roots import Roots
@@ -30,9 +32,35 @@ def emit_marker(roots: Roots, provider: TracerProvider, turn: SessionLink, error
     """
     if turn.trace is None:
         return
+    try:
+        _emit(roots.tracer(provider), turn, turn.trace, error_type)
+    except Exception as error:  # a sampler or a processor of the application's, which costs the turn nothing else
+        report("emit a turn's marker", error)
+
+
+def _emit(tracer: Any, turn: SessionLink, trace: SessionTrace, error_type: str | None) -> None:
+    marker = start_with_ids(
+        tracer,
+        None,
+        MARKER_NAME,
+        context=below(trace, Context()),
+        kind=SpanKind.INTERNAL,
+        attributes=_attributes(turn, trace, error_type),
+        links=[Link(span_context(turn.span))],
+        start_time=turn.start,
+    )
+    if error_type is not None:
+        marker.set_status(Status(StatusCode.ERROR))
+    # A clock that was set back meanwhile, or another machine's, does not make a turn end before it began.
+    marker.end(max(turn.end, turn.start))
+
+
+def _attributes(turn: SessionLink, trace: SessionTrace, error_type: str | None) -> dict[str, Any]:
     attributes: dict[str, Any] = {"session.id": turn.session_id, "llm_session.turn": turn.turn}
-    if turn.trace.part:
-        attributes["llm_session.part"] = turn.trace.part
+    if trace.part:
+        attributes["llm_session.part"] = trace.part
+    if turn.name:
+        attributes["llm_session.name"] = turn.name
     if turn.model:
         attributes["gen_ai.request.model"] = turn.model
     if turn.response_id:
@@ -43,14 +71,4 @@ def emit_marker(roots: Roots, provider: TracerProvider, turn: SessionLink, error
         attributes[OUTPUT_TOKENS] = turn.output_tokens
     if error_type is not None:
         attributes["error.type"] = error_type
-    marker = roots.tracer(provider).start_span(
-        MARKER_NAME,
-        context=below(turn.trace, Context()),
-        kind=SpanKind.INTERNAL,
-        attributes=attributes,
-        links=[Link(span_context(turn.span))],
-        start_time=turn.start,
-    )
-    if error_type is not None:
-        marker.set_status(Status(StatusCode.ERROR))
-    marker.end(turn.end or turn.start)
+    return attributes

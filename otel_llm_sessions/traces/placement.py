@@ -26,7 +26,7 @@ from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.inside import is_session_root
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionLink, SessionTrace
 from otel_llm_sessions.sessions.resolver import Resolution
-from otel_llm_sessions.traces.links import link_to, root_ref, span_context, turn_links
+from otel_llm_sessions.traces.links import link_to, root_context, root_ref, turn_links
 from otel_llm_sessions.traces.roots import MAX_KNOWN, NO_PLAN, Plan, Roots
 
 
@@ -158,17 +158,20 @@ class SessionTraces:
         session_id, previous = resolution.session_id, resolution.previous
         if session_id is None:
             return NO_PLAN
+        name = resolution.name
         if previous is None or previous.session_id != session_id:
-            plan = self._roots.plan(session_id, resolution.origin, provider, start=now)
+            plan = self._roots.plan(session_id, resolution.origin, provider, start=now, name=name)
         elif previous.trace is None:
             # Of a turn that only the provider knows there is no span to mark.
             proves = bool(previous.span.trace_id)
             first_turn, start = (previous.turn, previous.start) if proves else (resolution.turn, now)
-            plan = self._roots.plan(session_id, resolution.origin, provider, start=start, first_turn=first_turn)
+            plan = self._roots.plan(
+                session_id, resolution.origin, provider, start=start, first_turn=first_turn, name=name
+            )
             if plan.opening and proves:
                 plan = plan._replace(proven=previous)
         else:
-            plan = self._roots.resume(session_id, resolution.origin, previous.trace, provider)
+            plan = self._roots.resume(session_id, resolution.origin, previous.trace, provider, name=name)
         plan = self._with_room(plan, resolution, provider, is_turn, now)
         # Fetching a response proves no session, nor does it know yet which one the response itself names.
         may_open = is_turn or resolution.origin in GIVEN_SOURCES
@@ -192,6 +195,7 @@ class SessionTraces:
                 first_turn=resolution.turn,
                 start=now,
                 before=trace,
+                name=resolution.name,
             )
         if plan.opening is not None:
             self._turns.add(session_id, plan.opening.part, resolution.turn - plan.opening.first_turn, is_turn)
@@ -238,9 +242,10 @@ class SessionTraces:
     ) -> Placement:
         if opens_nothing or resolution.source is None:
             return Placement(context, [], None)
-        root, trace = self._roots.fresh(provider, time.time_ns())
-        if trace.trace_id == 0:
+        opened = self._roots.fresh(provider, time.time_ns())
+        if opened is None or opened[1].trace_id == 0:
             return Placement(context, [], None)
+        root, trace = opened
         return Placement(below(trace, context), [], trace, open_root=root)
 
 
@@ -253,4 +258,4 @@ def below(trace: SessionTrace, context: Context) -> Context:
 @functools.lru_cache(maxsize=64)
 def _below_root(trace: SessionTrace) -> Context:
     # Contexts do not change, so that all turns of a session which nothing surrounds share this one.
-    return set_span_in_context(NonRecordingSpan(span_context(root_ref(trace))), Context())
+    return set_span_in_context(NonRecordingSpan(root_context(trace)), Context())

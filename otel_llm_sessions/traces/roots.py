@@ -13,6 +13,7 @@ from opentelemetry.trace import (
     Link,
     ProxyTracerProvider,
     Span,
+    SpanContext,
     SpanKind,
     TraceFlags,
     TracerProvider,
@@ -20,15 +21,22 @@ from opentelemetry.trace import (
 )
 
 from otel_llm_sessions import forks
+from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
+from otel_llm_sessions.sessions.root_names import ROOT_NAME, UNNAMED_ROOT_NAME, RootNames, part_name
+from otel_llm_sessions.sessions.tracestate import state_text
 from otel_llm_sessions.stores.protocol import SessionStore
-from otel_llm_sessions.traces.ids import DerivedIdGenerator, derived_root_span_id, derived_trace_id
+from otel_llm_sessions.traces.ids import (
+    DerivedIdGenerator,
+    derived_root_span_id,
+    derived_trace_id,
+    start_with_ids,
+)
 from otel_llm_sessions.traces.links import link_to, root_ref
 from otel_llm_sessions.version import __version__
 
-ROOT_NAME = "session"
-UNNAMED_ROOT_NAME = "no session"
-"""Name of the root above a first call that failed before it had an id: every span named ``session`` is one."""
+IS_ROOT = "llm_session.root"
+"""Attribute of every session's root, by which a backend lists sessions whatever their names."""
 
 ROOT_NANOSECONDS = 1_000_000
 
@@ -56,6 +64,8 @@ class Opening(NamedTuple):
     """The trace of the part before, which the root links to."""
     claim_key: str
     """The key that exactly one of all who open the part gets from the store."""
+    name: str = ""
+    """The session's name, if the application gave it one."""
 
 
 class Plan(NamedTuple):
@@ -83,8 +93,16 @@ class _Target(NamedTuple):
 class Roots:
     """Opens session traces. Remembers the newest of them, so that only the first turn here asks the store."""
 
-    def __init__(self, store: SessionStore, namespace: str | None) -> None:
+    def __init__(self, store: SessionStore, namespace: str | None, names: RootNames | None = None) -> None:
+        """Open session traces.
+
+        Args:
+            store: what tells who opens a part.
+            namespace: the setting ``NAMESPACE``; None for ``service.namespace`` of the resource.
+            names: how roots are named; as by default if it is None.
+        """
         self._store = store
+        self._names = names or RootNames()
         self._namespace = namespace
         self._known: OrderedDict[tuple[str, int], SessionTrace] = OrderedDict()
         self._lock = forks.Lock()
@@ -135,6 +153,7 @@ class Roots:
         first_turn: int = 1,
         start: int | None = None,
         before: SessionTrace | None = None,
+        name: str = "",
     ) -> Plan:
         """Return the trace of a part of a session, or what has to be opened for it."""
         target = self._of(provider)
@@ -155,11 +174,18 @@ class Roots:
                 root_span_id,
                 before,
                 self._claim_key(target, trace_id, root_span_id),
+                name,
             )
         )
 
     def resume(
-        self, session_id: SessionId, source: Source | None, trace: SessionTrace, provider: TracerProvider
+        self,
+        session_id: SessionId,
+        source: Source | None,
+        trace: SessionTrace,
+        provider: TracerProvider,
+        *,
+        name: str = "",
     ) -> Plan:
         """Return the plan for a trace that was opened before.
 
@@ -173,7 +199,9 @@ class Roots:
             return Plan(known)
         key = self._claim_key(target, trace.trace_id, trace.root_span_id)
         ids = trace.trace_id, trace.root_span_id
-        return Plan(opening=Opening(session_id, source, trace.part, trace.first_turn, trace.started, *ids, None, key))
+        return Plan(
+            opening=Opening(session_id, source, trace.part, trace.first_turn, trace.started, *ids, None, key, name)
+        )
 
     def _claim_key(self, target: _Target, trace_id: int, root_span_id: int) -> str:
         # A root that cannot have derived ids is this process's own; so is one for another provider than the first.
@@ -189,17 +217,57 @@ class Roots:
             provider: the tracer provider in force.
         """
         target = self._of(provider)
-        attributes = _root_attributes(opening)
-        links = [link_to(root_ref(opening.before), "session")] if opening.before is not None else []
         if target.ids is None:
-            with self._lock:
-                trace = self.known(opening.session_id, opening.part)
-                return trace or self._keep(opening, _emit(target, opening, attributes, links))
+            return self._open_here(opening, target)
+        root = self._start(opening, target) if owner else None
+        trace = _trace_of(opening, root.get_span_context()) if root is not None else _decided(opening, target.tracer)
         # Not under the lock: a processor may export the root right here.
-        if owner:
-            return self._keep(opening, _emit(target, opening, attributes, links))
-        flags = _decided_flags(target.tracer, opening.trace_id, attributes, links)
-        return self._keep(opening, _trace(opening, opening.trace_id, opening.root_span_id, flags))
+        self._end(opening, root)
+        return self._keep(opening, trace)
+
+    def _open_here(self, opening: Opening, target: _Target) -> SessionTrace:
+        """Open a part where the provider takes no ids: its trace has a random one, known to this process only."""
+        with self._lock:
+            known = self.known(opening.session_id, opening.part)
+            if known is not None:
+                return known
+            root = self._start(opening, target)
+            if root is None:
+                return SessionTrace(0, 0, 0, opening.part, opening.start, opening.first_turn)
+            trace = self._keep(opening, _trace_of(opening, root.get_span_context()))
+        self._end(opening, root)
+        return trace
+
+    def _start(self, opening: Opening, target: _Target) -> Span | None:
+        """Start a root; None if a sampler or a processor of the application's raises."""
+        name, attributes, links = _asked(opening)
+        ids = (opening.trace_id, opening.root_span_id) if target.ids is not None else None
+        try:
+            return start_with_ids(
+                target.tracer,
+                ids,
+                name,
+                context=NOWHERE,
+                kind=SpanKind.INTERNAL,
+                attributes=attributes,
+                links=links,
+                start_time=opening.start,
+            )
+        except Exception as error:
+            report("start a session's root", error)
+            return None
+
+    def _end(self, opening: Opening, root: Span | None) -> None:
+        if root is None:
+            return
+        try:
+            root.set_attributes(_told(opening))
+            name = self._names.name_of(opening.session_id, opening.name, opening.part)
+            if name != part_name(ROOT_NAME, opening.part):
+                root.update_name(name)
+            root.end(opening.start + ROOT_NANOSECONDS)
+        except Exception as error:
+            report("end a session's root", error)
 
     def known(self, session_id: SessionId, part: int) -> SessionTrace | None:
         """Return the trace of a part that was opened here not long ago."""
@@ -212,46 +280,95 @@ class Roots:
                 self._known.popitem(last=False)
         return trace
 
-    def fresh(self, provider: TracerProvider, start: int) -> tuple[Span, SessionTrace]:
-        """Start the root of a session that has no id yet, in a trace with a random id; left open, to be named."""
+    def fresh(self, provider: TracerProvider, start: int) -> tuple[Span, SessionTrace] | None:
+        """Start the root of a session that has no id yet, in a trace with a random id; left open, to be named.
+
+        Returns:
+            The root, for ``end_fresh``, and its trace; None if a sampler or a processor of the application's raises.
+        """
         attributes: dict[str, Any] = {"llm_session.part": 1, "llm_session.source": "new"}
-        root: Span = self._of(provider).tracer.start_span(
-            ROOT_NAME, context=NOWHERE, kind=SpanKind.INTERNAL, attributes=attributes, start_time=start
-        )
+        tracer = self._of(provider).tracer
+        try:
+            root = start_with_ids(
+                tracer,
+                None,
+                ROOT_NAME,
+                context=NOWHERE,
+                kind=SpanKind.INTERNAL,
+                attributes=attributes,
+                start_time=start,
+            )
+        except Exception as error:
+            report("start a session's root", error)
+            return None
         context = root.get_span_context()
-        return root, SessionTrace(context.trace_id, context.span_id, int(context.trace_flags), 1, start, 1)
+        flags, state = int(context.trace_flags), state_text(context.trace_state)
+        return root, SessionTrace(context.trace_id, context.span_id, flags, 1, start, 1, state)
+
+    def end_fresh(self, root: Span, trace: SessionTrace, session_id: SessionId | None) -> None:
+        """Name and end the root that ``fresh`` started; does nothing if it has ended.
+
+        Args:
+            root: the root.
+            trace: its trace.
+            session_id: the session; None if the call that started it failed before it had an id.
+        """
+        name = self._names.name_of(session_id, "", 1) if session_id is not None else UNNAMED_ROOT_NAME
+        try:
+            if not root.is_recording():
+                return
+            if session_id is not None:
+                root.set_attributes({"session.id": session_id, IS_ROOT: True})
+            if name != ROOT_NAME:
+                root.update_name(name)
+            root.end(trace.started + ROOT_NANOSECONDS)
+        except Exception as error:
+            report("end a session's root", error)
 
 
-def _emit(target: _Target, opening: Opening, attributes: dict[str, Any], links: list[Link]) -> SessionTrace:
-    # A provider that is not the SDK's takes no ids: the trace has a random one, known to this process only.
-    if target.ids is not None:
-        target.ids.lay_out(opening.trace_id, opening.root_span_id)
-    try:
-        root = target.tracer.start_span(
-            ROOT_NAME,
-            context=NOWHERE,
-            kind=SpanKind.INTERNAL,
-            attributes=attributes,
-            links=links,
-            start_time=opening.start,
-        )
-    finally:
-        if target.ids is not None:
-            target.ids.clear()
-    root.end(opening.start + ROOT_NANOSECONDS)
-    context = root.get_span_context()
-    return _trace(opening, context.trace_id, context.span_id, int(context.trace_flags))
+def _trace_of(opening: Opening, root: SpanContext) -> SessionTrace:
+    flags, state = int(root.trace_flags), state_text(root.trace_state)
+    return SessionTrace(root.trace_id, root.span_id, flags, opening.part, opening.start, opening.first_turn, state)
 
 
-def _trace(opening: Opening, trace_id: int, root_span_id: int, flags: int) -> SessionTrace:
-    return SessionTrace(trace_id, root_span_id, flags, opening.part, opening.start, opening.first_turn)
+def _asked(opening: Opening) -> tuple[str, dict[str, Any], list[Link]]:
+    """Return the name, attributes and links of a root by which its sampler decides.
+
+    Each process asks its own sampler, and all are to decide alike. So it sees only what all of them know: not what
+    one process calls the session, nor how it found it.
+    """
+    attributes = {"session.id": opening.session_id, IS_ROOT: True, "llm_session.part": opening.part}
+    links = [link_to(root_ref(opening.before), "session")] if opening.before is not None else []
+    return part_name(ROOT_NAME, opening.part), attributes, links
 
 
-def _root_attributes(opening: Opening) -> dict[str, Any]:
-    attributes: dict[str, Any] = {"session.id": opening.session_id, "llm_session.part": opening.part}
+def _told(opening: Opening) -> dict[str, Any]:
+    """Return all attributes of a root: also those that its sampler saw, since some samplers drop what they do not add.
+
+    (``composite_sampler`` of opentelemetry-sdk 1.45 does.)
+    """
+    _, attributes, _ = _asked(opening)
     if opening.source is not None:
         attributes["llm_session.source"] = opening.source
+    if opening.name:
+        attributes["llm_session.name"] = opening.name
     return attributes
+
+
+def _decided(opening: Opening, tracer: Any) -> SessionTrace:
+    """Return the trace of a root that another caller emits: the same sampler, asked the same."""
+    flags, state = int(TraceFlags.SAMPLED), ""
+    sampler = getattr(tracer, "sampler", None)
+    if sampler is not None:
+        name, attributes, links = _asked(opening)
+        try:
+            result = sampler.should_sample(NOWHERE, opening.trace_id, name, SpanKind.INTERNAL, attributes, links)
+            flags = int(TraceFlags.SAMPLED if result.decision.is_sampled() else TraceFlags.DEFAULT)
+            state = state_text(result.trace_state)
+        except Exception as error:
+            report("ask the sampler", error)
+    ids = opening.trace_id, opening.root_span_id
+    return SessionTrace(*ids, flags, opening.part, opening.start, opening.first_turn, state)
 
 
 def _derived_ids(tracer: Any) -> DerivedIdGenerator | None:
@@ -263,12 +380,3 @@ def _derived_ids(tracer: Any) -> DerivedIdGenerator | None:
     ids = DerivedIdGenerator(generator)
     tracer.id_generator = ids
     return ids
-
-
-def _decided_flags(tracer: Any, trace_id: int, attributes: dict[str, Any], links: list[Link]) -> int:
-    """Return the flags of the root that another caller emits: the same sampler, asked the same."""
-    sampler = getattr(tracer, "sampler", None)
-    if sampler is None:
-        return int(TraceFlags.SAMPLED)
-    result = sampler.should_sample(NOWHERE, trace_id, ROOT_NAME, SpanKind.INTERNAL, attributes, links)
-    return int(TraceFlags.SAMPLED if result.decision.is_sampled() else TraceFlags.DEFAULT)

@@ -429,6 +429,8 @@ def test_a_forked_child_leaves_its_parents_streams_alone(server, tmp_path, way):
 class Waiting(MemoryStore):
     """A store that an event loop has to wait for, and one that writes later when asked to."""
 
+    waits = True
+
     def __init__(self) -> None:
         super().__init__()
         self.later: list[Any] = []
@@ -442,7 +444,6 @@ class Waiting(MemoryStore):
 
 
 def test_a_coroutine_that_is_closed_waits_for_no_store(monkeypatch):
-    monkeypatch.setattr("otel_llm_sessions.openai.runtime.MemoryStore", dict)  # no store is known never to wait
     created = b'data: {"type": "response.created", "response": {"id": "resp_1"}}\n\n'
 
     def answer(request: httpx2.Request) -> httpx2.Response:

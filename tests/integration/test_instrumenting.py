@@ -440,3 +440,16 @@ def test_instrumenting_twice_keeps_one_span_per_call(instrumentor, client):
     instrumentor.instrument(tracer_provider=provider)  # logs a warning, as every instrumentor does
     client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello"}])
     assert len(exporter.get_finished_spans()) == 1
+
+
+def test_a_store_that_lacks_something_is_refused_by_what_it_lacks():
+    class Older:
+        scope = "x"
+
+        def get(self, keys: Any) -> Any: ...
+        def put(self, keys: Any, link: Any) -> None: ...
+        def claim(self, key: str) -> bool: ...
+        def close(self) -> None: ...
+
+    with pytest.raises(ValueError, match="Older: a SessionStore also has get_all, aget_all, aput, aclaim"):
+        OpenAISessionsInstrumentor().instrument(store=Older())

@@ -728,12 +728,12 @@ class BrokenStore:
     def _fail(self, *_: Any) -> Any:
         raise OSError("the store is down")
 
-    get = put = claim = _fail
+    get_all = put = claim = _fail
 
-    async def aget(self, keys: Any) -> Any:
+    async def aget_all(self, keys: Any) -> Any:
         self._fail()
 
-    aput = aclaim = aget
+    aput = aclaim = aget_all
 
     def close(self) -> None:
         """Nothing to close."""

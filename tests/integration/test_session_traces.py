@@ -86,7 +86,8 @@ def test_turns_of_a_named_session_are_children_of_one_root_with_derived_ids(api,
     root = only(traced.named("session"))
     assert root.trace_id == session_trace_id("X") == hashlib.sha256(b"\0X\x001").hexdigest()[:32]
     assert (root.parent_id, root.kind, root.end - root.start) == ("", "INTERNAL", MILLISECOND)
-    assert root.attributes == {"session.id": "X", "llm_session.part": 1, "llm_session.source": "metadata"}
+    said = {"session.id": "X", "llm_session.root": True, "llm_session.part": 1, "llm_session.source": "metadata"}
+    assert root.attributes == said
     turns = traced.named("chat")
     assert [(turn.trace_id, turn.parent_id) for turn in turns] == [ref(root)] * 3
     assert [turn.attributes["llm_session.turn"] for turn in turns] == [1, 2, 3]
@@ -492,7 +493,7 @@ def test_a_fork_stays_below_roots_that_exist(server, exported):
 
 
 def parts_of(spans: Any) -> tuple[list[Any], dict[int, int]]:
-    roots = sorted((s for s in spans if s.name == "session"), key=lambda s: s.attributes["llm_session.part"])
+    roots = sorted(filter(is_root, spans), key=lambda s: s.attributes["llm_session.part"])
     turns = Counter(s.attributes["llm_session.part"] for s in spans if s.name.startswith("chat"))
     return roots, dict(turns)
 
@@ -507,7 +508,12 @@ def test_1200_turns_make_three_parts_each_linked_to_the_one_before(quick_client)
     assert_parts(roots, "X")
 
 
+def is_root(span: Any) -> bool:
+    return bool(span.attributes.get("llm_session.root"))
+
+
 def assert_parts(roots: list[Any], id_: str) -> None:
+    assert [root.name for root in roots] == ["session"] + ["session continued"] * (len(roots) - 1)
     assert [root.attributes["llm_session.part"] for root in roots] == list(range(1, len(roots) + 1))
     assert {root.attributes["session.id"] for root in roots} == {id_}
     for before, root in zip(roots, roots[1:]):
@@ -556,7 +562,7 @@ def test_parallel_turns_and_forks_overfill_no_part(client):
         assert_parts(roots, id_)
         by_part = {root.attributes["llm_session.part"]: root.context.span_id for root in roots}
         for span in spans.of_session(id_):
-            if span.name != "session":
+            if not is_root(span):
                 assert span.parent.span_id == by_part[span.attributes["llm_session.part"]]
 
 
@@ -688,7 +694,7 @@ def test_unsampled_sessions_make_no_spans_and_keep_their_chain(api, sampler):
     with capture_spans(tracer_provider=provider, store=store) as spans:
         first = api.respond()
         second = api.respond(previous_response_id=first.id)
-        link = store.get([f"r:{second.id}"])
+        link = store.get_all([f"r:{second.id}"])[0]
     assert spans == []
     assert isinstance(link, SessionLink)
     assert (link.session_id, link.turn) == (first.id, 2)
@@ -804,7 +810,7 @@ def test_with_the_api_only_chains_are_kept_and_nothing_is_raised(api, caplog):
         api.chat()
     first = api.respond()
     second = api.respond(previous_response_id=first.id)
-    link = store.get([f"r:{second.id}"])
+    link = store.get_all([f"r:{second.id}"])[0]
     instrumentor.uninstrument()
     assert link is not None
     assert (link.session_id, link.turn) == (first.id, 2)

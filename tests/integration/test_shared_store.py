@@ -30,7 +30,7 @@ def trips(proxy):
     """Return a function that makes a call in a process of its own store, and returns its round trips."""
     stores = [GuardedStore(redis_store(proxy.url, time_limit=5)) for _ in range(2)]
     for store in stores:
-        store.get(["s:the scope becomes known"])
+        store.get_all(["s:the scope becomes known"])[0]
 
     def counted(call: Any, process: int = 0) -> tuple[Any, int]:
         before = proxy.sent

@@ -38,7 +38,7 @@ def rebuild(spans: list[Any]) -> dict[str, Rebuilt]:
     by_ref = {(span.trace_id, span.span_id): span for span in spans}
     assert len(by_ref) == len(spans), "a span arrived twice"
     sessions: dict[str, Rebuilt] = defaultdict(Rebuilt)
-    roots = [span for span in spans if span.name == "session" and not span.parent_id]
+    roots = [span for span in spans if span.attributes.get("llm_session.root") and not span.parent_id]
     below: set[Any] = set()
     for root in roots:
         assert root.attributes["session.id"]

@@ -13,7 +13,7 @@ from store_kit import a_link
 
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.stores import codec
-from otel_llm_sessions.stores.codec import SOURCES, VERSION, decode, encode, hashed, records
+from otel_llm_sessions.stores.codec import RANK, SOURCES, VERSION, decode, encode, hashed, rows_of
 
 of_64_bits = st.integers(1, 2**64 - 1)
 of_128_bits = st.integers(1, 2**128 - 1)
@@ -28,7 +28,8 @@ texts = st.text(max_size=256).filter(str.isprintable) | ids
 names = texts.filter(lambda text: text and not text.isspace())
 
 spans = st.builds(SpanRef, of_128_bits, of_64_bits, flags) | st.just(SpanRef(0, 0, 0))
-traces = st.builds(SessionTrace, of_128_bits, of_64_bits, flags, numbers, times, numbers)
+states = st.sampled_from(("", "ot=th:8", "ot=th:8,acme@vendor=a b"))
+traces = st.builds(SessionTrace, of_128_bits, of_64_bits, flags, numbers, times, numbers, states)
 links = st.builds(
     SessionLink,
     session_id=names,
@@ -42,6 +43,7 @@ links = st.builds(
     output_tokens=st.none() | counts,
     response_id=texts,
     trace=st.none() | traces,
+    name=texts,
 )
 
 
@@ -104,8 +106,8 @@ def test_keys_are_short_and_prefixed_and_tell_nothing():
 
 @pytest.mark.parametrize("bad", [{"turn": -1}, {"turn": 0}, {"session_id": ""}, {"source": "hearsay"}])
 def test_a_link_that_cannot_be_written_is_left_out_and_reported(caplog, bad):
-    written = records([("s:bad", a_link()._replace(**bad)), ("s:good", a_link())])
-    assert [key for key, _ in written] == [hashed("s:good")]
+    written = rows_of([("s:bad", a_link()._replace(**bad)), ("s:good", a_link())])
+    assert [row.key for row in written] == [hashed("s:good")]
     assert "write a session link down" in caplog.text
 
 
@@ -159,14 +161,15 @@ WRITTEN = (
     ),
     (
         KNOWN,
-        "030001800000000000000000000000000000038000000000000003187afca76f25cd150320d00f050d76697369746f722dc3a92d"
-        "3432090b6770742d346f2d6d696e690e1e05726573705f000000000000000000000000000000000000000000000003100c271140"
-        "0000000000000001187afca76f25cd152b104000000000000000000000000000000018011c01ce43",
+        "03000100000000000003187afca76f25cd150180000000000000000000000000000003800000000000000320d00f050d76697369"
+        "746f722dc3a92d3432090b6770742d346f2d6d696e690e1e05726573705f00000000000000000000000000000000000000000000"
+        "0003100c2711400000000000000001187afca76f25cd152b104000000000000000000000000000000018011c01af01",
     ),
     (
         FIRST,
-        "030c000af7651916cd43dd8448eb211c80319cb7ad6b7169203331187afca76f25cd15012c01061e05726573705f0123456789ab"
-        "cdef0123456789abcdef0123456789abcdef09056770742d351407271100f067aa0ba902b700187afca767ca000018021c0392dd",
+        "030c0000000000000001187afca76f25cd15000af7651916cd43dd8448eb211c80319cb7ad6b71692033312c01061e0572657370"
+        "5f0123456789abcdef0123456789abcdef0123456789abcdef09056770742d351407271100f067aa0ba902b700187afca767ca00"
+        "0018021c035f46",
     ),
 )
 
@@ -183,7 +186,7 @@ def _with_checksum(body: bytes) -> bytes:
 def _of_a_later_version(link: SessionLink, source: int | None = None) -> bytes:
     """A record with fields that nobody knows yet, before and after those that are known: of each form."""
     body = encode(link)[:-2]
-    head = struct.calcsize(">BBBQQQQ") + 1
+    head = struct.calcsize(">BBB7sQ?QQQ")
     first = bytes([VERSION + 1, body[1] if source is None else source]) + body[2:head]
     number, text, packed, raw = b"\xa0\x06\x2a", b"\xa5\x06\x02hi", b"\xa6\x06\x03\x01r\xab", b"\xa7\x06\x01\xff"
     return _with_checksum(first + number + text + body[head:] + packed + raw)
@@ -202,7 +205,7 @@ def test_a_session_that_a_later_version_found_in_a_way_of_its_own_is_still_that_
 
 
 @pytest.mark.parametrize("filler", [b"\xff", b"\x80", b"\x00", b"\xa4\x06\x01"])
-@pytest.mark.parametrize("head", [36, 37])
+@pytest.mark.parametrize("head", [36, 43])
 @pytest.mark.parametrize("version", [2, VERSION])
 def test_a_huge_record_is_unknown_at_once(version, head, filler):
     begun = time.perf_counter()
@@ -215,7 +218,7 @@ def test_a_huge_record_is_unknown_at_once(version, head, filler):
 def _written_unchecked(link: SessionLink, monkeypatch) -> bytes:
     with monkeypatch.context() as patched:
         patched.setattr(codec, "_is_sound", lambda link: True)
-        patched.setattr(codec._Row, "takes", lambda row, value: True)
+        patched.setattr(codec._Field, "takes", lambda field, value: True)
         return encode(link)
 
 
@@ -233,7 +236,7 @@ def _written_unchecked(link: SessionLink, monkeypatch) -> bytes:
         {"output_tokens": 2**60},
         {"model": "gpt\0"},
         {"response_id": "resp_\x1b[31m"},
-        {"response_id": "r" * 1025},
+        {"response_id": "r" * 257},
         {"span": SpanRef(0, 7, 1)},
         {"span": SpanRef(7, 0, 1)},
         {"trace": SessionTrace(7, 0, 1, 1, 1, 1)},
@@ -254,10 +257,28 @@ def test_a_record_that_says_what_no_turn_can_say_is_unknown(odd, monkeypatch):
     [
         ({"model": "gpt\0"}, {"model": ""}),
         ({"model": "\udcff"}, {"model": ""}),
-        ({"response_id": "r" * 1025}, {"response_id": ""}),
+        ({"response_id": "r" * 257}, {"response_id": ""}),
         ({"input_tokens": -1}, {"input_tokens": None}),
         ({"output_tokens": 2**70}, {"output_tokens": None}),
     ],
 )
 def test_what_no_reader_would_take_is_left_out_and_the_turn_is_kept(odd, read):
     assert decode(encode(KNOWN._replace(**odd))) == KNOWN._replace(**read)
+
+
+# --- which of two turns is the later ----------------------------------------------------------------------------
+
+moments = st.builds(
+    lambda turn, start, ended: KNOWN._replace(turn=turn, start=start, end=start + 1 if ended else 0),
+    numbers,
+    st.integers(0, 2**62),
+    st.booleans(),
+)
+
+
+@given(moments, moments)
+def test_the_bytes_of_a_rank_order_turns_by_number_then_by_start_then_by_having_ended(one, other):
+    said = [(link.turn, link.start, link.end > 0) for link in (one, other)]
+    written = [encode(link)[RANK] for link in (one, other)]
+    assert (said[0] < said[1]) == (written[0] < written[1])
+    assert (said[0] == said[1]) == (written[0] == written[1])

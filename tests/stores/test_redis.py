@@ -51,33 +51,33 @@ def round_trips(proxy, call) -> int:
 
 def test_each_operation_is_one_round_trip(proxy, closing):
     store = closing(GuardedStore(redis_store(proxy.url, time_limit=5)))
-    store.get(["s:0"])
-    assert round_trips(proxy, lambda: store.get(["s:1", "r:1", "i:1"])) == 1
+    store.get_all(["s:0"])[0]
+    assert round_trips(proxy, lambda: store.get_all(["s:1", "r:1", "i:1"])) == 1
     assert round_trips(proxy, lambda: store.put(["r:1", "s:1", "i:1"], a_link())) == 1
     assert round_trips(proxy, lambda: store.claim("1")) == 1
-    assert round_trips(proxy, lambda: store.get(["r:1", "s:1"])) == 0
-    assert round_trips(proxy, lambda: store.get(["s:1"])) == 1
+    assert round_trips(proxy, lambda: store.get_all(["r:1", "i:1"])) == 0
+    assert round_trips(proxy, lambda: store.get_all(["s:1"])[0]) == 1
     assert round_trips(proxy, lambda: store.claim("1")) == 0
 
 
 def test_the_first_operation_of_a_process_is_one_round_trip_too(proxy, closing):
     store = closing(redis_store(proxy.url, time_limit=5))
-    assert round_trips(proxy, lambda: store.get(["s:1"])) == 1
+    assert round_trips(proxy, lambda: store.get_all(["s:1"])[0]) == 1
 
 
 async def test_each_operation_on_a_loop_is_one_round_trip(proxy, closing):
     store = closing(GuardedStore(redis_store(proxy.url, time_limit=5)))
     before = proxy.sent
-    await store.aget(["s:1", "r:1"])
+    await store.aget_all(["s:1", "r:1"])
     await store.aput(["r:1", "s:1"], a_link())
     await store.aclaim("1")
-    await store.aget(["r:1"])
+    (await store.aget_all(["r:1"]))[0]
     assert proxy.sent - before == 3
 
 
 def test_a_record_takes_at_most_400_bytes_all_told(redis_server, closing):
     store = closing(redis_store(redis_server.url, time_limit=5))
-    store.get(["s:1"])
+    store.get_all(["s:1"])[0]
 
     def used() -> int:
         return int(re.search(rb"used_memory:(\d+)", redis_server.ask("INFO", "memory"))[1])
@@ -90,7 +90,7 @@ def test_a_record_takes_at_most_400_bytes_all_told(redis_server, closing):
 
 def test_all_keys_expire_but_the_scope(redis_server, closing):
     store = closing(redis_store(redis_server.url, ttl=100, time_limit=5))
-    store.get(["s:1"])
+    store.get_all(["s:1"])[0]
     store.put(["s:1", "r:1"], a_link())
     store.claim("1")
     found = re.search(rb"keys=(\d+),expires=(\d+)", redis_server.ask("INFO", "keyspace"))
@@ -112,7 +112,9 @@ def test_garbage_and_newer_records_are_unknown(redis_server, closing):
         with socket.create_connection(("127.0.0.1", redis_server.port)) as connection:
             connection.sendall(b"*3\r\n$3\r\nSET\r\n$20\r\n%b\r\n$%d\r\n%b\r\n" % (key, len(record), record))
             assert connection.recv(100) == b"+OK\r\n"
-        assert store.get(["s:1"]) is None
+        assert store.get_all(["s:1"])[0] is None
+        store.put(["s:1"], link := a_link())
+        assert store.get_all(["s:1"]) == [link]
 
 
 @pytest.fixture
@@ -135,57 +137,57 @@ async def test_rediss_is_redis_over_tls(over_tls, closing):
     url, certificate = over_tls
     one, other = (closing(redis_store(f"{url}?ssl_ca_certs={certificate}", time_limit=5)) for _ in range(2))
     one.put(["s:1"], a_link(1))
-    assert (await other.aget(["s:1"])).turn == 1
+    assert ((await other.aget_all(["s:1"]))[0]).turn == 1
     await other.aput(["s:1"], a_link(2))
-    assert one.get(["s:1"]).turn == 2
+    assert one.get_all(["s:1"])[0].turn == 2
 
 
 async def test_a_certificate_that_nobody_trusts_is_no_redis(over_tls, closing):
     url, _ = over_tls
     with pytest.raises(StoreDown, match="(?i)certificate"):
-        closing(redis_store(url, time_limit=5)).get(["s:1"])
+        closing(redis_store(url, time_limit=5)).get_all(["s:1"])
     with pytest.raises(StoreDown, match="(?i)certificate"):
-        await closing(redis_store(url, time_limit=5)).aget(["s:1"])
+        await closing(redis_store(url, time_limit=5)).aget_all(["s:1"])
 
 
 def test_a_connection_that_redis_dropped_is_made_anew(redis_server, closing):
     store = closing(redis_store(redis_server.url, time_limit=5))
     store.put(["s:1"], a_link())
     redis_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    assert store.get(["s:1"]) is not None
+    assert store.get_all(["s:1"])[0] is not None
 
 
 async def test_a_connection_of_a_loop_that_redis_dropped_is_made_anew(redis_server, closing):
     store = closing(redis_store(redis_server.url, time_limit=5))
     await store.aput(["s:1"], a_link())
     redis_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    assert await store.aget(["s:1"]) is not None
+    assert (await store.aget_all(["s:1"]))[0] is not None
 
 
 def test_redis_that_is_killed_and_restarted_loses_nothing(own_redis, guarded):
     one, two = guarded(own_redis.url), guarded(own_redis.url)
     one.put(["s:before"], a_link(1, "before"))
-    until(lambda: two.get(["s:before"]))
+    until(lambda: two.get_all(["s:before"])[0])
     own_redis.kill()
     assert_held_up(calls_of(one, "during"))
     one.put(["s:during"], a_link(2, "during"))
-    assert one.get(["s:before"]).turn == 1
+    assert one.get_all(["s:before"])[0].turn == 1
     own_redis.start()
-    until(lambda: one._recovery.writable and two.get(["s:during"]))
-    until(lambda: two.get(["s:before"]))
+    until(lambda: one._recovery.writable and two.get_all(["s:during"])[0])
+    until(lambda: two.get_all(["s:before"])[0])
     fresh = guarded(own_redis.url)
-    until(lambda: fresh.get(["s:before"]) and fresh.get(["s:during"]))
-    assert fresh.get(["s:during"]).turn == 2
+    until(lambda: fresh.get_all(["s:before"])[0] and fresh.get_all(["s:during"])[0])
+    assert fresh.get_all(["s:during"])[0].turn == 2
     assert not fresh.claim("during")
 
 
 def test_redis_that_lost_everything_between_two_calls_is_told_again(redis_server, guarded):
     one, two = guarded(redis_server.url, time_limit=5), guarded(redis_server.url, time_limit=5)
     one.put(["s:1", "r:1"], a_link())
-    one.get(["s:1"])
+    one.get_all(["s:1"])[0]
     redis_server.ask("FLUSHALL")
-    assert one.get(["s:1"]) is not None
-    until(lambda: two.get(["r:1"]))
+    assert one.get_all(["s:1"])[0] is not None
+    until(lambda: two.get_all(["r:1"])[0])
 
 
 def test_redis_that_never_answers_holds_up_one_call(own_redis, guarded):
@@ -193,9 +195,9 @@ def test_redis_that_never_answers_holds_up_one_call(own_redis, guarded):
     store.put(["s:1"], a_link())
     with own_redis.frozen():
         assert_held_up(calls_of(store, "2"))
-        assert store.get(["s:1"]).turn == 1
+        assert store.get_all(["s:1"])[0].turn == 1
     other = guarded(own_redis.url)
-    until(lambda: other.get(["s:2"]))
+    until(lambda: other.get_all(["s:2"])[0])
 
 
 def test_a_server_that_takes_connections_and_never_answers_holds_up_one_call(closing):
@@ -211,10 +213,10 @@ async def test_a_server_that_never_answers_holds_up_one_call_on_a_loop(closing):
         store = closing(open_store(f"redis://127.0.0.1:{listener.getsockname()[1]}/1"))
         with Lateness() as late:
             begun = time.perf_counter()
-            assert await store.aget(["s:1"]) is None
+            assert (await store.aget_all(["s:1"]))[0] is None
             await store.aput(["s:1"], a_link())
             assert await store.aclaim("1")
-            assert (await store.aget(["s:1"])).turn == 1
+            assert ((await store.aget_all(["s:1"]))[0]).turn == 1
             took = time.perf_counter() - begun
         assert took < 0.06 + late.worst
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -232,7 +234,7 @@ def test_who_only_writes_notices_too_that_redis_was_restarted_empty(own_redis, g
     own_redis.kill()
     own_redis.start()
     put(["s:after"])
-    until(lambda: other.get(["s:before"]))
+    until(lambda: other.get_all(["s:before"])[0])
 
 
 def test_no_redis_at_all_holds_up_no_call(closing):
@@ -247,27 +249,27 @@ def test_a_redis_that_is_full_is_read_and_written_when_it_has_room(redis_server,
     store.put(["s:1"], a_link())
     assert store.claim("1")
     assert not store._recovery.writable
-    assert store.get(["s:other"]).turn == 7
-    assert store.get(["s:1"]).turn == 1
+    assert store.get_all(["s:other"])[0].turn == 7
+    assert store.get_all(["s:1"])[0].turn == 1
     redis_server.ask("CONFIG", "SET", "maxmemory", "0")
-    until(lambda: other.get(["s:1"]))
+    until(lambda: other.get_all(["s:1"])[0])
     until(lambda: store._recovery.writable)
     assert not other.claim("1")
 
 
 def test_the_store_itself_says_what_is_wrong(redis_server, closing):
     store = closing(redis_store(redis_server.url, time_limit=5))
-    store.get(["s:1"])
+    store.get_all(["s:1"])[0]
     redis_server.ask("CONFIG", "SET", "maxmemory", "1")
     with pytest.raises(StoreRefused, match="maxmemory"):
         store.put(["s:1"], a_link())
     with pytest.raises(StoreDown):
-        closing(redis_store(f"redis://127.0.0.1:{free_port()}")).get(["s:1"])
+        closing(redis_store(f"redis://127.0.0.1:{free_port()}")).get_all(["s:1"])
 
 
 async def test_a_slow_redis_does_not_delay_another_task(proxy, closing):
     store = closing(redis_store(proxy.url, time_limit=5))
-    await store.aget(["s:1"])
+    (await store.aget_all(["s:1"]))[0]
     proxy.delay = 0.05
     gaps, done = [], asyncio.Event()
 
@@ -290,12 +292,12 @@ def test_a_connection_that_takes_long_to_make_is_used_once_it_is_made(proxy, clo
     proxy.delay = 0.04  # for each of SELECT and the command
     url = proxy.url[:-1] + "1"
     with pytest.raises(StoreDown):
-        closing(redis_store(url, time_limit=0.06)).get(["s:1"])
+        closing(redis_store(url, time_limit=0.06)).get_all(["s:1"])
     store = closing(GuardedStore(redis_store(url, time_limit=0.06)))
     store.put(["s:1"], a_link())
     until(lambda: store._recovery.writable)
     other = closing(redis_store(url, time_limit=5))
-    until(lambda: other.get(["s:1"]))
+    until(lambda: other.get_all(["s:1"])[0])
 
 
 def test_at_the_end_of_the_interpreter_a_connection_is_made_without_a_thread(redis_server, closing, monkeypatch):
@@ -306,19 +308,19 @@ def test_at_the_end_of_the_interpreter_a_connection_is_made_without_a_thread(red
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         store.put(["s:1"], a_link(1))
-    assert closing(redis_store(redis_server.url)).get(["s:1"]).turn == 1
+    assert closing(redis_store(redis_server.url)).get_all(["s:1"])[0].turn == 1
 
 
 async def test_a_loop_that_is_held_up_while_it_connects_is_late_not_redis(proxy, closing, monkeypatch):
     monkeypatch.setattr("otel_llm_sessions.stores.redis.CONNECT_LIMIT", 0.1)
     proxy.delay = 0.02
     store = closing(redis_store(proxy.url[:-1] + "1", time_limit=5))
-    asked = asyncio.ensure_future(store.aget(["s:1"]))
+    asked = asyncio.ensure_future(store.aget_all(["s:1"]))
     while not any(kept._connecting for kept in store._loops._of_loop.values()):
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     time.sleep(0.2)  # the application imports something
-    assert await asked is None
+    assert await asked == [None]
 
 
 def clients(server: RedisServer) -> set[bytes]:
@@ -333,11 +335,11 @@ def test_a_child_makes_its_own_connections_and_its_parent_keeps_its(redis_server
     def check():
         assert not store._connections._idle
         store.put(["s:2"], a_link(2))
-        return store.get(["s:1"]).turn == 1 and store.get(["s:2"]).turn == 2
+        return store.get_all(["s:1"])[0].turn == 1 and store.get_all(["s:2"])[0].turn == 2
 
     in_child(check)
     before = clients(redis_server)
-    assert store.get(["s:2"]).turn == 2
+    assert store.get_all(["s:2"])[0].turn == 2
     assert [kept.repr_pieces() for kept in store._connections._idle] == [parents]
     assert len(clients(redis_server) & before) >= 1
 
@@ -347,7 +349,7 @@ def test_a_child_runs_a_loop_of_its_own(redis_server, closing):
 
     async def turn():
         await store.aput(["s:1"], a_link())
-        return await store.aget(["s:1"])
+        return (await store.aget_all(["s:1"]))[0]
 
     async def parent():
         await turn()
@@ -364,5 +366,5 @@ def test_connections_are_few_after_many_threads(redis_server, closing):
         thread.start()
     for thread in threads:
         thread.join()
-    assert store.get(["s:1"]).turn == 1
+    assert store.get_all(["s:1"])[0].turn == 1
     assert 1 <= len(store._connections._idle) <= 16

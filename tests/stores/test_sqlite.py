@@ -70,7 +70,9 @@ def test_records_that_are_garbage_older_or_newer_are_unknown(path, other, record
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE links SET value = ?", (record,))
         connection.commit()
-    assert other.get(["s:1"]) is None
+    assert other.get_all(["s:1"])[0] is None
+    other.put(["s:1"], link := a_link())
+    assert other.get_all(["s:1"]) == [link]
 
 
 def test_what_expired_is_deleted_and_the_log_does_not_grow(path, closing):
@@ -106,12 +108,12 @@ def test_when_there_is_no_thread_to_spare_the_store_works_once_there_is(guarded,
     monkeypatch.setattr(threading.Thread, "start", spare)
     store = guarded(time_limit=PATIENT)
     store.put(["s:1"], a_link(1))
-    assert store.get(["s:1"]).turn == 1
+    assert store.get_all(["s:1"])[0].turn == 1
     monkeypatch.undo()
-    until(lambda: other.get(["s:1"]))
+    until(lambda: other.get_all(["s:1"])[0])
     until(lambda: store._recovery.writable)
     store.put(["s:2"], a_link(2))
-    assert other.get(["s:2"]).turn == 2
+    assert other.get_all(["s:2"])[0].turn == 2
 
 
 def test_what_expired_is_found_wherever_it_is(path, other):
@@ -137,8 +139,8 @@ def test_a_locked_file_holds_up_one_call(path, guarded, other):
     store.put(["s:before"], a_link(1))
     with locked(path):
         assert_held_up(calls_of(store)[1:])
-        assert store.get(["s:before"]).turn == 1
-    until(lambda: other.get(["s:1"]))
+        assert store.get_all(["s:before"])[0].turn == 1
+    until(lambda: other.get_all(["s:1"])[0])
 
 
 @pytest.mark.slow
@@ -150,9 +152,9 @@ def test_a_file_that_is_locked_for_ten_seconds_loses_nothing(path, guarded, othe
         end = time.monotonic() + 10
         while time.monotonic() < end:
             store.put(["s:during"], a_link(2))
-            assert store.get(["s:during"]).turn == 2
+            assert store.get_all(["s:during"])[0].turn == 2
             time.sleep(0.01)
-    until(lambda: other.get(["s:during"]) and other.get(["s:first"]) and other.get(["s:before"]))
+    until(lambda: other.get_all(["s:during"])[0] and other.get_all(["s:first"])[0] and other.get_all(["s:before"])[0])
 
 
 def test_a_deleted_file_is_made_anew_with_what_all_processes_know(path, guarded, closing):
@@ -160,8 +162,8 @@ def test_a_deleted_file_is_made_anew_with_what_all_processes_know(path, guarded,
     one.put(["r:1", "s:1"], a_link(1))
     two.put(["r:2", "s:2"], a_link(2))
     os.unlink(path)
-    assert one.get(["s:1"]).turn == 1
-    assert two.get(["s:2"]).turn == 2
+    assert one.get_all(["s:1"])[0].turn == 1
+    assert two.get_all(["s:2"])[0].turn == 2
     third = closing(SqliteStore(path, time_limit=PATIENT))
     until(lambda: all(third.get_all(["r:1", "s:1", "r:2", "s:2"])))
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -187,7 +189,7 @@ def test_a_directory_that_is_missing_or_is_a_directory_or_is_no_database_harms_n
     (tmp_path / "text").write_text("not a database, but something that must stay as it is " * 100)
     for wrong in (tmp_path / "missing" / "file.db", tmp_path, tmp_path / "text"):
         with pytest.raises(StoreDown):
-            closing(SqliteStore(wrong, time_limit=PATIENT)).get(["s:1"])
+            closing(SqliteStore(wrong, time_limit=PATIENT)).get_all(["s:1"])
         assert_held_up(calls_of(closing(GuardedStore(SqliteStore(wrong)))))
     assert (tmp_path / "text").read_text().startswith("not a database")
 
@@ -214,19 +216,19 @@ def test_a_full_disk_is_read_and_written_when_it_has_room(mounted, closing):
         assert refused
         store.put([f"s:during:{part}" for part in range(100)], a_link(8))
         assert not store._recovery.writable
-        assert store.get(["s:before"]).turn == 7
+        assert store.get_all(["s:before"])[0].turn == 7
         assert_held_up(calls_of(store))
     other = closing(SqliteStore(mounted / "sessions.db", time_limit=PATIENT))
-    until(lambda: other.get(["s:during:99"]) and other.get(["s:1"]))
+    until(lambda: other.get_all(["s:during:99"])[0] and other.get_all(["s:1"])[0])
 
 
 def test_a_file_that_may_not_be_written_harms_nobody_and_is_written_when_it_may(mounted, closing):
     store = closing(GuardedStore(SqliteStore(mounted / "sessions.db"), rest=SOON, first_rest=SOON))
     with read_only(mounted):
         assert_held_up(calls_of(store))
-        assert store.get(["s:1"]) is not None
+        assert store.get_all(["s:1"])[0] is not None
     other = closing(SqliteStore(mounted / "sessions.db", time_limit=PATIENT))
-    until(lambda: (mounted / "sessions.db").exists() and other.get(["s:1"]))
+    until(lambda: (mounted / "sessions.db").exists() and other.get_all(["s:1"])[0])
 
 
 def test_a_file_that_may_not_grow_harms_nobody(path):
@@ -237,13 +239,13 @@ def test_a_file_that_may_not_grow_harms_nobody(path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         for number in range(500):
             store.put([f"s:{number}"], a_link(number))
-        return not store._recovery.writable and all(store.get([f"s:{number}"]) for number in range(500))
+        return not store._recovery.writable and all(store.get_all([f"s:{number}"])[0] for number in range(500))
 
     in_child(check)
 
 
 async def test_a_locked_file_does_not_delay_another_task(path, other):
-    await other.aget(["s:1"])
+    (await other.aget_all(["s:1"]))[0]
     gaps, done = [], asyncio.Event()
 
     async def beat():
@@ -252,7 +254,7 @@ async def test_a_locked_file_does_not_delay_another_task(path, other):
             await asyncio.sleep(0.001)
 
     store = SqliteStore(path)
-    await store.aget(["s:1"])
+    (await store.aget_all(["s:1"]))[0]
     with locked(path):
         beats = asyncio.ensure_future(beat())
         begun = time.perf_counter()
@@ -273,13 +275,13 @@ def test_a_child_has_its_own_connection_and_its_parent_keeps_its(path, closing):
     def check():
         assert store._worker._file is None
         store.put(["s:2"], a_link(2))
-        found = store.get(["s:1"]).turn == 1 and store.get(["s:2"]).turn == 2
+        found = store.get_all(["s:1"])[0].turn == 1 and store.get_all(["s:2"])[0].turn == 2
         store.close()
         return found
 
     for _ in range(3):
         in_child(check)
-        assert store.get(["s:2"]).turn == 2
+        assert store.get_all(["s:2"])[0].turn == 2
     store.put(["s:3"], a_link(3))
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -297,9 +299,9 @@ def test_a_child_of_a_parent_whose_file_is_busy_does_without_the_file(path, clos
 
     def check():
         with pytest.raises(StoreDown, match="forked"):
-            store.get(["s:1"])
+            store.get_all(["s:1"])[0]
         guard.put(["s:2"], a_link(2))
-        return guard.get(["s:1"]).turn == 1 and guard.get(["s:2"]).turn == 2
+        return guard.get_all(["s:1"])[0].turn == 1 and guard.get_all(["s:2"])[0].turn == 2
 
     in_child(check)
     release.set()
@@ -319,11 +321,11 @@ def test_a_cleaning_that_takes_long_neither_delays_a_fork_nor_is_joined_by_anoth
     store = closing(SqliteStore(path, time_limit=PATIENT))
     for number in range(4):  # the first operation begins one, and each 512 writes
         store.put_all([(f"s:{number}:{part}", a_link()) for part in range(600)])
-    store.get(["s:1"])
+    store.get_all(["s:1"])[0]
     cleaners = [thread for thread in threading.enumerate() if thread.name == "otel-llm-sessions-sqlite-clean"]
     assert len(cleaners) == 1
     assert cleaning.acquire(timeout=10)
-    in_child(lambda: store.get(["s:0:0"]))
+    in_child(lambda: store.get_all(["s:0:0"])[0])
     until(lambda: not cleaners[0].is_alive())
     store.put_all([(f"s:after:{part}", a_link()) for part in range(600)])
     assert cleaning.acquire(timeout=10), "and is begun again after the fork"
@@ -342,7 +344,7 @@ def test_many_threads_share_the_one_connection(path, closing):
         thread.start()
     for thread in threads:
         thread.join()
-    assert [store.get([f"s:{number}"]).turn for number in range(20)] == [20] * 20
+    assert [store.get_all([f"s:{number}"])[0].turn for number in range(20)] == [20] * 20
 
 
 PUT_AND_CLAIM = """

@@ -116,12 +116,12 @@ def test_the_store_is_asked_and_written_in_each_call_that_is_timed(kind: str, mo
 
 def test_what_a_store_takes_is_measured_by_the_call():
     class Slow(MemoryStore):
-        def get(self, keys):
+        def get_all(self, keys):
             time.sleep(0.02)
 
     store = TimedStore(Slow())
-    store.get(["s:1"])
-    store.get(["s:1"])
+    store.get_all(["s:1"])
+    store.get_all(["s:1"])
     assert store.take() >= 40_000_000
     assert store.take() == 0
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from otel_llm_sessions.sessions.carried import MAX_VALUE, Carried, read, write
 from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source, SpanRef
+from otel_llm_sessions.sessions.tracestate import state_text
 
 trace_ids = st.integers(1, (1 << 128) - 1)
 span_ids = st.integers(1, (1 << 64) - 1)
@@ -17,7 +18,8 @@ flags = st.integers(0, 255)
 times = st.integers(1, 10**19 - 1)
 counts = st.integers(1, 10**9 - 1)
 session_ids = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=256).map(SessionId)
-traces = st.builds(SessionTrace, trace_ids, span_ids, flags, counts, times, counts)
+states = st.sampled_from(("", "ot=th:8", "ot=th:8,acme@vendor=a b"))
+traces = st.builds(SessionTrace, trace_ids, span_ids, flags, counts, times, counts, states)
 carrieds = st.builds(
     Carried,
     st.none() | session_ids,
@@ -45,6 +47,16 @@ def test_a_session_without_a_span_travels_alone(session_id):
 
 def test_a_value_that_is_too_long_is_left_out():
     assert write(Carried(SessionId("x" * (MAX_VALUE + 1)), None)) == {}
+
+
+@given(carrieds.filter(lambda carried: carried.trace is not None))
+def test_of_a_long_tracestate_as_much_is_sent_as_the_api_takes(carried):
+    entries = {f"v{number}": "x" * 30 for number in range(13)}
+    state = state_text({"ot": "th:8", **entries})
+    read_back = read(write(carried._replace(trace=carried.trace._replace(state=state))))
+    assert read_back.turn == carried.turn
+    assert state.startswith(read_back.trace.state)
+    assert 0 < len(read_back.trace.state) < len(state)
 
 
 odd = st.none() | st.integers() | st.text(max_size=80) | st.lists(st.text(max_size=3), max_size=2)

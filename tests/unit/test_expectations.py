@@ -11,7 +11,7 @@ from otel_llm_sessions.demo.received import ReceivedLink, ReceivedSpan
 
 EXAMPLE = Example("shop.py", sessions=1, sources=("new", "chain"))
 TRACE = "5e" * 16
-ROOT = ReceivedSpan("session", TRACE, "a0" * 8, attributes={"session.id": "s-1"})
+ROOT = ReceivedSpan("session", TRACE, "a0" * 8, attributes={"session.id": "s-1", "llm_session.root": True})
 
 
 def call(turn, source, **changes):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import Span
 
 from otel_llm_sessions import session_trace_id
-from otel_llm_sessions.traces.ids import DerivedIdGenerator, derived_root_span_id, derived_trace_id
+from otel_llm_sessions.traces.ids import DerivedIdGenerator, derived_root_span_id, derived_trace_id, start_with_ids
 
 TEXT = st.text(st.characters(exclude_characters="\0"), max_size=300)
 PART = st.integers(1, 10_000)
@@ -64,29 +68,60 @@ class Counting(IdGenerator):
         return True
 
 
-def test_a_generator_gives_what_is_laid_out_until_it_is_cleared():
-    ids = DerivedIdGenerator(Counting())
-    assert (ids.generate_trace_id(), ids.generate_span_id(), ids.is_trace_id_random()) == (8, 7, True)
-    ids.lay_out(1, 2)
-    assert (ids.generate_trace_id(), ids.generate_span_id(), ids.is_trace_id_random()) == (1, 2, False)
-    ids.clear()
-    assert (ids.generate_trace_id(), ids.generate_span_id(), ids.is_trace_id_random()) == (8, 7, True)
+@pytest.fixture
+def provider():
+    return TracerProvider(id_generator=Counting(), shutdown_on_exit=False)
 
 
-def test_what_one_thread_lays_out_no_other_gets():
-    from concurrent.futures import ThreadPoolExecutor
+def derived(provider: TracerProvider) -> Any:
+    tracer: Any = provider.get_tracer("x")
+    if not isinstance(tracer.id_generator, DerivedIdGenerator):
+        tracer.id_generator = DerivedIdGenerator(tracer.id_generator)
+    return tracer
 
-    ids = DerivedIdGenerator(Counting())
-    ids.lay_out(1, 2)
+
+def ids_of(span: Span) -> tuple[int, int, int]:
+    context = span.get_span_context()
+    return context.trace_id, context.span_id, int(context.trace_flags)
+
+
+DERIVED, OWN = (1, 2, 1), (8, 7, 3)
+"""Of a derived trace id it is not said that it is random."""
+
+
+def test_a_span_gets_the_ids_laid_out_for_it_and_the_next_one_its_own(provider):
+    tracer = derived(provider)
+    assert ids_of(start_with_ids(tracer, (1, 2), "root")) == DERIVED
+    assert ids_of(tracer.start_span("x")) == OWN
+    assert ids_of(start_with_ids(tracer, None, "x")) == OWN
+
+
+def test_what_is_laid_out_for_a_span_that_cannot_be_started_no_other_gets(provider):
+    class Broken(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            raise RuntimeError("processor")
+
+    working, tracer = derived(TracerProvider(id_generator=Counting(), shutdown_on_exit=False)), derived(provider)
+    provider.add_span_processor(Broken())
+    with pytest.raises(RuntimeError, match="processor"):
+        start_with_ids(tracer, (1, 2), "root")
+    assert ids_of(working.start_span("x")) == OWN
+
+
+def test_what_is_laid_out_is_no_other_threads():
+    release, started = threading.Event(), threading.Event()
+
+    class Slow(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            started.set()
+            assert release.wait(10)
+
+    slow = TracerProvider(id_generator=Counting(), shutdown_on_exit=False)
+    slow.add_span_processor(Slow())
+    other = derived(TracerProvider(id_generator=Counting(), shutdown_on_exit=False))
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(ids.generate_trace_id).result() == 8
-
-
-def test_a_derived_trace_id_is_not_flagged_as_random():
-    provider = TracerProvider(shutdown_on_exit=False)
-    tracer = provider.get_tracer("x")
-    tracer.id_generator = ids = DerivedIdGenerator(tracer.id_generator)
-    ids.lay_out(1, 2)
-    derived = tracer.start_span("x").get_span_context()
-    ids.clear()
-    assert (derived.trace_id, derived.span_id, int(derived.trace_flags)) == (1, 2, 1)
+        root = pool.submit(start_with_ids, derived(slow), (1, 2), "root")
+        assert started.wait(10)
+        assert ids_of(start_with_ids(other, None, "x")) == OWN
+        release.set()
+        assert ids_of(root.result()) == DERIVED

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionId, SessionLink, SpanRef
-from otel_llm_sessions.sessions.resolver import NEW, NONE, Evidence, Resolution, lookup_keys, resolve, second_key
+from otel_llm_sessions.sessions.resolver import NEW, NONE, Evidence, Resolution, lookup_keys, resolve
 from otel_llm_sessions.sessions.sources import Given
 
 IDS = st.sampled_from([SessionId(name) for name in ("A", "B", "C")])
@@ -27,8 +27,7 @@ def situations(draw):
     """Return evidence, what the look-ups find, and whether the call starts sessions, as they can occur together."""
     given_ = draw(GIVEN)
     previous = draw(st.none() | st.sampled_from(["resp_1", "resp_2"]))
-    name = SessionId(f"{previous}@a.test~0a1b2c3d")
-    evidence = Evidence(given_, previous, f"r:{previous}", name) if previous else Evidence(given_, None, None)
+    evidence = Evidence(given_, previous, f"r:{previous}" if previous else None)
     known = {}
     if previous and (found := draw(LINKS)):
         known[f"r:{previous}"] = found
@@ -37,14 +36,8 @@ def situations(draw):
     return evidence, known, draw(st.booleans())
 
 
-def look_up(known, keys):
-    return next((known[key] for key in keys if key in known), None)
-
-
 def resolved(evidence, known, starts_session) -> Resolution:
-    found = look_up(known, lookup_keys(evidence))
-    key = second_key(evidence, found)
-    return resolve(evidence, found, look_up(known, [key]) if key else None, starts_session)
+    return resolve(evidence, [known.get(key) for key in lookup_keys(evidence)], starts_session)
 
 
 @given(situations())
@@ -98,7 +91,7 @@ def test_without_a_given_session_a_known_chain_is_followed(situation):
     if found is not None:
         assert resolution == Resolution(found.session_id, "chain", found.source, found.turn + 1, found, None)
     elif evidence.previous_id is not None:
-        assert (resolution.session_id, resolution.source) == (evidence.previous_name, "chain_partial")
+        assert (resolution.session_id, resolution.source) == (evidence.previous_id, "chain_partial")
     else:
         assert resolution == (NEW if starts_session else NONE)
 
@@ -107,12 +100,9 @@ def test_a_call_without_evidence_looks_nothing_up():
     assert lookup_keys(Evidence(None, None, None)) == ()
 
 
-def test_one_look_up_is_enough_unless_two_sessions_are_named():
+def test_a_chain_and_the_session_it_is_given_are_looked_up_together():
     evidence = Evidence(Given(SessionId("A"), "metadata"), "resp_1", "r:resp_1")
     assert lookup_keys(evidence) == ("r:resp_1", "s:A")
-    assert second_key(evidence, link("A")) is None
-    assert second_key(evidence, None) is None
-    assert second_key(evidence, link("B")) == "s:A"
 
 
 def test_a_given_session_goes_on_from_its_own_turn_and_knows_the_chain_it_was_given_over():

@@ -101,7 +101,7 @@ def test_a_line_shows_model_tokens_duration_status_and_source():
 
 @pytest.fixture
 def root():
-    return span("session", session__id="s-1", end=1)
+    return span("session", session__id="s-1", llm_session__root=True, end=1)
 
 
 def test_a_session_trace_is_its_root_with_the_turns_below_it(root):
@@ -160,7 +160,7 @@ def test_what_else_was_started_inside_the_session_is_shown_by_start(root):
 
 
 def test_roots_of_several_processes_in_one_trace_are_one_session(root):
-    other_root = span("session", session__id="s-1", start=50)
+    other_root = span("talk", session__id="s-1", llm_session__root=True, start=50)
     turns = [call(1, SESSION_TRACE, parent=root), call(2, SESSION_TRACE, parent=other_root, start=60)]
     (session,) = sessions_of([other_root, root, *turns])
     assert session.root is root
@@ -169,9 +169,17 @@ def test_roots_of_several_processes_in_one_trace_are_one_session(root):
 
 def test_the_parts_of_a_long_session_stand_one_after_the_other(root):
     second = replace(root, trace_id="6f" * 16, start=9_000_000, links=(link(root),))
-    second = replace(second, attributes={"session.id": "s-1", "llm_session.part": 2})
+    attributes = {"session.id": "s-1", "llm_session.root": True, "llm_session.part": 2}
+    second = replace(second, name="session continued", attributes=attributes)
     assert [session.part for session in sessions_of([second, root])] == [1, 2]
     assert "part 2" in drawn([second, root])[1]
+
+
+def test_the_name_of_a_session_is_shown_and_a_span_that_is_only_named_session_is_no_root(root):
+    named = replace(root, name="x", attributes={**root.attributes, "llm_session.name": "refund"})
+    stranger = span("session", session__id="s-2", start=7)
+    (heading,) = [line for line in drawn([named, stranger, call(1, SESSION_TRACE, parent=named)]) if "s-" in line]
+    assert heading.startswith("session s-1  refund  ")
 
 
 # ---------------------------------------------------------------- what the demo verifies

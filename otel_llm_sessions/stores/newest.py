@@ -1,0 +1,34 @@
+"""Which of two turns a key points to: the newest of a session, and what is known best of a response."""
+
+from __future__ import annotations
+
+from otel_llm_sessions.sessions.link import SessionLink
+
+MUTABLE_PREFIXES = ("s:", "c:")
+"""Keys of sessions and conversations point to another turn after each turn; all others to one turn for ever."""
+
+
+def is_mutable(key: str) -> bool:
+    """Whether the key points to the newest turn of something."""
+    return key.startswith(MUTABLE_PREFIXES)
+
+
+def goes_back(key: str, link: SessionLink, known: SessionLink) -> bool:
+    """Whether remembering ``link`` under ``key`` would set its session back: a slow turn's that ended last."""
+    return is_mutable(key) and _rank(link) < _rank(known)
+
+
+def is_newer(key: str, link: SessionLink, known: SessionLink) -> bool:
+    """Whether ``link`` says something later than ``known`` about the same key, or knows the turn's session better."""
+    if is_mutable(key):
+        return (_rank(link), link.end) > (_rank(known), known.end)
+    return _age(link) > _age(known)
+
+
+def _rank(link: SessionLink) -> tuple[int, int, bool]:
+    # The number first: the clocks of two machines differ, and one that runs ahead would have the last word for ever.
+    return link.turn, link.start, bool(link.end)
+
+
+def _age(link: SessionLink) -> tuple[int, int, bool]:
+    return link.start, link.end, link.source != "chain_partial"
