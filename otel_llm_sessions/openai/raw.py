@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.event_lines import EventLines
 from otel_llm_sessions.openai.response import INVALID_RESPONSE
 from otel_llm_sessions.openai.watch import AsyncWatched, Watch, note_emptiness, watched
 from otel_llm_sessions.sessions.link import Record
@@ -27,27 +28,32 @@ def parse(content: bytes | str) -> Any:
 
 
 class BodyReader:
-    """Puts the pieces of a body together and reads what it says: one JSON document, or server-sent events."""
+    """Puts the pieces of a body together and reads what it says: one JSON document, or server-sent events.
+
+    Which of them, the client decides by what it asked for, whatever the content type says (openai 1.66 to 3.57), and so
+    does this.
+    """
 
     def __init__(self, call: Call, content_type: str) -> None:
         self._call = call
-        kind = content_type.partition(";")[0].strip().lower()
-        self._is_events = kind == "text/event-stream" or (call.request.stream and "json" not in kind)
+        asked = call.request
+        self._is_events = asked.stream or (asked.is_body_for_events and _is_event_stream(content_type))
         self._pieces: list[bytes] = []
         self._size = 0
-        self._data: list[bytes] = []
-        self._data_size = 0
+        self._events = EventLines()
         self._after_cr = False
         self._is_done = False
+        self._has_stumbled = False
 
     def feed(self, piece: bytes) -> Record | None:
         """Take in the next piece; return what is to be recorded now."""
         if self._is_done:
             return None
+        self._go_on()
         self._size += len(piece)
         if self._size > MAX_BODY:
             self._pieces.clear()
-            self._data.clear()
+            self._events.data.clear()
             return None
         if not self._is_events:
             self._pieces.append(piece)
@@ -70,7 +76,7 @@ class BodyReader:
             record = self._line(line.rstrip(b"\r\n")) or record
             if self._is_done:
                 return self._done()
-        self._size = len(last) + self._data_size
+        self._size = len(last) + self._events.size
         return record
 
     def _done(self) -> Record | None:
@@ -78,36 +84,54 @@ class BodyReader:
         return self._call.finish()
 
     def _line(self, line: bytes) -> Record | None:
-        if line.startswith(b"data:"):
-            self._data.append(line[5:].strip())
-            self._data_size += len(line)
+        data = self._events.take(line)
+        if data is None:
             return None
-        if line or not self._data:
-            return None
-        data, self._data, self._data_size = b"\n".join(self._data), [], 0
         if data.startswith(DONE):
             self._is_done = True
             return None
-        return self._event(data) if data else None
+        if not data:
+            self._stumble()
+            return None
+        return self._event(data)
 
     def _event(self, data: bytes) -> Record | None:
         event = parse(data)
         if isinstance(event, dict):
             return self._call.see(event)
-        if event is None and data != b"null":
+        if event is None and data.strip() != b"null":
             self._call.reply.error_type = INVALID_RESPONSE
         return None
 
+    def _stumble(self) -> None:
+        """Note that the client's stream raises here; who reads the body without it asks for the next piece."""
+        if self._call.reply.error_type is None:
+            self._call.reply.error_type = INVALID_RESPONSE
+            self._has_stumbled = True
+
+    def _go_on(self) -> None:
+        if self._has_stumbled:
+            self._call.reply.error_type = None
+            self._has_stumbled = False
+
     def complete(self) -> None:
         """Read what is left when the body is complete."""
+        self._go_on()
         if self._size > MAX_BODY:
             return
         if self._is_events:
-            self._line(b"".join(self._pieces))
-            self._line(b"")
+            rest = b"".join(self._pieces)
+            if rest:
+                self._line(rest)
+            if self._events.data:
+                self._line(b"")
             note_emptiness(self._call)
         else:
             self._call.read(parse(b"".join(self._pieces)))
+
+
+def _is_event_stream(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "text/event-stream"
 
 
 def watch_http(response: Any, call: Call) -> Record | None:

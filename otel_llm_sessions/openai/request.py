@@ -41,6 +41,8 @@ class Request(NamedTuple):
     """False if the application said ``store=False``: then no later turn can name this one."""
     choices: int
     """How many choices were asked for."""
+    is_body_for_events: bool = False
+    """Whether the body asks for a stream that the client does not know of, so that the application reads it itself."""
 
 
 def read_request(
@@ -70,7 +72,8 @@ def read_request(
         attributes[semconv.SERVER_PORT] = server.port
     if model:
         attributes[semconv.REQUEST_MODEL] = model
-    if stream:
+    streams = stream or extra.get("stream", body.get("stream")) is True
+    if streams:
         attributes[semconv.REQUEST_STREAM] = True
     add_parameters(attributes, body)
     if extra:
@@ -93,6 +96,7 @@ def read_request(
         stream,
         extra.get("store", body.get("store")) is not False,
         attributes.get(semconv.REQUEST_CHOICE_COUNT, 1),
+        streams and not stream,
     )
 
 

@@ -69,7 +69,7 @@ def test_top_k_is_a_whole_number(wire, seen, given):
 @pytest.mark.parametrize("api", ["chat", "responses"])
 @pytest.mark.parametrize(("tier", "expected"), [("auto", None), ("flex", "flex"), ("default", "default")])
 def test_the_service_tier_that_was_asked_for_unless_it_was_auto(wire, seen, api, tier, expected):
-    ask(wire, api, service_tier=tier)
+    ask(wire, api, extra_body={"service_tier": tier})
     assert said_of(seen).get("openai.request.service_tier") == expected
 
 
@@ -114,7 +114,7 @@ PROVIDERS = [
 def test_attributes_of_openai_stand_on_its_own_spans_only(seen, base_url, provider, is_openai, api, stream):
     wire = Wire(base_url)
     reply = {"service_tier": "default", "system_fingerprint": "fp_1"}
-    ask(wire, api, stream, reply, service_tier="flex")
+    ask(wire, api, stream, reply, extra_body={"service_tier": "flex"})
     said = said_of(seen)
     assert said["gen_ai.provider.name"] == provider
     own = {name for name in said if name.startswith("openai.")}

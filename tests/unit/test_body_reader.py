@@ -21,11 +21,11 @@ JSON = "application/json"
 class Heard:
     """A call that only listens."""
 
-    def __init__(self, stream: bool = True) -> None:
+    def __init__(self, stream: bool = True, is_body_for_events: bool = False) -> None:
         self.seen: list[Any] = []
         self.whole: list[Any] = []
         self.finished = 0
-        self.request = SimpleNamespace(stream=stream, match=Match(CHAT, None))
+        self.request = SimpleNamespace(stream=stream, is_body_for_events=is_body_for_events, match=Match(CHAT, None))
         self.reply = SimpleNamespace(error_type=None)
 
     @property
@@ -105,21 +105,59 @@ def test_what_is_no_json(content):
     assert heard([content], JSON, stream=False).whole == [None]
 
 
-@pytest.mark.parametrize(
-    ("content_type", "stream", "is_events"),
-    [
-        (EVENTS, False, True),
-        ("Text/Event-Stream", True, True),
-        ("", True, True),
-        ("text/plain", True, True),
-        ("", False, False),
-        ("application/json", True, False),
-        ("application/problem+json; charset=utf-8", True, False),
-    ],
-)
-def test_what_is_taken_for_events(content_type, stream, is_events):
+@pytest.mark.parametrize("content_type", [EVENTS, "Text/Event-Stream", "", "text/plain", JSON, "application/x+json"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_client_takes_for_events_what_it_asked_for_and_so_do_we(content_type, stream):
     call = heard([b"data: {}\n\n"], content_type, stream)
+    assert (call.seen, call.whole) == (([{}], []) if stream else ([], [None]))
+    call = heard([b'{"a": 1}'], content_type, stream)
+    assert (call.seen, call.whole) == (([], [None]) if stream else ([], [{"a": 1}]))
+
+
+@pytest.mark.parametrize(("content_type", "is_events"), [(EVENTS, True), ("TEXT/event-stream", True), (JSON, False)])
+def test_a_stream_that_only_the_body_asks_for_is_one_if_the_server_says_so(content_type, is_events):
+    call: Any = Heard(stream=False, is_body_for_events=True)
+    reader = BodyReader(call, content_type)
+    reader.feed(b"data: {}\n\n")
+    reader.complete()
     assert call.seen == ([{}] if is_events else [])
+
+
+WITHOUT_DATA = [
+    b"id: 1\n\n",
+    b"retry: 5\n\n",
+    b"event: ping\n\n",
+    b"data:\n\n",
+    b"data\n\n",
+    b'id: 1\ndata: {"a": 1}\n\n\n',
+]
+NO_EVENTS = [b"\n\n\n", b": comment\n\n", b"retry: soon\n\n", b"id: \0\n\n", b"id:\n\n", b"event:\n\n", b"dream: 1\n\n"]
+
+
+@pytest.mark.parametrize("piece", WITHOUT_DATA)
+def test_where_the_client_raises_for_want_of_data_it_is_an_error_unless_the_body_is_read_on(piece):
+    call: Any = Heard()
+    reader = BodyReader(call, EVENTS)
+    reader.feed(piece)
+    assert call.reply.error_type == "invalid_response"
+    reader.feed(b'data: {"b": 2}\n\n')
+    assert call.reply.error_type is None
+    reader.feed(piece)
+    reader.complete()
+    assert call.reply.error_type is None
+    assert {"b": 2} in call.seen
+
+
+@pytest.mark.parametrize("piece", NO_EVENTS)
+def test_lines_that_say_nothing_are_no_event(piece):
+    call: Any = Heard()
+    BodyReader(call, EVENTS).feed(piece)
+    assert call.reply.error_type is None
+
+
+def test_read_on_an_earlier_error_stays():
+    call = heard([b"data: {\n\n", b"id: 1\n\n", b"data: {}\n\n"])
+    assert call.reply.error_type == "invalid_response"
 
 
 def test_a_body_that_is_too_long_is_not_kept(monkeypatch):
@@ -140,7 +178,7 @@ def test_an_event_that_is_too_long_is_not_kept(monkeypatch, line):
     reader = BodyReader(call, EVENTS)
     for _ in range(50):
         reader.feed(line)
-    assert sum(map(len, reader._pieces)) + sum(map(len, reader._data)) <= 100
+    assert sum(map(len, reader._pieces)) + sum(map(len, reader._events.data)) <= 100
     reader.complete()
     assert not call.whole
 

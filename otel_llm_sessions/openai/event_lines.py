@@ -1,0 +1,53 @@
+"""Lines of server-sent events, put together as the client's decoder does it (openai 1.66 to 3.57)."""
+
+from __future__ import annotations
+
+
+class EventLines:
+    """Takes in lines, and tells when they make an event.
+
+    A blank line ends an event if the lines before it said anything at all: a stream with an ``id:`` has an event at
+    each blank line from then on, since the client never forgets the id.
+    """
+
+    __slots__ = ("_has_id", "_is_named", "_retries", "data", "size")
+
+    def __init__(self) -> None:
+        self.data: list[bytes] = []
+        """The data of the event that is being put together."""
+        self.size = 0
+        """The bytes of it."""
+        self._is_named = False
+        self._has_id = False
+        self._retries = False
+
+    def take(self, line: bytes) -> bytes | None:
+        """Take in a line without its end; return the data of the event that it ends, empty if it had none, or None."""
+        if line:
+            name, _, value = line.partition(b":")
+            self._field(name, value.removeprefix(b" "), len(line))
+            return None
+        if not (self.data or self._is_named or self._has_id or self._retries):
+            return None
+        data, self.data, self.size = b"\n".join(self.data), [], 0
+        self._is_named = self._retries = False
+        return data
+
+    def _field(self, name: bytes, value: bytes, size: int) -> None:
+        if name == b"data":
+            self.data.append(value)
+            self.size += size
+        elif name == b"event":
+            self._is_named = bool(value)
+        elif name == b"id" and b"\0" not in value:
+            self._has_id = bool(value)
+        elif name == b"retry":
+            self._retries = self._retries or _is_whole(value)
+
+
+def _is_whole(value: bytes) -> bool:
+    try:
+        int(value)
+    except ValueError:
+        return False
+    return True
