@@ -91,7 +91,7 @@ def server(_loopback: LoopbackServer) -> LoopbackServer:
 
 
 @pytest.fixture
-def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A model that is ``THINKING`` replies when no look-up at the provider is left."""
     walk, awalk = ProviderLookup._walk, ProviderLookup._awalk
     under_way = 0
@@ -109,17 +109,31 @@ def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) ->
         nonlocal under_way
         with lock:
             under_way += 1
+            idle.clear()
         try:
             yield
         finally:
             with lock:
                 under_way -= 1
                 if not under_way:
+                    idle.set()
+
+    def reply() -> None:
+        # Again and again: on a busy machine a walk may be over before the call has arrived.
+        while idle.wait() and not is_over.wait(0.01):
+            with lock:
+                if not under_way:
                     server.release()
 
-    lock = threading.Lock()
+    lock, idle, is_over = threading.Lock(), threading.Event(), threading.Event()
     monkeypatch.setattr(ProviderLookup, "_walk", walks)
     monkeypatch.setattr(ProviderLookup, "_awalk", awalks)
+    replying = threading.Thread(target=reply, daemon=True)
+    replying.start()
+    yield
+    is_over.set()
+    idle.set()
+    replying.join()
 
 
 @pytest.fixture

@@ -114,27 +114,27 @@ def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
     return Call(runtime, request, context, ambient)
 
 
-def _open(call: Call, client: Any, original: Callable[..., Any]) -> Context:
+def _open(call: Call, client: Any, options: Any, original: Callable[..., Any]) -> Context:
     """Look up the session, and start the span; return the context to send the request in."""
     store, lookup, evidence = call.runtime.store, call.runtime.lookup, call.request.evidence
     keys = lookup_keys(evidence)
     answers = store.get_all(keys) if keys else ()
     found = answers[0] if answers else None
-    if lookup and is_unsure(found) and lookup.begin(call, found, client, original):
+    if lookup and is_unsure(found) and lookup.begin(call, found, client, options, original):
         return call.context
     claim = call.resolve(answers)
     return call.start(claim is not None and store.claim(claim))
 
 
-async def _aopen(call: Call, client: Any, original: Callable[..., Any]) -> Context:
+async def _aopen(call: Call, client: Any, options: Any, original: Callable[..., Any]) -> Context:
     """As ``_open``, for callers on an event loop."""
     store, lookup, evidence = call.runtime.store, call.runtime.lookup, call.request.evidence
     if call.runtime.store_never_waits and not lookup:
-        return _open(call, client, original)
+        return _open(call, client, options, original)
     keys = lookup_keys(evidence)
     answers = await store.aget_all(keys) if keys else ()
     found = answers[0] if answers else None
-    if lookup and is_unsure(found) and lookup.abegin(call, found, client, original):
+    if lookup and is_unsure(found) and lookup.abegin(call, found, client, options, original):
         return call.context
     claim = call.resolve(answers)
     return call.start(claim is not None and await store.aclaim(claim))
@@ -175,7 +175,7 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
             try:
                 call = _begin(runtime, self, options, bool(kwargs.get("stream")))
                 if call is not None:
-                    context = _open(call, self, original)
+                    context = _open(call, self, options, original)
             except Exception as error:
                 report("start a span", error)
                 _give_up(call)
@@ -211,7 +211,7 @@ def _async_request(
             try:
                 call = _begin(runtime, self, options, bool(kwargs.get("stream")))
                 if call is not None:
-                    context = await _aopen(call, self, original)
+                    context = await _aopen(call, self, options, original)
             except Exception as error:
                 report("start a span", error)
                 _give_up(call)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import threading
 import time
@@ -16,12 +15,24 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from lookup_kit import (
+    BRIEF,
+    LATE,
+    SLOW,
+    answer_late,
+    auntil,
+    calls,
+    found,
+    no_walk_is_left,
+    retrieved,
+    the_call,
+    until,
+)
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import (
     is_http_instrumentation_enabled,
     is_instrumentation_enabled,
-    suppress_instrumentation,
 )
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -32,15 +43,6 @@ from otel_llm_sessions.openai import provider_lookup
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 
-SLOW = {"extra_headers": {"x-loopback-mode": "delay=0.1"}}
-"""For a call whose model takes its time whether or not anything is looked up."""
-
-BRIEF = {"extra_headers": {"x-loopback-mode": "delay=0.02"}}
-"""For a call that takes long enough for the provider to be asked, if it is."""
-
-LATE = {"delay": 1.5}
-"""For an answer of the provider that comes when the call is over: see ``answer_late``."""
-
 
 @pytest.fixture
 def spans():
@@ -48,84 +50,7 @@ def spans():
         yield captured
 
 
-@pytest.fixture
-def warned(caplog):
-    """No failure of ours goes unseen."""
-    with caplog.at_level(logging.WARNING, logger="otel_llm_sessions"):
-        yield
-    assert not [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
-
-
 pytestmark = pytest.mark.usefixtures("warned", "thinks_meanwhile")
-
-
-def until(happened: Any, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.002)
-
-
-async def auntil(happened: Any, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.002)
-
-
-@pytest.fixture
-def elsewhere(server):
-    """Return a function that makes a response as a process does that nobody instruments, and returns its id."""
-    with openai.OpenAI(**options_for(server)) as client:
-
-        def respond(**arguments: Any) -> str:
-            with suppress_instrumentation():
-                return client.responses.create(model=MODEL, input="x", **arguments).id
-
-        yield respond
-
-
-@pytest.fixture
-def chain(server, elsewhere):
-    """Return a function that has a chain of responses made elsewhere, and returns their ids."""
-
-    def make(turns: int) -> list[str]:
-        ids: list[str] = []
-        for _ in range(turns):
-            ids.append(elsewhere(**({"previous_response_id": ids[-1]} if ids else {})))
-        server.requests.clear()
-        return ids
-
-    return make
-
-
-def retrieved(server: Any) -> list[str]:
-    """The ids that were asked for, in order."""
-    return [request.path.rpartition("/")[2] for request in server.requests if request.method == "GET"]
-
-
-def calls(spans: Any) -> list[Any]:
-    return [span for span in spans if span.kind is trace.SpanKind.CLIENT]
-
-
-def the_call(spans: Any) -> Any:
-    (span,) = calls(spans)
-    return span
-
-
-def found(span: Any) -> tuple[Any, ...]:
-    return tuple(span.attributes.get(name) for name in ("session.id", "llm_session.source", "llm_session.turn"))
-
-
-def no_walk_is_left() -> bool:
-    return not any(thread.name == "otel-llm-sessions-lookup" for thread in threading.enumerate())
-
-
-def answer_late(server: Any) -> None:
-    """Let the provider answer what it was asked and has kept waiting."""
-    until(lambda: retrieved(server))
-    server.release()
-    until(no_walk_is_left)
 
 
 # --- what it finds ------------------------------------------------------------------------------------------
@@ -498,28 +423,6 @@ def test_an_end_and_an_answer_at_the_same_time_make_one_span(server, chain, span
 
 # --- a provider that does not know --------------------------------------------------------------------------
 
-FAILURES = {
-    "403": {"status": 403, "body": {"error": {"message": "no", "type": "x"}}},
-    "429": {"status": 429, "body": {"error": {"message": "slow down", "type": "x"}}},
-    "404 of a gateway": {"status": 404, "body": {"detail": "Not Found"}},
-    "405": {"status": 405, "body": b"", "content_type": "text/plain"},
-    "500": {"status": 500, "body": b"oops", "content_type": "text/plain"},
-    "html": {"status": 200, "body": b"<html>", "content_type": "text/html"},
-    "empty": {"status": 200, "body": b""},
-    "no response": {"status": 200, "body": {"message": "Success"}},
-    "a list": {"status": 200, "body": []},
-}
-
-
-@pytest.mark.parametrize("failure", FAILURES)
-def test_a_provider_that_fails_is_not_asked_again_for_a_while(api, server, chain, spans, failure):
-    ids, others = chain(2), chain(2)
-    server.script(**FAILURES[failure], path=ids[-1])
-    api.respond(previous_response_id=ids[-1], **THINKING)
-    api.respond(previous_response_id=others[-1], **BRIEF)
-    assert retrieved(server) == [ids[-1]]
-    assert [found(span) for span in calls(spans)] == [(id_, "chain_partial", 2) for id_ in (ids[-1], others[-1])]
-
 
 def test_a_provider_that_failed_is_asked_again_after_a_while(api, server, chain, spans, monkeypatch):
     ids = chain(2)
@@ -803,6 +706,7 @@ async def test_a_client_that_is_closed_over_a_walk_says_nothing_of_the_provider_
 def test_a_pool_that_has_no_connection_left_says_nothing_of_the_provider(server, chain, spans, monkeypatch):
     ids, others = chain(2), chain(2)
     monkeypatch.setattr(provider_lookup, "has_room", lambda client: True)  # as when the last one is taken just then
+    monkeypatch.setattr(provider_lookup, "HEAD_START", 0.3)
     http = httpx2.Client(limits=httpx2.Limits(max_connections=1))
     with openai.OpenAI(**options_for(server), http_client=http) as client:
         client.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **THINKING)

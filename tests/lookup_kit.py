@@ -1,0 +1,62 @@
+"""What the tests of ``PROVIDER_LOOKUP`` share: what was asked, what was found, and waiting for either."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+from opentelemetry import trace
+
+SLOW = {"extra_headers": {"x-loopback-mode": "delay=0.1"}}
+"""For a call whose model takes its time whether or not anything is looked up."""
+
+BRIEF = {"extra_headers": {"x-loopback-mode": "delay=0.02"}}
+"""For a call that takes long enough for the provider to be asked, if it is."""
+
+LATE = {"delay": 1.5}
+"""For an answer of the provider that comes when the call is over: see ``answer_late``."""
+
+
+def until(happened: Any, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.002)
+
+
+async def auntil(happened: Any, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.002)
+
+
+def retrieved(server: Any) -> list[str]:
+    """The ids that were asked for, in order."""
+    return [request.path.rpartition("/")[2] for request in server.requests if request.method == "GET"]
+
+
+def calls(spans: Any) -> list[Any]:
+    return [span for span in spans if span.kind is trace.SpanKind.CLIENT]
+
+
+def the_call(spans: Any) -> Any:
+    (span,) = calls(spans)
+    return span
+
+
+def found(span: Any) -> tuple[Any, ...]:
+    return tuple(span.attributes.get(name) for name in ("session.id", "llm_session.source", "llm_session.turn"))
+
+
+def no_walk_is_left() -> bool:
+    return not any(thread.name == "otel-llm-sessions-lookup" for thread in threading.enumerate())
+
+
+def answer_late(server: Any) -> None:
+    """Let the provider answer what it was asked and has kept waiting."""
+    until(lambda: retrieved(server))
+    server.release()
+    until(no_walk_is_left)
