@@ -22,7 +22,7 @@ MAX_BODY: Final = 16 * 1024 * 1024
 MAX_ID: Final = 1024
 RAW_RESPONSE_HEADER: Final = "X-Stainless-Raw-Response"
 
-ID: Final = re.compile(r"[A-Za-z0-9._~+=@:,/-]+")
+ID: Final = re.compile(r"[A-Za-z0-9._+=:,/-]+")
 DOTS: Final = re.compile(r"\.*")
 WORD: Final = re.compile(r"[a-z._-]*")
 
