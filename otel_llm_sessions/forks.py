@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import weakref
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Renewable(Protocol):
@@ -18,24 +19,21 @@ class Renewable(Protocol):
 
 
 class Lock:
-    """A reentrant lock that is free in a child process, whatever thread had locked it at the fork: that one is gone."""
+    """A reentrant lock that is free in a child process, whatever thread had locked it at the fork: that one is gone.
 
-    __slots__ = ("__weakref__", "_lock")
+    ``with lock.held:``, the lock itself and no method of ours: an exception that a signal handler raises between the
+    two ends of such a method would leave it locked for ever.
+    """
+
+    __slots__ = ("__weakref__", "held")
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self.held = threading.RLock()
         renew_in_child(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # forked inside of the block: in the child, nobody holds the new one
-            self._lock.release()
 
     def after_fork_in_child(self) -> None:
         """Begin anew."""
-        self._lock = threading.RLock()
+        self.held = threading.RLock()
 
 
 class Closable(Protocol):
@@ -51,8 +49,9 @@ class Closable(Protocol):
 
 
 # os.register_at_fork has no way back: hooks for all, which keep none of them alive.
-_living: weakref.WeakSet[Renewable] = weakref.WeakSet()
-_closed_at_fork: weakref.WeakSet[Closable] = weakref.WeakSet()
+# By identity, and not WeakSets: those cannot be listed while another thread adds to them.
+_living: weakref.WeakValueDictionary[int, Renewable] = weakref.WeakValueDictionary()
+_closed_at_fork: weakref.WeakValueDictionary[int, Closable] = weakref.WeakValueDictionary()
 
 # What a child must neither use nor close, for closing it would reach into its parent's connections.
 _inherited: list[object] = []
@@ -60,12 +59,12 @@ _inherited: list[object] = []
 
 def renew_in_child(store: Renewable) -> None:
     """Call ``store.after_fork_in_child()`` in every child process, as long as ``store`` lives."""
-    _living.add(store)
+    _living[id(store)] = store
 
 
 def close_at_fork(store: Closable) -> None:
     """Call ``store.before_fork()`` and ``after_fork_in_parent()`` around every fork, as long as ``store`` lives."""
-    _closed_at_fork.add(store)
+    _closed_at_fork[id(store)] = store
 
 
 def leave_to_parent(*connections: object) -> None:
@@ -73,18 +72,22 @@ def leave_to_parent(*connections: object) -> None:
     _inherited.extend(connections)
 
 
+def _all(kept: weakref.WeakValueDictionary[int, T]) -> list[T]:
+    return [living for ref in kept.valuerefs() if (living := ref()) is not None]
+
+
 def _renew_all() -> None:
-    for store in list(_living):
+    for store in _all(_living):
         store.after_fork_in_child()
 
 
 def _close_all() -> None:
-    for store in list(_closed_at_fork):
+    for store in _all(_closed_at_fork):
         store.before_fork()
 
 
 def _go_on_all() -> None:
-    for store in list(_closed_at_fork):
+    for store in _all(_closed_at_fork):
         store.after_fork_in_parent()
 
 

@@ -75,6 +75,10 @@ class Running:
 
     def stop(self) -> None:
         """Put everything back as it was; a store that the application made stays open."""
+        if self._made is not None:
+            from otel_llm_sessions.openai.notes import settle
+
+            settle()
         for processor in _processors.values():
             processor.enabled = False
         store = self._store
@@ -90,7 +94,7 @@ class Running:
                 report("close the store", error)
 
     def _make(self) -> tuple[Runtime, Patch, SessionOpener]:
-        with self._lock:
+        with self._lock.held:
             if self._made is None:
                 from otel_llm_sessions.openai.opener import SessionOpener
                 from otel_llm_sessions.openai.patch import Patch

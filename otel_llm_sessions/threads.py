@@ -60,7 +60,7 @@ def carry_sessions(mode: ThreadsMode) -> None:
     global _mode
     if mode == _mode or mode == "none":
         return
-    with _lock:
+    with _lock.held:
         if mode == _mode:
             return
         _mode = mode
@@ -73,7 +73,7 @@ def carry_sessions(mode: ThreadsMode) -> None:
 def stop_carrying() -> None:
     """Take the patches off again; one that somebody has wrapped since stays, and passes on."""
     global _mode
-    with _lock:
+    with _lock.held:
         _mode = "none"
         for owner, name, own, wrapper in _patched:
             if owner.__dict__.get(name) is not wrapper:
@@ -103,7 +103,7 @@ def _watch_for_pools() -> None:
 
 
 def _patch_pools(module: Any) -> None:
-    with _lock:
+    with _lock.held:
         if _mode != "none" and not any(owner is module.ThreadPool for owner, *_ in _patched):
             for name in POOL_METHODS:
                 _wrap(module.ThreadPool, name, _give_job)

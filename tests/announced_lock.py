@@ -11,6 +11,7 @@ class AnnouncedLock:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._wanted = threading.Semaphore(0)
+        self.held = self  # as the package's locks have it
 
     def __enter__(self) -> None:
         self._wanted.release()

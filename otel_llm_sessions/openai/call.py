@@ -47,6 +47,7 @@ class Call:
 
     __slots__ = (
         "_ambient",
+        "_began",
         "_ended",
         "_fetched",
         "_found",
@@ -98,6 +99,7 @@ class Call:
         self._is_ours = True
         self._sent_in = context
         self._started = 0
+        self._began = 0
         self._ended = 0
         self._fetched: SessionLink | None = None
         self._found: SessionLink | None = None
@@ -138,7 +140,7 @@ class Call:
         """
         runtime, context = self.runtime, self.context
         if self._is_silent:
-            self._started = self._started or time.time_ns()
+            self._start_clock()
             return context
         ambient = self._ambient
         self._placement = placement = runtime.placer.place(
@@ -153,8 +155,19 @@ class Call:
         if placement.proven is not None and placement.trace is not None:
             emit_marker(runtime.roots, self.provider, placement.proven._replace(trace=placement.trace))
         # The span of a deferred call is made late, and began when the request went out.
-        self._started = self._started or time.time_ns()
+        self._start_clock()
         return self._make_span(placement)
+
+    def _start_clock(self) -> None:
+        if not self._started:
+            self._started, self._began = time.time_ns(), time.monotonic_ns()
+
+    def now(self) -> int:
+        """Return the time in nanoseconds since the epoch, by a clock that was set when the call began.
+
+        A step of the system's clock meanwhile neither lengthens the call nor lets it end before it began.
+        """
+        return self._started + time.monotonic_ns() - self._began if self._started else time.time_ns()
 
     def _make_span(self, placement: Placement) -> Context:
         # Where nothing is current there is nobody's span, and so it is most often.
@@ -227,7 +240,7 @@ class Call:
         """
         self._found = found
         self._is_owned = self._find_owner()
-        self._started = time.time_ns()
+        self._start_clock()
         self.deferral = Deferral(self)
         return self.deferral
 
@@ -266,7 +279,7 @@ class Call:
     def see(self, chunk: Any) -> Record | None:
         """Take in one chunk of a stream; return what is to be recorded now, which is so for the first id."""
         if self.first_chunk is None:
-            self.first_chunk = (time.time_ns() - self._started) / 1_000_000_000
+            self.first_chunk = (time.monotonic_ns() - self._began) / 1_000_000_000
         if SEE_CHUNK[self.request.match.route.api](self.reply, chunk) and len(self.reply.ids) == 1:
             self._name()
             return self.begun()
@@ -329,18 +342,19 @@ class Call:
         """Whether the span has ended."""
         return not self._once
 
-    def finish(self, error_type: str | None = None, *, cut_short: bool = False) -> Record | None:
+    def finish(self, error_type: str | None = None, *, cut_short: bool = False, ended: int = 0) -> Record | None:
         """End the span, once; return what is to be recorded.
 
         Args:
             error_type: ``error.type`` of a call that failed; None leaves it to what the reply said.
             cut_short: whether a stream ended before the reply was complete.
+            ended: when the call ended, in nanoseconds since the epoch; 0 for now.
         """
         try:
             self._once.pop()
         except IndexError:
             return None
-        ended = time.time_ns()
+        ended = ended or self.now()
         if self.deferral is not None:
             if self.deferral.take():
                 self.make_alone()
@@ -425,4 +439,4 @@ class Call:
         link = self._fetched or previous
         learned, known = self._fetched is not None, previous is not None
         keys = alias_keys(self.request, self.reply, is_learned=learned, is_known=known)
-        return Record(keys, link or self._link(time.time_ns())._replace(turn=1)) if keys else None
+        return Record(keys, link or self._link(self.now())._replace(turn=1)) if keys else None

@@ -12,6 +12,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import INVALID_SPAN, get_current_span
 
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.openai import notes
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.raw import parse, watch_http
 from otel_llm_sessions.openai.request import read_request
@@ -19,7 +20,6 @@ from otel_llm_sessions.openai.routes import find
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.openai.stream import watch_stream
-from otel_llm_sessions.openai.watch import end_forgotten
 from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.sessions.resolver import is_unsure, lookup_keys
 from otel_llm_sessions.telemetry.values import error_type_of
@@ -102,13 +102,14 @@ def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
     match = find(options.method, options.url)
     if match is None:
         return None
-    end_forgotten()
     context = get_current()
     ambient = get_current_span(context) if context else INVALID_SPAN
     # Most often nothing is in the context, or only a span: nothing that suppresses, nothing that names a session.
     says_more = len(context) > (ambient is not INVALID_SPAN)
     if says_more and not is_instrumentation_enabled():
         return None
+    if notes.notes:
+        notes.settle()
     named_in = context if says_more else NOTHING_SAID
     request = read_request(match, client, options, server_of(client, options.url), named_in, runtime.keys, stream)
     return Call(runtime, request, context, ambient)
@@ -230,7 +231,7 @@ def _async_request(
             # none of ours to change.
             if get_current() is context:
                 attach(previous)
-            runtime.remember_soon(_finish(call, None))
+            notes.leave(call, cut_short=False)
             raise
         except Exception as error:
             attach(previous)

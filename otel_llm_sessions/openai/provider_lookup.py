@@ -96,12 +96,12 @@ class ProviderLookup:
         self._runtime = runtime
         self._walks: dict[tuple[bytes, str], Waiting] = {}
         self._resting = Resting()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         forks.renew_in_child(self)
 
     def after_fork_in_child(self) -> None:
         """Begin anew in a child process: threads and tasks stay with the parent."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._walks = {}
 
     def begin(self, call: Call, found: SessionLink | None, client: Any, options: Any, original: Original) -> bool:

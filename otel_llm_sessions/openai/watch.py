@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import functools
 import os
 import sys
 import weakref
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from threading import get_ident
-from types import FrameType
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.openai import notes
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.telemetry.values import error_type_of
 
-ABANDONED = (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-"""What ends the reading of a stream without being an error of it."""
-
-LOCKING: Final = (
-    "opentelemetry.sdk",
-    "otel_llm_sessions.forks",
-    "otel_llm_sessions.sessions",
-    "otel_llm_sessions.traces",
-)
-"""Modules that hold locks, not all of them reentrant, which ending a span takes; or amid a fork."""
-
 _open: weakref.WeakValueDictionary[int, Watch] = weakref.WeakValueDictionary()
 """The watches whose calls have not ended, by identity: unlike a WeakSet, listed at once while threads add to it."""
-
-_forgotten: deque[Watch] = deque()
-"""Watches that were abandoned where their calls could not be ended."""
 
 
 def note_emptiness(call: Call) -> None:
@@ -64,7 +48,7 @@ class Hooked(NamedTuple):
 class Watch:
     """Sees what is read of one reply, and ends the call once: at the end, on close, on failure, or when forgotten."""
 
-    __slots__ = ("__weakref__", "_call", "_complete", "_hooked", "_see", "is_foreign", "reading")
+    __slots__ = ("__weakref__", "_call", "_complete", "_hooked", "_is_over", "_process", "_see", "reading")
 
     def __init__(
         self,
@@ -85,8 +69,8 @@ class Watch:
         self._hooked: Hooked | None = None
         self.reading = 0
         """The thread that waits for the next piece, if any: a close that it does then is the reply's own end."""
-        self.is_foreign = False
-        """Whether this is a forked child's copy, whose call the parent process ends."""
+        self._is_over = False
+        self._process = os.getpid()
         _open[id(self)] = self
 
     def hook(self, response: Any, **readers: Callable[..., Any]) -> None:
@@ -116,31 +100,40 @@ class Watch:
 
     def end(self, error: BaseException | None = None, *, complete: bool = False) -> Record | None:
         """End the call; return what is to be recorded. Does nothing the second time."""
-        hooked, self._hooked = self._hooked, None
-        if hooked is not None:
-            hooked.unhook()
-        _open.pop(id(self), None)
-        if self._call.is_over or self.is_foreign:
+        if not self._let_go():
             return None
-        error_type = None if error is None or isinstance(error, ABANDONED) else error_type_of(error)
-        if not complete and error_type is None and _is_amid_locks():
-            _forgotten.append(self)
+        if isinstance(error, GeneratorExit):
+            self._leave_note()
             return None
-        return self.end_here(error_type, complete)
-
-    def close(self) -> Record | None:
-        """End the call because its reply is closed, unless it is so by the reading itself, which ends the call then."""
-        return self.end() if self.reading != get_ident() else None
-
-    def end_here(self, error_type: str | None = None, complete: bool = False) -> Record | None:
-        """As ``end``, where no lock is held that ending a span takes."""
         try:
             if complete and self._complete is not None:
                 self._complete()
+            error_type = None if error is None or is_cut_off(error) else error_type_of(error)
             return self._call.finish(error_type, cut_short=not complete and self._call.request.stream)
         except Exception as failure:
             report("end a span", failure)
             return None
+
+    def close(self) -> Record | None:
+        """End the call because its reply is closed, unless it is so by the reading itself, which ends the call then."""
+        if self.reading == get_ident():
+            return None
+        # A generator that is collected closes the reply, too: nobody asked for that.
+        error = sys.exc_info()[1]
+        return self.end(error if isinstance(error, GeneratorExit) else None)
+
+    def _let_go(self) -> bool:
+        """Leave the reply alone from here on; return whether the call is still to be ended."""
+        hooked, self._hooked = self._hooked, None
+        if hooked is not None:
+            hooked.unhook()
+        was_over, self._is_over = self._is_over, True
+        _open.pop(id(self), None)
+        # In a forked child, its parent's calls are the parent's to end.
+        return not (was_over or self._call.is_over) and self._process == os.getpid()
+
+    def _leave_note(self) -> None:
+        notes.leave(self._call, cut_short=self._call.request.stream)
 
     def remember(self, record: Record | None) -> None:
         """Record what the turn left behind."""
@@ -157,54 +150,22 @@ class Watch:
             await self._call.runtime.aremember(record)
 
     def __del__(self) -> None:
-        if not self._call.is_over:
-            self.remember_soon(self.end())
+        if self._let_go():
+            self._leave_note()
 
 
-def _is_amid_locks() -> bool:
-    """Whether this thread may hold a lock that ending a span would wait for.
-
-    It does when the garbage collector, which finalizes what was abandoned, interrupts the code that holds it.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith(LOCKING):
-            return True
-        frame = frame.f_back
-    return False
-
-
-def end_forgotten() -> None:
-    """End the calls that could not be ended when their replies were abandoned."""
-    while _forgotten and not _is_amid_locks():
-        try:
-            watch = _forgotten.popleft()
-        except IndexError:  # another thread was faster
-            return
-        watch.remember_soon(watch.end_here())
+def is_cut_off(error: BaseException | None) -> bool:
+    """Whether an exception ends the reading without being an error of the reply: a cancellation, Ctrl-C, the end."""
+    return error is not None and not isinstance(error, Exception)
 
 
 def end_all() -> None:
     """End every call whose reply is still being read; for the end of the process."""
-    end_forgotten()
+    notes.settle_at_exit()
     for ref in _open.valuerefs():
         watch = ref()
         if watch is not None:
             watch.remember(watch.end())
-
-
-def _disown_all() -> None:
-    for forgotten in _forgotten:
-        forgotten.is_foreign = True
-    _forgotten.clear()
-    for ref in _open.valuerefs():
-        watch = ref()
-        if watch is not None:
-            watch.is_foreign = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disown_all)
 
 
 @functools.cache
@@ -239,7 +200,7 @@ def _aclose_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], Any]:
             return
         record = watching.close()
         # A coroutine that is being closed, or a task that is being cancelled, must not wait for a store.
-        may_wait = not isinstance(sys.exc_info()[1], ABANDONED)
+        may_wait = not is_cut_off(sys.exc_info()[1])
         try:
             await aclose()
         except BaseException:

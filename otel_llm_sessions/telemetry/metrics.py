@@ -201,7 +201,7 @@ class MetricsSource:
 
     def _of_another(self, provider: MeterProvider) -> CallMetrics | None:
         # The SDK (1.45) takes instruments that two threads make at the same time for two of the same name, and says so.
-        with self._lock:
+        with self._lock.held:
             if provider is not self._bound:
                 self._metrics = _bind(provider)
                 self._bound = provider

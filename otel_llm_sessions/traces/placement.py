@@ -7,7 +7,6 @@ parents alone (``TRACES=turn``). Both give links.
 from __future__ import annotations
 
 import functools
-import threading
 import time
 from collections import OrderedDict
 from typing import NamedTuple, Protocol
@@ -116,8 +115,7 @@ class TurnCounts:
     def __init__(self, most: int) -> None:
         self._most = most
         self._counts: OrderedDict[tuple[str, int], int] = OrderedDict()
-        self._lock = threading.Lock()
-        forks.renew_in_child(self)
+        self._lock = forks.Lock()
 
     def add(self, session_id: str, part: int, before: int, is_turn: bool) -> bool:
         """Count one more turn, if there is room for it; return whether there is.
@@ -129,7 +127,7 @@ class TurnCounts:
             is_turn: whether to count; else only look.
         """
         counts, key = self._counts, (session_id, part)
-        with self._lock:
+        with self._lock.held:
             known = counts.get(key)
             count = before if known is None or known < before else known
             if count >= self._most:
@@ -139,10 +137,6 @@ class TurnCounts:
                 if known is None and len(counts) > MAX_KNOWN:
                     counts.popitem(last=False)
             return True
-
-    def after_fork_in_child(self) -> None:
-        """Begin anew in a child process: what another thread had locked at the fork stays locked there for ever."""
-        self._lock = threading.Lock()
 
 
 class SessionTraces:

@@ -121,7 +121,7 @@ class Roots:
         return target if provider is target.provider else self._of_another(provider)
 
     def _of_another(self, provider: TracerProvider) -> _Target:
-        with self._lock:
+        with self._lock.held:
             if provider is self._target.provider:
                 return self._target
             tracer: Any = provider.get_tracer(SCOPE, __version__)
@@ -227,7 +227,7 @@ class Roots:
 
     def _open_here(self, opening: Opening, target: _Target) -> SessionTrace:
         """Open a part where the provider takes no ids: its trace has a random one, known to this process only."""
-        with self._lock:
+        with self._lock.held:
             known = self.known(opening.session_id, opening.part)
             if known is not None:
                 return known
@@ -274,7 +274,7 @@ class Roots:
         return self._known.get((session_id, part))
 
     def _keep(self, opening: Opening, trace: SessionTrace) -> SessionTrace:
-        with self._lock:
+        with self._lock.held:
             self._known[opening.session_id, opening.part] = trace
             if len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)

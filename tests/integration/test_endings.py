@@ -16,8 +16,8 @@ from typing import Any
 
 import openai
 import pytest
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import StatusCode
+from store_kit import until
 
 from otel_llm_sessions.demo.receiver import OtlpReceiver
 from otel_llm_sessions.stores.memory import MemoryStore
@@ -46,6 +46,7 @@ def spans(caplog):
 
 def only(spans: Any) -> Any:
     gc.collect()
+    until(lambda: spans)  # what is collected ends a moment later
     assert len(spans) == 1, [span.name for span in spans]
     return spans[0]
 
@@ -350,47 +351,6 @@ def test_hooks_of_others_stay(client, spans):
     assert calls == ["before"]
 
 
-class Locking(SpanProcessor):
-    """Holds a lock that is not reentrant while a span starts, as exporters and metrics of the SDK do."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.ended: list[str] = []
-        self.collect = False
-
-    def on_start(self, span: Any, parent_context: Any = None) -> None:
-        with self.lock:
-            if self.collect:
-                gc.collect()
-
-    def on_end(self, span: Any) -> None:
-        assert self.lock.acquire(timeout=1), "the span was ended by the garbage collector while the lock was held"
-        self.ended.append(span.name)
-        self.lock.release()
-
-
-@kinds
-def test_a_stream_collected_while_a_lock_is_held_waits_for_its_end(client, kind):
-    provider = TracerProvider(shutdown_on_exit=False)
-    locking = Locking()
-    provider.add_span_processor(locking)
-    with capture_spans(traces="turn", tracer_provider=provider) as spans:
-        gc.disable()
-        try:
-            stream = open_stream(client, kind)
-            next(stream)
-            stream.parts = stream  # type: ignore[attr-defined]
-            del stream
-            locking.collect = True
-            client.chat.completions.create(model="second", messages=MESSAGES)
-            locking.collect = False
-            client.chat.completions.create(model="third", messages=MESSAGES)
-        finally:
-            gc.enable()
-    assert sorted(locking.ended) == sorted(span.name for span in spans)
-    assert len(spans) == 3
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["read", "forgotten"])
@@ -399,31 +359,33 @@ def test_a_forked_child_leaves_its_parents_streams_alone(server, tmp_path, way):
     app.write_text(
         textwrap.dedent(
             """
-            import os, sys
+            import gc, os, sys, time
             from openai import OpenAI
-            from otel_llm_sessions.openai import watch
             from otel_llm_sessions.testing import capture_spans
             with capture_spans(traces="turn") as spans:
                 stream = OpenAI(base_url=sys.argv[1], api_key="x").responses.create(model="m", input="x", stream=True)
                 next(stream)
-                if sys.argv[2] == "forgotten":  # abandoned amid locks: its call is to be ended by the next one
-                    watch._forgotten.extend(watch._open.values())
+                if sys.argv[2] == "forgotten":  # its call is to be ended by the next one, or a moment later
+                    del stream
+                    gc.collect()
                 child = os.fork()
                 if child == 0:
-                    watch.end_all()
-                    del stream
-                    import gc
+                    stream = None
                     gc.collect()
+                    time.sleep(0.3)
                     print("child", len(spans), flush=True)
-                    os._exit(0)
+                    sys.exit(0)
                 os.waitpid(child, 0)
-                print("parent", len(spans), len(list(stream)) > 3, len(spans))
+                if sys.argv[2] == "read":
+                    print("parent", len(spans), len(list(stream)) > 3)
+            print("parent", len(spans))
             """
         )
     )
     command = [sys.executable, str(app), server.base_url, way]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("child 0\nparent 0 True 1\n", "")
+    read = "parent 0 True\n" if way == "read" else ""
+    assert (done.stdout, done.stderr) == (f"child 0\n{read}parent 1\n", "")
 
 
 class Waiting(MemoryStore):

@@ -1,0 +1,103 @@
+"""Ends of calls that were noted where no span may be ended, and are made up for at the next safe point.
+
+A reply that is abandoned is found out by the garbage collector: anywhere, amid code of the application's that holds
+the very lock which the end of a span waits for (its exporter's, its processor's). So a finalizer only leaves a note.
+The begin and the end of a call settle what is noted, as do exit and ``capture_spans()``; else a thread does it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_llm_sessions.guard import report
+
+if TYPE_CHECKING:
+    from otel_llm_sessions.openai.call import Call
+
+LINGER: Final = 0.1
+"""Seconds that the thread waits before it settles what is noted: much of it at once, after a collection."""
+
+PATIENCE: Final = 1.0
+"""Seconds after which a thread that should have settled is taken to be lost: with a fork, in a hub that stood still."""
+
+
+class Note(NamedTuple):
+    """The end of a call that is still to be told."""
+
+    call: Call
+    ended: int
+    """When, in nanoseconds since the epoch."""
+    cut_short: bool
+    process: int
+    """Whose call it is: in a forked child, the parent's calls are the parent's to end."""
+
+
+notes: deque[Note] = deque()
+
+_settling: list[None] = []
+"""One item for each thread that is just ending a call."""
+
+_thread_due = 0.0
+"""Until when, by the monotonic clock, a thread that has been started is relied on."""
+
+
+def leave(call: Call, *, cut_short: bool) -> None:
+    """Note that a call has ended now; takes no lock, and ends no span."""
+    notes.append(Note(call, call.now(), cut_short, os.getpid()))
+    _have_settled()
+
+
+def _have_settled() -> None:
+    global _thread_due
+    now = time.monotonic()
+    if now < _thread_due:
+        return
+    _thread_due = now + PATIENCE
+    # Not threading.Thread: its start() takes locks, and waits. Looked up in the modules now, so that it is a greenlet
+    # where gevent or eventlet has patched them, however late. Without a thread to spare, or when the interpreter ends,
+    # the next call or exit settles.
+    with contextlib.suppress(Exception):
+        _thread.start_new_thread(_settle_soon, ())
+
+
+def _settle_soon() -> None:
+    global _thread_due
+    time.sleep(LINGER)
+    _thread_due = 0.0  # what is noted from here on has another thread
+    with contextlib.suppress(Exception):  # nobody hears of it: a thread's, and what is reported has been
+        settle()
+
+
+def settle() -> None:
+    """End the calls that are noted; for where no lock is held that ending a span takes."""
+    while notes:
+        try:
+            note = notes.popleft()
+        except IndexError:  # another thread was faster
+            return
+        if note.process == os.getpid():
+            _end(note)
+
+
+def _end(note: Note) -> None:
+    _settling.append(None)
+    try:
+        record = note.call.finish(cut_short=note.cut_short, ended=note.ended)
+        note.call.runtime.remember_soon(record)
+    except Exception as error:
+        report("end a span", error)
+    finally:
+        _settling.pop()
+
+
+def settle_at_exit() -> None:
+    """As ``settle``; waits a moment for a thread that is amid it, which the end of the process would cut off."""
+    settle()
+    end = time.monotonic() + PATIENCE
+    while _settling and time.monotonic() < end:
+        time.sleep(0.001)
