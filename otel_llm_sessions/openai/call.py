@@ -20,6 +20,7 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, read_reply
 from otel_llm_sessions.sessions.carried import Carried
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SpanRef
+from otel_llm_sessions.sessions.names import conversation_of, name_of_response
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
 from otel_llm_sessions.sessions.sources import name_in
 from otel_llm_sessions.telemetry import semconv
@@ -201,14 +202,23 @@ class Call:
         attributes[SOURCE] = resolution.source
         if self._session_id is not None:
             attributes[semconv.SESSION_ID] = self._session_id
-            if resolution.origin in GIVEN_SOURCES or self.runtime.settings.conversation_id == "always":
-                attributes[semconv.CONVERSATION_ID] = self._session_id
+        if (conversation := self._conversation_id()) is not None:
+            attributes[semconv.CONVERSATION_ID] = conversation
         if self.request.match.route.is_turn:
             attributes[TURN] = resolution.turn
         if self._placement.trace is not None:
             attributes[PART] = self._placement.trace.part
         if resolution.name:
             attributes[NAME] = resolution.name
+
+    def _conversation_id(self) -> str | None:
+        """Return the provider's conversation, else what the application or the provider called the session."""
+        request, origin, session_id = self.request, self._resolution.origin, self._session_id
+        if request.conversation is not None or session_id is None:
+            return request.conversation
+        if origin == "conversation":
+            return conversation_of(session_id, request.server.name)
+        return session_id if origin in GIVEN_SOURCES or self.runtime.settings.conversation_id == "always" else None
 
     def _annotate(self, placement: Placement, owned: Span) -> None:
         self._span, self._is_ours = owned, False
@@ -220,15 +230,19 @@ class Call:
 
     def carried(self) -> Carried:
         """Return what the request may tell of its session and its span; nothing while they are being looked up."""
-        span = self._span.get_span_context() if self._span is not None else None
+        span = self._span_ref()
         return Carried(
             self._session_id,
-            SpanRef(span.trace_id, span.span_id, int(span.trace_flags)) if span is not None and span.is_valid else None,
+            span if span.span_id else None,
             self._resolution.origin,
             self._resolution.turn,
             self._started,
             self._placement.trace,
         )
+
+    def _span_ref(self) -> SpanRef:
+        span = self._span.get_span_context() if self._span is not None else None
+        return SpanRef(span.trace_id, span.span_id, int(span.trace_flags)) if span is not None else NOWHERE
 
     # --- while the session is looked up at the provider -----------------------------------------------------
 
@@ -323,7 +337,7 @@ class Call:
         """Name the session that this call starts by the reply's first id."""
         if self._resolution.source != "new" or self._session_id is not None or not self.reply.ids:
             return
-        self._session_id = SessionId(self.reply.ids[0])
+        self._session_id = name_of_response(self.reply.ids[0], self.request.server.name, self._span_ref())
         attributes = {semconv.SESSION_ID: self._session_id}
         if self.runtime.settings.conversation_id == "always":
             attributes[semconv.CONVERSATION_ID] = self._session_id
@@ -421,13 +435,12 @@ class Call:
 
     def _link(self, ended: int) -> SessionLink:
         assert self._session_id is not None
-        span = self._span.get_span_context() if self._span is not None else None
         return link_of(
             self.request,
             self.reply,
             self._session_id,
             self._resolution,
-            SpanRef(span.trace_id, span.span_id, int(span.trace_flags)) if span is not None else NOWHERE,
+            self._span_ref(),
             self._started,
             ended,
             self._placement.trace,

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from otel_llm_sessions.openai.fields import field
+from otel_llm_sessions.openai.fields import conversation_id_in, field
 from otel_llm_sessions.openai.request import mapping, text
 from otel_llm_sessions.sessions.carried import Carried, read
 from otel_llm_sessions.sessions.keys import response_key
 from otel_llm_sessions.sessions.link import Record, SessionId, SessionLink, SessionTrace, Source, SpanRef
-from otel_llm_sessions.sessions.sources import first_id, session_id_of
+from otel_llm_sessions.sessions.names import id_of, is_made, name_of_conversation, name_of_response
+from otel_llm_sessions.sessions.sources import first_id
 
 MAX_STEPS: Final = 50
 """How many responses of a chain are retrieved at most."""
+
+MAX_MODEL: Final = 256
+"""Characters of a model's name."""
 
 UNKNOWN_SPAN: Final = SpanRef(0, 0, 0)
 NANOSECONDS: Final = 1_000_000_000
@@ -57,23 +61,26 @@ class Named(NamedTuple):
 class Walk:
     """A walk up one chain, step by step."""
 
-    def __init__(self, previous_id: str, metadata_keys: Sequence[str]) -> None:
+    def __init__(self, previous_id: str, metadata_keys: Sequence[str], server: str) -> None:
         """Begin at a response.
 
         Args:
             previous_id: its id, as a request names it.
             metadata_keys: under which names of its ``metadata`` a session is named.
+            server: what the provider is called in names.
         """
         self.asking: str | None = previous_id
         """The id to look up next, in the store and then at the provider; None when the walk is over."""
         self.previous_id = previous_id
         self._metadata_keys = metadata_keys
+        self._server = server
         self._place = 0
         self._steps: list[Step] = []
         self._passed: list[Passed] = []
         self._seen = {previous_id}
         self._named: Named | None = None
         self._known: SessionLink | None = None
+        self._made: Named | None = None
         self._is_complete = False
         self._has_given_up = False
 
@@ -95,13 +102,13 @@ class Walk:
         step = _step(self._place, asked, reply)
         self._steps.append(step)
         self._name(step, reply)
-        previous = text(field(reply, "previous_response_id"))
+        said = text(field(reply, "previous_response_id"))
         if self._named is not None and self._named.turn is not None:
             self._end(complete=True)
-        elif previous is None:
+        elif said is None:
             self._begin_of_chain(step)
         else:
-            self._go_on(previous, 1)
+            self._go_on(id_of(said), 1)
 
     def lose(self, *, gone: bool) -> None:
         """Take in that the response that was asked for cannot be had.
@@ -112,7 +119,8 @@ class Walk:
         """
         oldest = self.asking
         if self._named is None and gone and oldest is not None and self._steps:
-            self._named = Named(SessionId(oldest), "chain_partial", self._place, 1, None)
+            name = name_of_response(oldest, self._server)
+            self._named = self._made or Named(name, "chain_partial", self._place, 1, None)
         self._end(complete=self._named is not None and self._named.source != "chain_partial")
 
     @property
@@ -149,12 +157,17 @@ class Walk:
         assert self.asking is not None
         if link.session_id == self.asking:
             return False
+        if is_made(link.session_id):
+            # No provider knows it by that name. The turn itself tells which response is before it; where it does not,
+            # the session keeps the name that it has.
+            self._made = self._made or Named(link.session_id, link.source, self._place, link.turn, link.trace)
+            return False
         self._passed.append(Passed(self._place, self.asking, link))
         self._go_on(link.session_id, max(1, link.turn - 1))
         return True
 
-    def _go_on(self, previous: str, turns: int) -> None:
-        if previous in self._seen or len(self._steps) == MAX_STEPS:
+    def _go_on(self, previous: str | None, turns: int) -> None:
+        if previous is None or previous in self._seen or len(self._steps) == MAX_STEPS:
             self._has_given_up = True
             return self._end(complete=self._named is not None)
         self._seen.add(previous)
@@ -175,13 +188,14 @@ class Walk:
         given = carried.session_id or first_id(mapping(field(reply, "metadata")), self._metadata_keys)
         source: Source = carried.source or "metadata"
         if given is None:
-            given, source = _conversation(reply), "conversation"
+            given, source = _conversation(reply, self._server), "conversation"
         if given is not None:
             self._named = Named(given, source, step.place, carried.turn, carried.trace)
 
     def _begin_of_chain(self, step: Step) -> None:
         if self._named is None:
-            self._named = Named(SessionId(step.asked), "new", step.place, 1, step.carried.trace)
+            name = name_of_response(step.asked, self._server, step.carried.span)
+            self._named = Named(name, "new", step.place, 1, step.carried.trace)
         else:
             self._named = self._named._replace(place=step.place, turn=1)
         self._end(complete=True)
@@ -230,12 +244,13 @@ def is_response(reply: Any) -> bool:
 
 
 def _step(place: int, asked: str, reply: Any) -> Step:
-    got = text(field(reply, "id"))
+    got = id_of(field(reply, "id"))
     created, completed = (_nanoseconds(field(reply, name)) for name in ("created_at", "completed_at"))
     carried = read(mapping(field(reply, "metadata")))
     start = carried.start or created
     ids = (asked, got) if got is not None and got != asked else (asked,)
-    return Step(place, asked, ids, carried, start, max(start, completed), text(field(reply, "model")) or "")
+    model = text(field(reply, "model")) or ""
+    return Step(place, asked, ids, carried, start, max(start, completed), model[:MAX_MODEL])
 
 
 def _nanoseconds(seconds: Any) -> int:
@@ -243,7 +258,6 @@ def _nanoseconds(seconds: Any) -> int:
     return int(seconds * NANOSECONDS) if known else 0
 
 
-def _conversation(reply: Any) -> SessionId | None:
-    conversation = field(reply, "conversation")
-    id_ = field(conversation, "id") if conversation is not None and not isinstance(conversation, str) else conversation
-    return session_id_of(id_) if isinstance(id_, str) else None
+def _conversation(reply: Any, server: str) -> SessionId | None:
+    id_ = conversation_id_in(field(reply, "conversation"))
+    return name_of_conversation(id_, server) if id_ is not None else None

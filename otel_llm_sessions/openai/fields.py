@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from otel_llm_sessions.sessions.names import id_of
+
 
 def field(value: Any, name: str) -> Any:
     """Return a field of a reply that may be a model, a dict (old clients) or anything else; None if it has none."""
@@ -28,3 +30,10 @@ def getter_of(value: Any) -> Callable[[str], Any]:
         return partial(field, value) if value.__pydantic_extra__ else value.__dict__.get
     except AttributeError:
         return partial(field, value)
+
+
+def conversation_id_in(conversation: Any) -> str | None:
+    """Return the id of a conversation, as requests and responses name one: a string, or an object with an ``id``."""
+    if conversation is None or isinstance(conversation, str):
+        return id_of(conversation)
+    return id_of(field(conversation, "id"))

@@ -19,7 +19,6 @@ from otel_llm_sessions.sessions.link import (
 )
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.telemetry import semconv
-from otel_llm_sessions.telemetry.values import MAX_ID, text_of
 
 
 def keys_of(request: Request, reply: Reply, session_id: SessionId | None, origin: Source | None) -> list[str]:
@@ -70,7 +69,7 @@ def link_of(
         ended,
         request.model or said.get(semconv.RESPONSE_MODEL, ""),
         *reply.token_counts(),
-        (text_of(reply.ids[-1], MAX_ID) or "") if reply.ids else "",
+        reply.ids[-1] if reply.ids else "",
         trace,
         resolution.name,
     )
@@ -87,6 +86,6 @@ def learned_of(request: Request, response: Any, metadata_keys: Sequence[str]) ->
     asked = request.match.response_id
     if asked is None or not is_response(response):
         return None
-    walk = Walk(asked, metadata_keys)
+    walk = Walk(asked, metadata_keys, request.server.name)
     walk.take(response)
     return walk.previous() if walk.is_complete else None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from otel_llm_sessions.sessions.names import id_of
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.values import (
-    MAX_ID,
     asked_count_of,
     double_of,
     int64_of,
@@ -24,10 +24,6 @@ AUTO: Final = "auto"
 
 COMPACTION: Final = "compaction"
 """The type of an item that stands for all of a conversation before it."""
-
-
-def _id_of(value: Any) -> str | None:
-    return text_of(value, MAX_ID)
 
 
 def _service_tier_of(value: Any) -> str | None:
@@ -48,7 +44,7 @@ PARAMETERS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "seed": (semconv.REQUEST_SEED, int64_of),
     "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, _service_tier_of),
     "reasoning_effort": (semconv.REQUEST_REASONING_LEVEL, text_of),
-    "previous_response_id": (semconv.REQUEST_PREVIOUS_RESPONSE_ID, _id_of),
+    "previous_response_id": (semconv.REQUEST_PREVIOUS_RESPONSE_ID, id_of),
 }
 """Parameters of the body that become one attribute each, and what makes the attribute's value of theirs.
 

@@ -169,7 +169,7 @@ class ProviderLookup:
             if waiting is None:
                 if not self._is_free(key[0]):
                     return None, False
-                walk = Walk(previous_id, self._runtime.settings.metadata_keys)
+                walk = Walk(previous_id, self._runtime.settings.metadata_keys, call.request.server.name)
                 self._walks[key] = waiting = Waiting(walk, call.request.server.scope, credential, key)
             waiting.calls.append(call.defer(found))
             return waiting, is_new

@@ -7,14 +7,17 @@ from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 
+from otel_llm_sessions.openai.fields import conversation_id_in
 from otel_llm_sessions.openai.parameters import add_parameters
 from otel_llm_sessions.openai.routes import Match
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.keys import response_key
+from otel_llm_sessions.sessions.link import SessionId
+from otel_llm_sessions.sessions.names import id_of, name_of_conversation, name_of_response
 from otel_llm_sessions.sessions.resolver import Evidence
-from otel_llm_sessions.sessions.sources import Given, first_id, from_context, session_id_of
+from otel_llm_sessions.sessions.sources import Given, first_id, from_baggage, from_context, session_id_of
 from otel_llm_sessions.telemetry import semconv
-from otel_llm_sessions.telemetry.values import MAX_ID, count_of, text_of
+from otel_llm_sessions.telemetry.values import count_of, text_of
 
 
 class KeyLists(NamedTuple):
@@ -25,6 +28,8 @@ class KeyLists(NamedTuple):
     metadata: tuple[str, ...]
     any_body: frozenset[str]
     """The same as ``body``: most requests have none of them, which a set tells at once."""
+    baggage: bool = True
+    """Whether baggage may name a session, too."""
 
 
 class Request(NamedTuple):
@@ -43,6 +48,8 @@ class Request(NamedTuple):
     """How many choices were asked for."""
     is_body_for_events: bool = False
     """Whether the body asks for a stream that the client does not know of, so that the application reads it itself."""
+    conversation: str | None = None
+    """The id of the provider's conversation that the request names."""
 
 
 def read_request(
@@ -83,20 +90,29 @@ def read_request(
     else:
         attributes.pop(semconv.OPENAI_REQUEST_SERVICE_TIER, None)
     if match.response_id is not None:
-        attributes[semconv.RESPONSE_ID] = text_of(match.response_id, MAX_ID)
+        attributes[semconv.RESPONSE_ID] = match.response_id
         add_stream_cursor(attributes, options)
+    conversation = conversation_id_in(extra.get("conversation") or body.get("conversation"))
     given = given_session(client, options, body, extra, context, keys)
+    if given is None and conversation is not None:
+        given = Given(name_of_conversation(conversation, server.name), "conversation")
     previous = match.response_id or previous_response(route.api, body, extra)
+    evidence = (
+        Evidence(given, previous, response_key(previous, server.scope), name_of_response(previous, server.name))
+        if previous is not None
+        else Evidence(given or (from_baggage(context) if keys.baggage else None), None, None)
+    )
     return Request(
         match,
         server,
         model,
         attributes,
-        Evidence(given, previous, response_key(previous, server.scope) if previous else None),
+        evidence,
         stream,
         extra.get("store", body.get("store")) is not False,
         attributes.get(semconv.REQUEST_CHOICE_COUNT, 1),
         streams and not stream,
+        conversation,
     )
 
 
@@ -117,7 +133,7 @@ def previous_response(api: str, body: Mapping[str, Any], extra: Mapping[str, Any
     """Return the ``previous_response_id`` of a responses request."""
     if api != "responses":
         return None
-    return text(extra.get("previous_response_id")) or text(body.get("previous_response_id"))
+    return id_of(extra.get("previous_response_id")) or id_of(body.get("previous_response_id"))
 
 
 def add_stream_cursor(attributes: dict[str, Any], options: Any) -> None:
@@ -135,9 +151,9 @@ def given_session(
     context: Context,
     keys: KeyLists,
 ) -> Given | None:
-    """Return the session that the application or the provider names: sources 1 to 5, in this order."""
-    found = header_session(options.headers, getattr(client, "_custom_headers", None), keys.headers)
-    if found:
+    """Return the session that the application names: sources 1 to 5, in this order."""
+    headers = lowered(options.headers)
+    if headers and (found := header_session(headers, keys.headers)):
         return Given(found, "header")
     sources = (extra, body) if extra else (body,)
     for source in sources:
@@ -149,28 +165,24 @@ def given_session(
             return Given(found, "metadata")
     if named := from_context(context):
         return named
-    conversation = extra.get("conversation") or body.get("conversation")
-    if conversation is not None:
-        id_ = conversation.get("id") if isinstance(conversation, Mapping) else conversation
-        if isinstance(id_, str) and (found := session_id_of(id_)):
-            return Given(found, "conversation")
+    # What a request says of a header, also that it be omitted (openai's ``Omit``), hides the default, as on the wire.
+    defaults = lowered(getattr(client, "_custom_headers", None))
+    if defaults and (found := header_session({**defaults, **headers}, keys.headers)):
+        return Given(found, "header")
     return None
 
 
-def header_session(given: Any, default: Any, names: tuple[str, ...]) -> Any:
-    """Return the session id in the request's headers, else in the client's default ones.
+def lowered(headers: Any) -> Mapping[str, Any]:
+    """Return headers by their names in lower case; an empty mapping for what are none."""
+    if not headers or not isinstance(headers, Mapping):
+        return _EMPTY
+    return {name.lower(): value for name, value in headers.items() if isinstance(name, str)}
 
-    A header that the request omits (openai's ``Omit``) hides the client's default, as on the wire.
-    """
-    headers = given if isinstance(given, Mapping) else _EMPTY
-    if not headers and not default:
-        return None
-    merged: dict[str, Any] = {}
-    for source in (default, headers):
-        if source:
-            merged.update((name.lower(), value) for name, value in source.items() if isinstance(name, str))
+
+def header_session(headers: Mapping[str, Any], names: tuple[str, ...]) -> SessionId | None:
+    """Return the session id in headers, by their names in lower case."""
     for name in names:
-        value = merged.get(name)
+        value = headers.get(name)
         if isinstance(value, (str, int, float)) and (found := session_id_of(value)):
             return found
     return None

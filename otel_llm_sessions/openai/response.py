@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from otel_llm_sessions.openai.fields import field, getter_of
+from otel_llm_sessions.openai.fields import conversation_id_in, field, getter_of
 from otel_llm_sessions.openai.parameters import COMPACTION
 from otel_llm_sessions.openai.routes import RESPONSES, Route
 from otel_llm_sessions.openai.usage import add_usage
+from otel_llm_sessions.sessions.names import id_of
 from otel_llm_sessions.telemetry import semconv
-from otel_llm_sessions.telemetry.values import MAX_ID, OTHER, error_code_of, text_of
+from otel_llm_sessions.telemetry.values import OTHER, error_code_of, text_of
 
 INVALID_RESPONSE: Final = "invalid_response"
 """``error.type`` of a reply that is none: HTML, plain text or nothing with status 200."""
@@ -77,7 +78,10 @@ class Reply:
 
     def add_id(self, id_: Any) -> bool:
         """Remember an id; return whether it is a new one."""
-        if not isinstance(id_, str) or not id_ or (self.ids and self.ids[-1] == id_):
+        if self.ids and self.ids[-1] == id_:
+            return False
+        id_ = id_of(id_)
+        if id_ is None:
             return False
         if id_ in self.ids:
             self.ids.remove(id_)
@@ -104,7 +108,9 @@ class Reply:
         """Return all attributes that the reply gives to the span."""
         attributes = self.attributes
         if self.ids:
-            attributes[semconv.RESPONSE_ID] = text_of(self.ids[-1], MAX_ID)
+            attributes[semconv.RESPONSE_ID] = self.ids[-1]
+        if self.conversation is not None:
+            attributes[semconv.CONVERSATION_ID] = self.conversation
         reasons = [reason for reason in self.choices.values() if reason is not None]
         if reasons:
             attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
@@ -162,8 +168,7 @@ def read_response_state(reply: Reply, get: Callable[[str], Any]) -> None:
         reply.status = status
     conversation = get("conversation")
     if conversation is not None:
-        id_ = field(conversation, "id")
-        reply.conversation = id_ if isinstance(id_, str) else None
+        reply.conversation = conversation_id_in(conversation)
     reply.goes_on = reply.status in UNFINISHED and get("background") is True
     kinds = kinds_of(get("output"))
     note_compaction(reply, kinds or ())

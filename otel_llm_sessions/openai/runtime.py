@@ -45,7 +45,11 @@ class Runtime:
             else TurnTraces()
         )
         self.keys = KeyLists(
-            settings.headers, settings.body_keys, settings.metadata_keys, frozenset(settings.body_keys)
+            settings.headers,
+            settings.body_keys,
+            settings.metadata_keys,
+            frozenset(settings.body_keys),
+            settings.baggage,
         )
         self.lookup = ProviderLookup(self) if settings.provider_lookup else None
         self.propagation = Propagation(settings.propagate) if settings.propagate else None

@@ -11,6 +11,9 @@ MAX_KNOWN = 256
 
 DEPLOYMENTS = "/deployments/"
 
+OWN_PORTS = {"https": 443, "http": 80}
+"""The ports that an address need not say, by the URL's scheme."""
+
 
 class Server(NamedTuple):
     """The server of a client."""
@@ -20,6 +23,8 @@ class Server(NamedTuple):
     provider: str
     scope: str
     """What scopes ids that are not one of a kind: host and port."""
+    name: str
+    """What the server is called in names: its host, with the port where that is not the scheme's own."""
     deployment: str | None
     """The model of an Azure client whose base URL names a deployment."""
     is_openai: bool
@@ -59,12 +64,14 @@ def server_of(client: Any, path: str = "") -> Server:
 
 def _read(client: Any, url: Any) -> Server:
     address = text_of(str(url.host)) or ""
-    port = url.port or {"https": 443, "http": 80}.get(url.scheme)
+    own_port = OWN_PORTS.get(url.scheme)
+    port = url.port or own_port
     path = str(url.path)
     deployment = path.partition(DEPLOYMENTS)[2].strip("/").partition("/")[0] if DEPLOYMENTS in path else ""
     provider = _provider(client, address)
     scope = f"{address}:{port}"
-    return Server(address, port, provider, scope, text_of(deployment), provider in semconv.OPENAI_PROVIDERS)
+    name = address if port == own_port else scope
+    return Server(address, port, provider, scope, name, text_of(deployment), provider in semconv.OPENAI_PROVIDERS)
 
 
 def _provider(client: Any, address: str) -> str:

@@ -8,7 +8,11 @@ from typing import Final
 from otel_llm_sessions.sessions.randomness import is_one_of_a_kind
 
 MAX_KEY: Final = 160
-"""Characters of a key: of longer ones a digest is kept, so that what is remembered is bounded in bytes, too."""
+"""Characters of a key behind its prefix: of longer ones a digest is kept, so that what is remembered is bounded in bytes, too."""
+
+
+SCOPED_PREFIX: Final = "r@"
+"""How the key of an id begins that is not one of a kind."""
 
 
 def session_key(session_id: str) -> str:
@@ -24,10 +28,14 @@ def response_key(response_id: str, server: str) -> str:
         server: the server's address. Servers that count (``chatcmpl-150``) give the same id to unrelated
             conversations, so an id that is not one of a kind counts for its own server only.
     """
-    # Begin otherwise, lest an id that holds an address be taken for another server's; an address has no blanks.
-    key = "r:" + response_id if is_one_of_a_kind(response_id) else f"r@{server} {response_id}"
-    return key if len(key) <= MAX_KEY else _digest(key)
+    if is_one_of_a_kind(response_id):
+        return _bounded("r:", response_id)
+    # Begins otherwise, lest an id that holds an address be taken for another server's; an address has no blanks.
+    return _bounded(SCOPED_PREFIX, f"{server} {response_id}")
 
 
-def _digest(key: str) -> str:
-    return "R:" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+def _bounded(prefix: str, rest: str) -> str:
+    if len(rest) <= MAX_KEY:
+        return prefix + rest
+    # No id and no address begins with a line's end.
+    return f"{prefix}\n{hashlib.sha256(rest.encode('utf-8', 'surrogatepass')).hexdigest()}"

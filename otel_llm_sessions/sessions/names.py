@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any, Final
 
-from otel_llm_sessions.sessions.link import SessionId
+from otel_llm_sessions.sessions.link import SessionId, SpanRef
 from otel_llm_sessions.sessions.randomness import is_one_of_a_kind
 
 MAX_ID: Final = 1024
@@ -39,20 +39,28 @@ def id_of(value: Any) -> str | None:
     return id_ if id_.isprintable() and not id_.isspace() else None
 
 
-def name_of_response(response_id: str, server: str) -> SessionId:
+def name_of_response(response_id: str, server: str, first: SpanRef | None = None) -> SessionId:
     """Return the name of a session that a response begins.
 
     It is the response's id if that is one of a kind. A server that counts (``resp_1``) gives the same id to others, and
-    begins again when it restarts; so another id gets the server's address and 32 random bits, and is another name at
-    each call.
+    begins again when it restarts; so another id gets the server's address and 32 random bits. They are those of the
+    first turn's span, where there is one, so that a process which learns of that learns the name.
 
     Args:
         response_id: the id of the response.
-        server: the server's address.
+        server: what the server is called in names.
+        first: the span of the call that the response answers.
     """
     if is_one_of_a_kind(response_id):
         return shortened(response_id)
-    return shortened(f"{response_id}@{server}~{os.urandom(4).hex()}")
+    return shortened(f"{response_id}@{server}~{_random_digits(first)}")
+
+
+def _random_digits(span: SpanRef | None) -> str:
+    if span is None or not span.span_id:
+        return os.urandom(4).hex()
+    # A digest, since not all generators make the same part of an id random.
+    return hashlib.sha256(b"%032x%016x" % (span.trace_id, span.span_id)).hexdigest()[:8]
 
 
 def name_of_conversation(conversation_id: str, server: str) -> SessionId:

@@ -19,6 +19,8 @@ class Evidence(NamedTuple):
     """The ``previous_response_id`` of the request (for a retrieved response, its own id)."""
     previous_key: str | None
     """The evidence key of ``previous_id``."""
+    previous_name: SessionId | None = None
+    """What ``previous_id`` names a session if nobody knows it."""
 
 
 class Resolution(NamedTuple):
@@ -76,9 +78,9 @@ def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_se
         return _given(evidence.given, found, answers[-1] if answers else None)
     if found is not None:
         return Resolution(found.session_id, "chain", found.source, found.turn + 1, found, None)
-    if evidence.previous_id:
+    if evidence.previous_name is not None:
         # Nobody knows the previous response; it names the session, of which it is the one turn known of.
-        return Resolution(SessionId(evidence.previous_id), "chain_partial", "chain_partial", 2, None, None)
+        return Resolution(evidence.previous_name, "chain_partial", "chain_partial", 2, None, None)
     return NEW if starts_session else NONE
 
 

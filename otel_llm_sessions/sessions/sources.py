@@ -26,7 +26,7 @@ OPENINFERENCE_CONTEXT_KEY = "session.id"
 UTIL_GENAI_MODULE = "opentelemetry.util.genai._conversation_context"
 """The module that holds util-genai's context key, whose name has a random part (1.3b0)."""
 
-BAGGAGE_NAMES = ("session.id", "gen_ai.conversation.id")
+BAGGAGE_NAMES = ("gen_ai.conversation.id", "session.id")
 
 HEADERS = ("x-litellm-session-id", "x-session-id", "helicone-session-id", "x-litellm-trace-id")
 BODY_KEYS = ("litellm_session_id", "session_id", "litellm_trace_id")
@@ -102,7 +102,12 @@ def from_context(context: Context) -> Given | None:
         value = context.get(key)
         if value is not None and (found := session_id_of(value)):
             return Given(found, "context")
-    entries = baggage.get_all(context)
+    return None
+
+
+def from_baggage(context: Context) -> Given | None:
+    """Return the session that the baggage of the request being served names (source 12)."""
+    entries = baggage.get_all(context) if context else None
     if entries and (found := first_id({name: _value(entries.get(name)) for name in BAGGAGE_NAMES}, BAGGAGE_NAMES)):
         return Given(found, "baggage")
     return None

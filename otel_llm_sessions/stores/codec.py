@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, get_args
 
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.sessions import names, sources
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, Source, SpanRef
 from otel_llm_sessions.sessions.tracestate import MAX_STATE
 from otel_llm_sessions.stores import codec_v2
@@ -54,7 +55,7 @@ MAX_RECORD = 16 * 1024
 MAX_COUNT = 2**53
 MAX_TIME = 2**63 - 1
 """Nanoseconds since the epoch: the year 2262."""
-MAX_ID = 256
+MAX_ID = sources.MAX_LENGTH
 
 # version, source, span's flags; the rank: turn (7 bytes), start, whether it has ended; trace id (two halves), span id
 _HEAD = struct.Struct(">BBB7sQ?QQQ")
@@ -88,7 +89,7 @@ class _Field(NamedTuple):
 _FIELDS = (
     _Field(1, "link", "session_id", MAX_ID),
     _Field(2, "link", "model", MAX_ID),
-    _Field(3, "link", "response_id", MAX_ID),
+    _Field(3, "link", "response_id", names.MAX_ID),
     _Field(4, "link", "input_tokens", None),
     _Field(5, "link", "output_tokens", None),
     _Field(6, "trace", "part", None),

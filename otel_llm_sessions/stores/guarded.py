@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
-from otel_llm_sessions.stores.newest import is_mutable, is_newer
+from otel_llm_sessions.stores.newest import is_mutable, is_newer, may_be_given_again
 from otel_llm_sessions.stores.recovery import Recovery, Rests
 from otel_llm_sessions.stores.shared import SharedStore
 
@@ -188,7 +188,9 @@ class GuardedStore:
 
 def _is_settled(key: str, link: SessionLink | None) -> bool:
     """Whether what is known here can no longer change anywhere."""
-    return link is not None and bool(link.end) and link.source != "chain_partial" and not is_mutable(key)
+    if link is None or not link.end or link.source == "chain_partial":
+        return False
+    return not is_mutable(key) and not may_be_given_again(key)
 
 
 def _newest(key: str, one: SessionLink | None, other: SessionLink | None) -> SessionLink | None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from otel_llm_sessions.sessions.keys import SCOPED_PREFIX
 from otel_llm_sessions.sessions.link import SessionLink
 
 MUTABLE_PREFIXES = ("s:", "c:")
-"""Keys of sessions and conversations point to another turn after each turn; all others to one turn for ever."""
+"""Keys of sessions and conversations point to another turn after each turn; others to one turn for ever, unless a server
+gives their id again."""
 
 
 def is_mutable(key: str) -> bool:
     """Whether the key points to the newest turn of something."""
     return key.startswith(MUTABLE_PREFIXES)
+
+
+def may_be_given_again(key: str) -> bool:
+    """Whether the key is of an id that its server gives to another turn when it counts anew."""
+    return key.startswith(SCOPED_PREFIX)
 
 
 def goes_back(key: str, link: SessionLink, known: SessionLink) -> bool:

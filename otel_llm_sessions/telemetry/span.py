@@ -63,6 +63,8 @@ def is_owned(context: Context, current: Span) -> bool:
 def annotate(context: Context, current: Span, attributes: Mapping[str, Any]) -> None:
     """Set attributes on the span that another instrumentation has for a call.
 
+    Its own ``gen_ai.conversation.id`` is left as it is.
+
     util-genai copies what is in the data it keeps in the context onto its span, and onto its event, when the span
     ends; so they get there also where another span has become the current one.
 
@@ -71,9 +73,16 @@ def annotate(context: Context, current: Span, attributes: Mapping[str, Any]) -> 
         current: the span that is current there.
         attributes: what to set.
     """
+    conversation = attributes.get(semconv.CONVERSATION_ID)
+    others = {name: value for name, value in attributes.items() if name != semconv.CONVERSATION_ID}
     if current.is_recording():  # its owner may have ended it before the stream is read
-        current.set_attributes(attributes)
+        current.set_attributes(others)
+        if conversation is not None and semconv.CONVERSATION_ID not in (getattr(current, "attributes", None) or ()):
+            current.set_attribute(semconv.CONVERSATION_ID, conversation)
     for key in UTIL_GENAI:
-        data = context.get(key)
+        data: Any = context.get(key)
         if data is not None:
-            data.attributes.update(attributes)  # type: ignore[attr-defined]
+            data.attributes.update(others)
+            # Among the attributes it would replace what the owner has; here what the owner has goes first.
+            if conversation is not None and getattr(data, "conversation_id", conversation) is None:
+                data.conversation_id = conversation

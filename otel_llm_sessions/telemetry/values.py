@@ -15,9 +15,6 @@ MAX_COUNT: Final = 2**53
 MAX_TEXT: Final = 256
 """Characters of a name, a reason or a code."""
 
-MAX_ID: Final = 1024
-"""Characters of an id: gateways' have 470."""
-
 OTHER: Final = "_OTHER"
 """What the conventions have for an error that has no short name; here also for a value past the bounds."""
 

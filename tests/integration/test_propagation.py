@@ -114,7 +114,7 @@ def test_no_value_is_longer_than_the_api_takes(client, server, metadata_on):
     server.script({"id": "resp_2", "object": "response"}, path="/responses")
     client.responses.create(model=MODEL, input="x", previous_response_id=first.id)
     metadata = sent(server)["metadata"]
-    assert set(metadata) == {"traceparent", "tracestate"}
+    assert set(metadata) == {"session.id", "traceparent", "tracestate"}
     assert all(len(name) <= 64 and len(value) <= 512 for name, value in metadata.items())
 
 

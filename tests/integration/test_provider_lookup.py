@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import os
 import threading
 import time
@@ -143,19 +144,20 @@ def test_with_traces_turn_the_span_stays_where_it_is(api, server, chain):
 
 def test_both_ids_of_a_response_become_known(api, server, spans):
     """LiteLLM answers `retrieve` with another id than was asked for."""
-    sealed, plain = "resp_" + "0123456789abcdef" * 28, "resp_0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+    sealed, plain = "resp_" + hashlib.shake_256(b"sealed").hexdigest(224), "resp_0f1e2d3c4b5a69788796a5b4c3d2e1f0"
     for _ in range(2):
         server.script({"id": plain, "object": "response", "output": []}, path=sealed)
-    server.script({"id": "resp_next_0123456789abcdef01234", "object": "response"}, path="/responses", delay=5)
+    server.script({"id": "resp_next_4f9c02d7e18b6a35c03e9", "object": "response"}, path="/responses", delay=5)
     api.respond(previous_response_id=sealed)
     until(no_walk_is_left)
-    assert found(the_call(spans)) == (sealed, "provider", 2)
+    name = sealed[:24] + "~" + hashlib.sha256(sealed.encode()).hexdigest()[:32]
+    assert found(the_call(spans)) == (name, "provider", 2)
     server.requests.clear()
     for number, id_ in enumerate((sealed, plain)):
-        server.script({"id": f"resp_more_0123456789abcdef0123{number}", "object": "response"}, path="/responses")
+        server.script({"id": f"resp_more_4f9c02d7e18b6a35c03e{number}", "object": "response"}, path="/responses")
         api.respond(previous_response_id=id_)
     assert not retrieved(server)
-    assert {found(span) for span in calls(spans)[1:]} == {(sealed, "chain", 2)}
+    assert {found(span) for span in calls(spans)[1:]} == {(name, "chain", 2)}
 
 
 # --- beside, never before or after --------------------------------------------------------------------------
@@ -436,9 +438,9 @@ def test_a_provider_that_failed_is_asked_again_after_a_while(api, server, chain,
 
 def test_a_response_that_is_not_there_is_not_asked_for_again_but_others_are(api, server, chain, spans):
     ids = chain(2)
-    gone = "resp_gone_0123456789abcdef0123456789"
+    gone = "resp_gone_4f9c02d7e18b6a35c03e97f1b2"
     for _ in range(2):
-        server.script({"id": "resp_a_0123456789abcdef01234567", "object": "response"}, path="/responses", delay=0.05)
+        server.script({"id": "resp_a_4f9c02d7e18b6a35c03e97f1", "object": "response"}, path="/responses", delay=0.05)
         api.respond(previous_response_id=gone)
     api.respond(previous_response_id=ids[-1], **THINKING)
     assert retrieved(server) == [gone, *ids[::-1]]
@@ -501,10 +503,10 @@ def test_a_response_that_was_fetched_under_another_id_is_asked_for(api, server, 
 
 
 def test_a_chain_that_goes_in_circles_ends(api, server, spans):
-    one, two = "resp_one_0123456789abcdef0123456", "resp_two_0123456789abcdef0123456"
+    one, two = "resp_one_4f9c02d7e18b6a35c03e97f", "resp_two_4f9c02d7e18b6a35c03e97f"
     server.script({"id": one, "object": "response", "previous_response_id": two}, path=one)
     server.script({"id": two, "object": "response", "previous_response_id": one}, path=two)
-    server.script({"id": "resp_x_0123456789abcdef01234567", "object": "response"}, path="/responses", delay=5)
+    server.script({"id": "resp_x_4f9c02d7e18b6a35c03e97f1", "object": "response"}, path="/responses", delay=5)
     api.respond(previous_response_id=one)
     assert retrieved(server) == [one, two]
     assert found(the_call(spans)) == (one, "chain_partial", 2)
@@ -523,7 +525,7 @@ def test_a_provider_that_never_answers_is_given_two_seconds(api, server, chain, 
 async def test_a_provider_whose_answer_trickles_in_is_given_no_longer(spans, monkeypatch):
     monkeypatch.setattr(provider_lookup, "TIME_LIMIT", 0.2)
     left = asyncio.Event()
-    reply = b'{"id": "resp_x_0123456789abcdef01234567", "object": "response", "output": []}'
+    reply = b'{"id": "resp_x_4f9c02d7e18b6a35c03e97f1", "object": "response", "output": []}'
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -541,7 +543,7 @@ async def test_a_provider_whose_answer_trickles_in_is_given_no_longer(spans, mon
     url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
     async with openai.AsyncOpenAI(base_url=url, api_key="test", max_retries=0) as client:
         begun = time.monotonic()
-        await client.responses.create(model=MODEL, input="x", previous_response_id="resp_y_0123456789abcdef01234567")
+        await client.responses.create(model=MODEL, input="x", previous_response_id="resp_y_4f9c02d7e18b6a35c03e97f1")
         await asyncio.wait_for(left.wait(), 5)
         assert time.monotonic() - begun < 1
     listening.close()
@@ -792,7 +794,7 @@ async def test_a_walk_that_is_cancelled_while_it_makes_the_span_leaves_it_to_nob
 
     ids = chain(2)
     with capture_spans(provider_lookup=True, store=Slow()) as spans:
-        server.script({"id": "resp_x_0123456789abcdef01234567", "object": "response"}, path="/responses", delay=5)
+        server.script({"id": "resp_x_4f9c02d7e18b6a35c03e97f1", "object": "response"}, path="/responses", delay=5)
         call = asyncio.ensure_future(
             async_client.responses.create(model=MODEL, input="x", previous_response_id=ids[-1])
         )
@@ -805,7 +807,7 @@ async def test_a_walk_that_is_cancelled_while_it_makes_the_span_leaves_it_to_nob
         await asyncio.wait((walk,))
         assert found(the_call(spans)) == (ids[0], "provider", 3)
         Slow.aclaim = MemoryStore.aclaim
-        server.script({"id": "resp_z_0123456789abcdef01234567", "object": "response"}, path="/responses")
+        server.script({"id": "resp_z_4f9c02d7e18b6a35c03e97f1", "object": "response"}, path="/responses")
         await async_client.responses.create(model=MODEL, input="x", previous_response_id=(await call).id)
     (root,) = [span for span in spans if span.name == "session"]
     assert calls(spans)[1].parent.span_id == root.context.span_id

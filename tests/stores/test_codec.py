@@ -236,7 +236,7 @@ def _written_unchecked(link: SessionLink, monkeypatch) -> bytes:
         {"output_tokens": 2**60},
         {"model": "gpt\0"},
         {"response_id": "resp_\x1b[31m"},
-        {"response_id": "r" * 257},
+        {"response_id": "r" * 1025},
         {"span": SpanRef(0, 7, 1)},
         {"span": SpanRef(7, 0, 1)},
         {"trace": SessionTrace(7, 0, 1, 1, 1, 1)},
@@ -257,7 +257,7 @@ def test_a_record_that_says_what_no_turn_can_say_is_unknown(odd, monkeypatch):
     [
         ({"model": "gpt\0"}, {"model": ""}),
         ({"model": "\udcff"}, {"model": ""}),
-        ({"response_id": "r" * 257}, {"response_id": ""}),
+        ({"response_id": "r" * 1025}, {"response_id": ""}),
         ({"input_tokens": -1}, {"input_tokens": None}),
         ({"output_tokens": 2**70}, {"output_tokens": None}),
     ],

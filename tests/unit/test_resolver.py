@@ -27,7 +27,8 @@ def situations(draw):
     """Return evidence, what the look-ups find, and whether the call starts sessions, as they can occur together."""
     given_ = draw(GIVEN)
     previous = draw(st.none() | st.sampled_from(["resp_1", "resp_2"]))
-    evidence = Evidence(given_, previous, f"r:{previous}" if previous else None)
+    name = SessionId(f"{previous}@a.test~0a1b2c3d")
+    evidence = Evidence(given_, previous, f"r:{previous}", name) if previous else Evidence(given_, None, None)
     known = {}
     if previous and (found := draw(LINKS)):
         known[f"r:{previous}"] = found
@@ -91,7 +92,7 @@ def test_without_a_given_session_a_known_chain_is_followed(situation):
     if found is not None:
         assert resolution == Resolution(found.session_id, "chain", found.source, found.turn + 1, found, None)
     elif evidence.previous_id is not None:
-        assert (resolution.session_id, resolution.source) == (evidence.previous_id, "chain_partial")
+        assert (resolution.session_id, resolution.source) == (evidence.previous_name, "chain_partial")
     else:
         assert resolution == (NEW if starts_session else NONE)
 

@@ -20,6 +20,7 @@ from otel_llm_sessions.sessions.sources import (
     SESSION_CONTEXT_KEY,
     Given,
     first_id,
+    from_baggage,
     from_context,
     session_id_of,
 )
@@ -96,12 +97,17 @@ def test_a_context_that_names_none_gives_none(context):
     assert from_context(context) is None
 
 
+def test_baggage_names_the_conversation_before_the_visit():
+    context = baggage.set_baggage("session.id", "2", Context())
+    assert from_baggage(context) == Given("2", "baggage")
+    context = baggage.set_baggage("gen_ai.conversation.id", "1", context)
+    assert from_baggage(context) == Given("1", "baggage")
+    assert from_context(context) is None
+    assert from_baggage(with_conversation_id("0", Context())) is None
+
+
 def test_the_nearest_mechanism_in_the_context_wins():
-    context = baggage.set_baggage("gen_ai.conversation.id", "5", Context())
-    assert from_context(context) == Given("5", "baggage")
-    context = baggage.set_baggage("session.id", "4", context)
-    assert from_context(context) == Given("4", "baggage")
-    context = with_conversation_id("3", context)
+    context = with_conversation_id("3", baggage.set_baggage("session.id", "4", Context()))
     assert from_context(context) == Given("3", "context")
     context = set_value(OPENINFERENCE_CONTEXT_KEY, "2", context)
     assert from_context(context) == Given("2", "context")
@@ -111,7 +117,7 @@ def test_the_nearest_mechanism_in_the_context_wins():
 
 def test_properties_of_a_baggage_entry_are_no_part_of_the_id():
     context = W3CBaggagePropagator().extract({"baggage": "session.id=a%20b ; ttl=60;p, x=y"}, Context())
-    assert from_context(context) == Given("a b", "baggage")
+    assert from_baggage(context) == Given("a b", "baggage")
 
 
 def test_the_key_is_the_one_that_openinference_uses():
@@ -122,6 +128,8 @@ def test_the_key_is_the_one_that_openinference_uses():
 @given(ANYTHING, ANYTHING)
 def test_odd_values_in_the_context_never_raise(one, two):
     context = Context({OPENINFERENCE_CONTEXT_KEY: one})
-    given_ = from_context(baggage.set_baggage("session.id", two, context))
-    expected = session_id_of(one) or session_id_of(two.partition(";")[0].strip() if isinstance(two, str) else two)
-    assert (given_.session_id if given_ else None) == expected
+    context = baggage.set_baggage("session.id", two, context)
+    given_, visit = from_context(context), from_baggage(context)
+    assert (given_.session_id if given_ else None) == session_id_of(one)
+    expected = session_id_of(two.partition(";")[0].strip() if isinstance(two, str) else two)
+    assert (visit.session_id if visit else None) == expected
