@@ -8,7 +8,7 @@ from typing import Final
 from otel_llm_sessions.sessions.randomness import is_one_of_a_kind
 
 MAX_KEY: Final = 160
-"""Characters of a key behind its prefix: of longer ones a digest is kept, so that what is remembered is bounded in bytes, too."""
+"""Characters of a key behind its prefix: of longer ones a digest is kept, so that what is known is bounded in bytes."""
 
 
 SCOPED_PREFIX: Final = "r@"

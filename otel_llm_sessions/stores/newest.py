@@ -6,8 +6,8 @@ from otel_llm_sessions.sessions.keys import SCOPED_PREFIX
 from otel_llm_sessions.sessions.link import SessionLink
 
 MUTABLE_PREFIXES = ("s:", "c:")
-"""Keys of sessions and conversations point to another turn after each turn; others to one turn for ever, unless a server
-gives their id again."""
+"""Keys of sessions and conversations point to another turn after each turn; others to one turn for ever, unless a
+server gives their id again."""
 
 
 def is_mutable(key: str) -> bool:

@@ -1,0 +1,28 @@
+"""A server that counts begins again when it restarts: then an id is another response's, for all who share a store."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_llm_sessions.sessions.keys import response_key
+from otel_llm_sessions.sessions.link import SessionId, SessionLink, SpanRef
+from otel_llm_sessions.stores.opening import open_store
+
+SERVER = "a.test:80"
+
+
+def first_turn(session_id: str, start: int) -> SessionLink:
+    return SessionLink(SessionId(session_id), "new", 1, SpanRef(start, start, 1), start, start + 1)
+
+
+@pytest.mark.parametrize("id_", ["resp_1", "resp_" + "1" * 300])
+def test_what_another_process_got_under_the_same_id_is_found_by_the_one_that_had_it_first(tmp_path, id_):
+    stores = [open_store(f"sqlite:///{tmp_path}/db", ttl=10**9, max_keys=100) for _ in range(2)]
+    key = response_key(id_, SERVER)
+    now = 1_764_000_000_000_000_000
+    for store, session_id, start in zip(stores, ("before", "after"), (now, now + 1_000_000_000), strict=True):
+        store.put((key,), first_turn(session_id, start))
+    found = [store.get_all((key,))[0] for store in stores]
+    assert [link.session_id for link in found if link is not None] == ["after", "after"]
+    for store in stores:
+        store.close()
