@@ -15,11 +15,9 @@ demo: $(VENV)/demo.stamp  ## run the examples against a local server and show th
 	@$(BIN)/otel-llm-sessions demo
 
 test: $(VENV)/dev.stamp  ## the fast tests, under a minute
-	@command -v redis-server >/dev/null || echo "redis-server is not on this machine: the tests that need one are skipped"
 	@$(BIN)/python -m pytest -q
 
 test-all: $(VENV)/dev.stamp  ## the fast and the slow tests
-	@command -v redis-server >/dev/null || echo "redis-server is not on this machine: the tests that need one are skipped"
 	@$(BIN)/python -m pytest -q -m "not contract"
 
 lint: $(VENV)/dev.stamp  ## ruff, mypy --strict, who may import whom

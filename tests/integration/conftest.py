@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,15 +10,13 @@ import openai
 import pytest
 from loopback_client import MODEL, options_for
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from store_kit import NO_REDIS, RedisServer
+from store_kit import SERVERS, RedisServer, require_program
 
 
 @pytest.fixture
 def redis(tmp_path) -> Iterator[RedisServer]:
-    """A Redis of the test's own, which it may kill."""
-    if shutil.which("redis-server") is None:
-        pytest.skip(NO_REDIS)
-    server = RedisServer(tmp_path)
+    """A Redis of the test's own, which it may kill; a Valkey where there is no Redis."""
+    server = RedisServer(tmp_path, program=require_program(SERVERS[0]))
     server.start()
     yield server
     server.kill()

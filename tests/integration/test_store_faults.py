@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from app_process import store_of
+from disk_faults import filled_up, read_only, small_file_system
 from fleet import Fleet
-from store_kit import Lateness, RedisServer, filled_up, locked, read_only, small_file_system, until
+from store_kit import Lateness, RedisServer, locked, until
 
 from otel_llm_sessions.demo.receiver import OtlpReceiver
 

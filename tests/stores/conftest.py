@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterator
 
 import pytest
-from store_kit import MISSING, SERVERS, RedisServer, redis_store, server_program
+from store_kit import SERVERS, RedisServer, redis_store, require_program
 
 from otel_llm_sessions import guard
 from otel_llm_sessions.stores.guarded import GuardedStore
@@ -16,9 +16,7 @@ from otel_llm_sessions.stores.sqlite import SqliteStore
 
 
 def _program(kind: str) -> str:
-    program = server_program(kind)
-    if program is None:
-        pytest.skip(MISSING[kind])
+    program = require_program(kind)
     pytest.importorskip("redis", reason="redis-py is not installed: the Redis store does not run")
     return program
 

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from store_kit import a_link, redis_store
+from store_kit import SERVERS, a_link, redis_store
 
 from otel_llm_sessions.stores.patience import Job, within
 from otel_llm_sessions.stores.sqlite import SqliteStore
@@ -34,7 +34,7 @@ def prompt_store(request, tmp_path, closing):
     """A store with the time limit that applications have."""
     if request.param == "sqlite":
         return closing(SqliteStore(tmp_path / "sessions.db"))
-    return closing(redis_store(request.getfixturevalue("_emptied")("redis").url))
+    return closing(redis_store(request.getfixturevalue("_emptied")(SERVERS[0]).url))
 
 
 async def test_a_loop_that_is_busy_is_not_taken_for_a_store_that_is_late(prompt_store):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import socket
-import subprocess
+import ssl
 import threading
 import time
 
 import pytest
+import trustme
 from store_kit import (
     Lateness,
     Proxy,
@@ -23,6 +23,7 @@ from store_kit import (
     redis_store,
     until,
 )
+from tls_front import TlsFront
 
 from otel_llm_sessions.stores.codec import hashed
 from otel_llm_sessions.stores.guarded import GuardedStore
@@ -118,19 +119,15 @@ def test_garbage_and_newer_records_are_unknown(redis_server, closing):
 
 
 @pytest.fixture
-def over_tls(tmp_path, closing):
+def over_tls(redis_server, tmp_path):
     """The URL of a Redis that is reached over TLS, and the file with the certificate to trust."""
-    if shutil.which("redis-server") is None or shutil.which("openssl") is None:
-        pytest.skip("redis-server or openssl is not installed: TLS is not tried")
-    certificate, key, port = str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem"), free_port()
-    ask = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    ask += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
-    subprocess.run(ask, check=True, capture_output=True)
-    options = ["--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key]
-    server = RedisServer(tmp_path, *options, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")
-    server.start()
-    yield f"rediss://127.0.0.1:{port}/0", certificate
-    server.kill()
+    authority = trustme.CA()
+    trusted = tmp_path / "trusted.pem"
+    authority.cert_pem.write_to_path(trusted)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with TlsFront(redis_server.port, context) as front:
+        yield f"rediss://127.0.0.1:{front.port}/0", trusted
 
 
 async def test_rediss_is_redis_over_tls(over_tls, closing):
