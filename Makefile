@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint contract bench clean
+.PHONY: help demo test test-all lint contract backends test-backends bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -18,7 +18,7 @@ test: $(VENV)/dev.stamp  ## the fast tests, under a minute
 	@$(BIN)/python -m pytest -q
 
 test-all: $(VENV)/dev.stamp  ## the fast and the slow tests
-	@$(BIN)/python -m pytest -q -m "not contract"
+	@$(BIN)/python -m pytest -q -m "not contract and not backends"
 
 lint: $(VENV)/dev.stamp  ## ruff, mypy --strict, who may import whom
 	@$(BIN)/ruff check .
@@ -29,11 +29,17 @@ lint: $(VENV)/dev.stamp  ## ruff, mypy --strict, who may import whom
 contract: $(VENV)/dev.stamp  ## the client's whole surface under every openai version that is promised
 	@$(BIN)/python tests/contract/matrix.py contract
 
+backends: $(VENV)/dev.stamp  ## build the real Collector and Jaeger from Go modules, once (needs Go 1.26, a few minutes)
+	@$(BIN)/python tests/backends/programs
+
+test-backends: backends  ## the tests that send to the real Collector and Jaeger
+	@$(BIN)/python -m pytest -q -m backends tests/backends
+
 bench: $(VENV)/dev.stamp  ## instructions and CPU time per call, against the budgets
 	@$(BIN)/python -m benchmarks
 
 clean:  ## remove environments and everything that was generated
-	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis callgrind.out.*
+	rm -rf $(VENV) .venvs .backends build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis callgrind.out.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment is made again only when what goes into it has changed.

