@@ -188,7 +188,7 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         settings = settings_from(kwargs)
         store = store_of(given_store, settings)
         self._running = _running = Running(settings, store, store is not given_store, kwargs)
-        set_opener(_running.opener)
+        set_opener(_running.opener, baggage=settings.baggage)
         if sys.modules.get("openai") is not None:
             import openai  # already there, or a moment later: another thread may be importing it
 

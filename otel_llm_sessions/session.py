@@ -20,6 +20,7 @@ from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.sources import (
     MAX_LENGTH,
     SESSION_CONTEXT_KEY,
+    from_baggage,
     from_context,
     is_name,
     name_in,
@@ -44,10 +45,11 @@ class Session:
     id: str
 
 
-def session_trace_id(session_id: str, *, namespace: str = "", part: int = 1) -> str:
+def session_trace_id(session_id: str, *, namespace: str = "", part: int = 1, key: str | None = None) -> str:
     """Return the trace id of a session, as 32 hexadecimal digits.
 
-    The first 16 bytes of SHA-256 over namespace, session id and part (UTF-8, with a NUL character between them).
+    The first 16 bytes of SHA-256 over namespace, session id and part (UTF-8, with a NUL character between them); with a
+    key of HMAC-SHA-256.
     That is the trace of a session whose id the application or the provider gave; a chain that started without an id
     begins in a trace of its own, named by the link that its turns carry.
 
@@ -55,13 +57,14 @@ def session_trace_id(session_id: str, *, namespace: str = "", part: int = 1) -> 
         session_id: the session.
         namespace: the setting ``NAMESPACE``, by default ``service.namespace`` of the resource.
         part: 1, 2, …: long sessions continue in further traces.
+        key: the setting ``KEY``.
 
     Raises:
         ValueError: ``part`` is less than 1.
     """
     if part < 1:
         raise ValueError(f"part={part!r} is not valid: expected a whole number greater than 0")
-    return f"{derived_trace_id(session_id, namespace, part):032x}"
+    return f"{derived_trace_id(session_id, namespace, part, key):032x}"
 
 
 class Opener(Protocol):
@@ -79,10 +82,18 @@ class Opener(Protocol):
 _opener: Callable[[], Opener | None] | None = None
 
 
-def set_opener(opener: Callable[[], Opener | None] | None) -> None:
-    """Set who opens session traces: the running instrumentation, asked when it is needed; None when there is none."""
-    global _opener
-    _opener = opener
+_reads_baggage = True
+
+
+def set_opener(opener: Callable[[], Opener | None] | None, *, baggage: bool = True) -> None:
+    """Set who opens session traces: the running instrumentation, asked when it is needed; None when there is none.
+
+    Args:
+        opener: what returns it.
+        baggage: the setting ``BAGGAGE``.
+    """
+    global _opener, _reads_baggage
+    _opener, _reads_baggage = opener, baggage
 
 
 class _Entry(NamedTuple):
@@ -198,8 +209,13 @@ class session:
 
 
 def current_session() -> Session | None:
-    """Return the session that the current context names, by whichever of the mechanisms of source 4, or None."""
-    given = from_context(get_current())
+    """Return the session that the current context names, or None.
+
+    The nearest of ``session(...)``, OpenInference's ``using_session`` and util-genai's conversation id; else the
+    baggage of the request being served, unless the setting ``BAGGAGE`` is false.
+    """
+    context = get_current()
+    given = from_context(context) or (from_baggage(context) if _reads_baggage else None)
     return Session(given.session_id) if given is not None else None
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from otel_llm_sessions.guard import say
@@ -43,6 +43,7 @@ class Settings:
     provider_lookup: bool = False
     propagate: frozenset[Propagation] = frozenset()
     namespace: str | None = None
+    key: str | None = field(default=None, repr=False)
     root_name: str = DEFAULT_TEMPLATE
     max_turns: int = 500
     max_age: float = 24 * 3600.0
@@ -125,6 +126,14 @@ def _text(value: Any) -> str:
     return value
 
 
+def _secret(value: Any) -> str:
+    # What comes from a file ends with a line's end, often in one process and not in the other.
+    secret = _text(value.strip() if isinstance(value, str) else value)
+    if not secret:
+        raise ValueError
+    return secret
+
+
 _NAMES_ALLOWED = "a comma-separated list of names"
 _DURATION_ALLOWED = "a time greater than 0, such as 90s, 30m, 24h or 7d"
 _COUNT_ALLOWED = "a whole number greater than 0"
@@ -141,6 +150,7 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "provider_lookup": (_boolean, "true or false"),
     "propagate": (_propagate, "any of metadata, headers, litellm, separated by commas, or none"),
     "namespace": (_text, "a string of printable characters"),
+    "key": (_secret, "a string of printable characters, not empty"),
     "root_name": (
         checked_template,
         f"printable text of at most {MAX_TEMPLATE} characters, without other placeholders than {{name}} and {{id}}",
@@ -154,12 +164,12 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 
 def _redacted(name: str, value: Any) -> str:
-    """Show a value in a message, without the password that a store's URL may hold."""
-    return repr(redacted(value) if name == "store" else value)
+    """Show a value in a message, without the password that a store's URL may hold, and no secret at all."""
+    return "***" if name == "key" else repr(redacted(value) if name == "store" else value)
 
 
 def _shown(default: Any) -> str:
-    return "none" if default == frozenset() else repr(default)
+    return "none" if default in (None, frozenset()) else repr(default)
 
 
 def _parsed(name: str, value: Any, shown_as: str) -> Any:
@@ -183,7 +193,7 @@ def settings_from(keywords: Mapping[str, Any] | None = None, environ: Mapping[st
     """
     environ = os.environ if environ is None else environ
     settings = Settings()
-    for name in (field.name for field in fields(Settings)):
+    for name in (each.name for each in fields(Settings)):
         variable = PREFIX + name.upper()
         keyword = (keywords or {}).get(name)
         if keyword is not None:

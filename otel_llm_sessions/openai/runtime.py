@@ -38,7 +38,7 @@ class Runtime:
         self.store_never_waits = not getattr(store, "waits", True)
         self.tracers = TracerSource(tracer_provider, on_provider)
         self.metrics = MetricsSource(meter_provider)
-        self.roots = Roots(store, settings.namespace, RootNames(settings.root_name))
+        self.roots = Roots(store, settings.namespace, RootNames(settings.root_name), settings.key)
         self.placer: Placer = (
             SessionTraces(self.roots, settings.max_turns, settings.max_age)
             if settings.traces == "session"

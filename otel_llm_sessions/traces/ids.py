@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from contextvars import ContextVar
 from typing import Any
 
@@ -10,22 +11,23 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import Span
 
 
-def derived_trace_id(session_id: str, namespace: str = "", part: int = 1) -> int:
+def derived_trace_id(session_id: str, namespace: str = "", part: int = 1, key: str | None = None) -> int:
     """Return the trace id of one part of a session, as a number of 128 bits.
 
     The first 16 bytes of SHA-256 over namespace, session id and part, in UTF-8 and set apart by NUL characters,
-    which can stand in none of them.
+    which can stand in none of them; with a key (the setting ``KEY``) of HMAC-SHA-256.
     """
-    return int.from_bytes(_digest(namespace, session_id, str(part))[:16], "big") or 1
+    return int.from_bytes(_digest(key, namespace, session_id, str(part))[:16], "big") or 1
 
 
-def derived_root_span_id(session_id: str, namespace: str, part: int, scope: str) -> int:
+def derived_root_span_id(session_id: str, namespace: str, part: int, scope: str, key: str | None = None) -> int:
     """Return the span id of a part's root for all who share a store (``scope``), as a number of 64 bits."""
-    return int.from_bytes(_digest(namespace, session_id, str(part), scope)[:8], "big") or 1
+    return int.from_bytes(_digest(key, namespace, session_id, str(part), scope)[:8], "big") or 1
 
 
-def _digest(*parts: str) -> bytes:
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
+def _digest(key: str | None, *parts: str) -> bytes:
+    data = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return hmac.digest(key.encode("utf-8", "surrogatepass"), data, "sha256") if key else hashlib.sha256(data).digest()
 
 
 _laid_out: ContextVar[list[int] | None] = ContextVar("otel_llm_sessions.laid_out", default=None)

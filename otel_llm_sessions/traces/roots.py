@@ -93,17 +93,21 @@ class _Target(NamedTuple):
 class Roots:
     """Opens session traces. Remembers the newest of them, so that only the first turn here asks the store."""
 
-    def __init__(self, store: SessionStore, namespace: str | None, names: RootNames | None = None) -> None:
+    def __init__(
+        self, store: SessionStore, namespace: str | None, names: RootNames | None = None, key: str | None = None
+    ) -> None:
         """Open session traces.
 
         Args:
             store: what tells who opens a part.
             namespace: the setting ``NAMESPACE``; None for ``service.namespace`` of the resource.
             names: how roots are named; as by default if it is None.
+            key: the setting ``KEY``.
         """
         self._store = store
         self._names = names or RootNames()
         self._namespace = namespace
+        self._key = key
         self._known: OrderedDict[tuple[str, int], SessionTrace] = OrderedDict()
         self._lock = forks.Lock()
         self._target = _Target(None, None, None)
@@ -161,8 +165,8 @@ class Roots:
         if known is not None:
             return Plan(known)
         namespace = self.namespace(provider)
-        trace_id = derived_trace_id(session_id, namespace, part)
-        root_span_id = derived_root_span_id(session_id, namespace, part, self._store.scope)
+        trace_id = derived_trace_id(session_id, namespace, part, self._key)
+        root_span_id = derived_root_span_id(session_id, namespace, part, self._store.scope, self._key)
         return Plan(
             opening=Opening(
                 session_id,

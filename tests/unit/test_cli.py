@@ -6,9 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from otel_llm_sessions import session_trace_id
 from otel_llm_sessions.cli import main
+from otel_llm_sessions.settings import settings_from
+from otel_llm_sessions.stores.memory import MemoryStore
+from otel_llm_sessions.traces.roots import Roots
 
 
 @pytest.mark.parametrize(
@@ -52,3 +56,69 @@ def test_it_runs_as_a_module_without_importing_the_client():
     command = [sys.executable, "-c", program, "trace-id", "X"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == session_trace_id("X")
+
+
+OTHER_SETTINGS = (
+    "OTEL_LLM_SESSIONS_NAMESPACE",
+    "OTEL_LLM_SESSIONS_KEY",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_SERVICE_NAME",
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch):
+    for name in OTHER_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("environment", "namespace"),
+    [
+        ({"OTEL_LLM_SESSIONS_NAMESPACE": "shop"}, "shop"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.namespace=my%20shop,service.name=x"}, "my shop"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "a=b, service.namespace = shop "}, "shop"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.namespace=other", "OTEL_LLM_SESSIONS_NAMESPACE": "shop"}, "shop"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=x", "OTEL_SERVICE_NAME": "shop/cart"}, ""),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "nonsense"}, ""),
+    ],
+    ids=str,
+)
+def test_the_namespace_is_the_one_that_the_application_has(capsys, monkeypatch, environment, namespace):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings, provider = settings_from(), TracerProvider(shutdown_on_exit=False)
+    assert Roots(MemoryStore(), settings.namespace).namespace(provider) == namespace
+    assert main(["trace-id", "chat-42"]) == 0
+    assert capsys.readouterr().out.strip() == session_trace_id("chat-42", namespace=namespace)
+    assert main(["trace-id", "chat-42", "--namespace", "mine"]) == 0
+    assert capsys.readouterr().out.strip() == session_trace_id("chat-42", namespace="mine")
+
+
+def test_the_key_is_taken_from_the_environment_and_never_shown(capsys, monkeypatch):
+    monkeypatch.setenv("OTEL_LLM_SESSIONS_KEY", "s3cret-of-ours")
+    assert main(["trace-id", "chat-42"]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == session_trace_id("chat-42", key="s3cret-of-ours") != session_trace_id("chat-42")
+    assert "s3cret" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    "id_",
+    [
+        "resp_68a0c5f1e2d3c4b5a69788796a5b4c3d2e1f0",
+        "resp_1@a.test:8080~0a1b2c3d",
+        "resp_bGl0ZWxsbTpjdXN0b2~" + "0f" * 16,
+    ],
+)
+def test_of_a_responses_id_it_says_that_the_trace_may_be_another_and_how_to_find_it(capsys, id_):
+    assert main(["trace-id", id_]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == session_trace_id(id_)
+    assert "session.id" in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_of_another_id_it_says_nothing_more(capsys):
+    assert main(["trace-id", "chat-42~7"]) == 0
+    assert capsys.readouterr().err == ""

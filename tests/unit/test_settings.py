@@ -122,7 +122,7 @@ def test_whatever_the_environment_says_there_are_settings_of_the_right_types(nam
     settings = settings_from(environ={PREFIX + name.upper(): value})
     for field in fields(Settings):
         got, default = getattr(settings, field.name), getattr(Settings(), field.name)
-        assert isinstance(got, (str, type(None)) if field.name == "namespace" else type(default))
+        assert isinstance(got, (str, type(None)) if field.name in ("namespace", "key") else type(default))
 
 
 @given(NAMES, st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.lists(st.none()))
