@@ -129,7 +129,8 @@ class TurnCounts:
         counts, key = self._counts, (session_id, part)
         with self._lock.held:
             known = counts.get(key)
-            count = before if known is None or known < before else known
+            # Below 0 where a chain's fork, whose turns have lower numbers, meets a part that the newest turn opened.
+            count = max(before, known or 0)
             if count >= self._most:
                 return False
             if is_turn:
@@ -175,24 +176,26 @@ class SessionTraces:
         """Return ``plan``, or that of the first part after it that is not full."""
         session_id = resolution.session_id
         assert session_id is not None
-        while (trace := plan.trace) is not None:
-            first_turn, part = trace.first_turn, trace.part
+        while (here := plan.trace or plan.opening) is not None:
             # Of a part that nobody sees, the turns' numbers tell enough.
-            counts = is_turn and trace.is_sampled
-            if not self._is_old(trace) and self._turns.add(session_id, part, resolution.turn - first_turn, counts):
-                return plan
+            counts = is_turn and (plan.trace is None or plan.trace.is_sampled)
+            before = resolution.turn - here.first_turn
+            is_old = plan.trace is not None and self._is_old(plan.trace)
+            fits = not is_old and self._turns.add(session_id, here.part, before, counts)
+            # The turn that proves a session goes where its first turn is marked.
+            if fits or plan.proven is not None:
+                break
             plan = self._roots.plan(
                 session_id,
                 resolution.origin,
                 provider,
-                part=part + 1,
+                part=here.part + 1,
                 first_turn=resolution.turn,
                 start=now,
-                before=trace,
+                # Turns in parallel may fill a part before its root is there; the ids of that are known already.
+                before=plan.trace or self._roots.expected(plan.opening, provider),
                 name=resolution.name,
             )
-        if plan.opening is not None:
-            self._turns.add(session_id, plan.opening.part, resolution.turn - plan.opening.first_turn, is_turn)
         return plan
 
     def _is_old(self, trace: SessionTrace) -> bool:

@@ -273,6 +273,13 @@ class Roots:
         except Exception as error:
             report("end a session's root", error)
 
+    def expected(self, opening: Opening | None, provider: TracerProvider) -> SessionTrace | None:
+        """Return the trace that ``opening`` is going to make; None where its ids are not known before."""
+        if opening is None or self._of(provider).ids is None:
+            return None
+        ids = opening.trace_id, opening.root_span_id
+        return SessionTrace(*ids, int(TraceFlags.SAMPLED), opening.part, opening.start, opening.first_turn)
+
     def known(self, session_id: SessionId, part: int) -> SessionTrace | None:
         """Return the trace of a part that was opened here not long ago."""
         return self._known.get((session_id, part))

@@ -13,8 +13,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.stores.memory import MemoryStore
-from otel_llm_sessions.traces.placement import TurnCounts
+from otel_llm_sessions.traces.placement import SessionTraces, TurnCounts
 from otel_llm_sessions.traces.roots import MAX_KNOWN, Roots
 
 X: Any = "X"
@@ -98,6 +99,25 @@ def test_turns_of_other_processes_count_by_their_number():
     assert counts.add("X", 1, 9, True)
     assert not counts.add("X", 1, 0, True)
     assert not counts.add("Y", 1, 10, True)
+
+
+def test_turns_of_a_fork_with_lower_numbers_than_the_part_began_with_count_too():
+    counts = TurnCounts(2)
+    assert counts.add("X", 3, -5, True)
+    assert counts.add("X", 3, 0, True)
+    assert not counts.add("X", 3, 1, True)
+
+
+def test_turns_that_plan_a_part_at_the_same_time_do_not_overfill_it(provider, memory):
+    """Each plans before any has opened the part."""
+    roots = Roots(MemoryStore(), None)
+    placer = SessionTraces(roots, 2, 3600)
+    resolutions = [Resolution(X, "metadata", "metadata", turn, None, None) for turn in (1, 1, 1, 1, 1)]
+    openings = [placer.plan(resolution, provider).opening for resolution in resolutions]
+    assert [opening.part for opening in openings if opening] == [1, 1, 2, 2, 3]
+    traces = [roots.open(opening, True, provider) for opening in openings if opening]
+    (link,) = memory.get_finished_spans()[2].links
+    assert (link.context.trace_id, link.context.span_id) == traces[0][:2]
 
 
 def test_the_first_two_calls_at_the_same_time_replace_no_provider(provider, memory):
