@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Sequence
 
+from otel_llm_sessions.guard import is_applications
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
 from otel_llm_sessions.stores.newest import is_mutable, is_newer, may_be_given_again
@@ -77,7 +78,7 @@ class GuardedStore:
             try:
                 self._merge(known, open_keys, self._inner.get_all(open_keys))
             except Exception as fault:
-                self._recovery.failed("ask", fault)
+                self._recovery.failed(fault)
         return [known[key] for key in keys]
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
@@ -87,9 +88,8 @@ class GuardedStore:
             return self._recovery.keep(keys, link)
         try:
             self._inner.put(keys, link)
-        except Exception as fault:
-            self._recovery.failed("write to", fault)
-            self._recovery.keep(keys, link)
+        except BaseException as fault:
+            self._not_written(keys, link, fault)
 
     def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
         """As ``put``, from where nothing may wait (a garbage collector, a cancelled task): another thread writes it."""
@@ -102,11 +102,11 @@ class GuardedStore:
             return False
         if not self._recovery.writable:
             return self._recovery.keep_claim(key)
+        token = self._recovery.token_of(key)
         try:
-            return self._inner.claim(key, self._recovery.token_of(key))
-        except Exception as fault:
-            self._recovery.failed("write to", fault)
-            return self._recovery.keep_claim(key)
+            return self._inner.claim(key, token)
+        except BaseException as fault:
+            return self._not_claimed(key, token, fault)
 
     async def aget_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
         """As ``get_all``, for callers on an event loop."""
@@ -117,7 +117,7 @@ class GuardedStore:
             try:
                 self._merge(known, open_keys, await self._inner.aget_all(open_keys))
             except Exception as fault:
-                self._recovery.failed("ask", fault)
+                self._recovery.failed(fault)
         return [known[key] for key in keys]
 
     async def aput(self, keys: Sequence[str], link: SessionLink) -> None:
@@ -127,13 +127,8 @@ class GuardedStore:
         self._known.put(keys, link)
         try:
             await self._inner.aput(keys, link)
-        except Exception as fault:
-            self._recovery.failed("write to", fault)
-            self._recovery.keep(keys, link)
-        except BaseException:
-            self._recovery.keep(keys, link)
-            self._recovery.begin()
-            raise
+        except BaseException as fault:
+            self._not_written(keys, link, fault)
 
     async def aclaim(self, key: str) -> bool:
         """As ``claim``, for callers on an event loop."""
@@ -144,19 +139,31 @@ class GuardedStore:
         token = self._recovery.token_of(key)
         try:
             return await self._inner.aclaim(key, token)
-        except Exception as fault:
-            self._recovery.failed("write to", fault)
-            return self._recovery.keep_claim(key)
-        except BaseException:
-            # Who is cancelled opens nothing; the store may have the claim already, and nobody else would get it.
-            self._known.withdraw(key)
-            self._recovery.withdraw(key, token)
-            raise
+        except BaseException as fault:
+            return self._not_claimed(key, token, fault)
 
     def close(self) -> None:
         """Write what waits, if the store takes it now, and release connections."""
         self._recovery.close()
         self._inner.close()
+
+    def _not_written(self, keys: Sequence[str], link: SessionLink, fault: BaseException) -> None:
+        """Keep a turn for later; what is none of the store's failures (a cancellation, a time limit) goes on."""
+        if is_applications(fault):
+            self._recovery.keep(keys, link)
+            raise fault
+        self._recovery.failed(fault)
+        self._recovery.keep(keys, link)
+
+    def _not_claimed(self, key: str, token: bytes, fault: BaseException) -> bool:
+        """As ``_not_written``, for a claim; returns the answer to who made it."""
+        if is_applications(fault):
+            # Who is interrupted opens nothing; the store may have the claim already, and nobody else would get it.
+            self._known.withdraw(key)
+            self._recovery.withdraw(key, token)
+            raise fault
+        self._recovery.failed(fault)
+        return self._recovery.keep_claim(key)
 
     def _known_of(self, keys: Sequence[str]) -> tuple[dict[str, SessionLink | None], list[str]]:
         """Return what this process knows, and of which keys the store may know better."""

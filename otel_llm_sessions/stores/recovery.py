@@ -6,12 +6,12 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 from otel_llm_sessions import forks
-from otel_llm_sessions.guard import logger, report
+from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.stores.newest import is_newer
@@ -49,6 +49,21 @@ class _Withdrawal(NamedTuple):
     due: float
 
 
+class _Runner:
+    """A thread and what it waits with, all made of one kind of threads; see ``keeper``."""
+
+    def __init__(self, run: Callable[[_Runner], None]) -> None:
+        self._kind: object = threading.Lock
+        self.wake = threading.Event()
+        self.flushing = threading.Lock()
+        self.thread = threading.Thread(target=run, args=(self,), name="otel-llm-sessions-store", daemon=True)
+
+    @property
+    def is_of_these_threads(self) -> bool:
+        """Whether gevent or eventlet has not patched what threads are made of since."""
+        return self._kind is threading.Lock
+
+
 class Recovery:
     """The breaker, the backlog, and the thread that brings a store back."""
 
@@ -66,10 +81,8 @@ class Recovery:
         self._links: OrderedDict[str, SessionLink] = OrderedDict()
         self._claims: OrderedDict[str, None] = OrderedDict()
         self._withdrawals: OrderedDict[str, _Withdrawal] = OrderedDict()
-        self._lock = threading.Lock()
-        self._flushing = threading.Lock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()  # a signal's handler may make a call amid one
+        self._runner: _Runner | None = None
         self._refill = False
         self._closed = False
 
@@ -78,9 +91,12 @@ class Recovery:
         self._begin_anew()
         self.readable = self.writable = True
 
-    def failed(self, action: str, fault: Exception) -> None:
-        """Keep callers away from the store for a while: from writing only when it merely refused what was written."""
-        report(f"{action} the session store, which is left alone for {self._rests.longest:g} s at most", _plain(fault))
+    def failed(self, fault: BaseException) -> None:
+        """Keep callers away from the store for a while: from writing only when it merely refused what was written.
+
+        Raises:
+            BaseException: ``fault`` itself, if it is none of the store's.
+        """
         self._shut(fault)
         self.begin()
 
@@ -129,31 +145,38 @@ class Recovery:
 
     def begin(self) -> None:
         """Start the thread, unless it runs; it first waits until the store has rested."""
-        if self._thread is not None or self._closed:
+        if self._closed or (self._runner is not None and self._runner.is_of_these_threads):
             return
-        thread = threading.Thread(target=self._run, name="otel-llm-sessions-store", daemon=True)
+        runner = _Runner(self._run)
         with self._lock:
-            if self._thread is not None:
+            former = self._runner
+            if former is not None and former.is_of_these_threads:
                 return
-            self._thread = thread
+            self._runner = runner
+        if former is not None:
+            former.wake.set()
         try:
             # Not under the lock: the garbage collector may run in the new thread before it has begun, and record there.
-            thread.start()
+            runner.thread.start()
         except RuntimeError as error:  # the interpreter ends, or has no thread to spare: the next caller tries
             with self._lock:
-                self._thread = None
+                self._runner = None
             report("start the session store's recovery", error)
 
     def close(self) -> None:
         """Write what waits, once, and end the thread."""
+        if self._closed:
+            return
         self._closed = True
-        self._wake.set()
+        runner = self._runner
+        if runner is not None:
+            runner.wake.set()
         if self._links or self._claims or self._withdrawals:
-            self._attempt()
+            self._attempt(runner if runner is not None and runner.is_of_these_threads else _Runner(self._run))
 
-    def _run(self) -> None:
-        while not self._wake.wait(self._pause()):
-            if self._attempt():
+    def _run(self, runner: _Runner) -> None:
+        while not runner.wake.wait(self._pause()):
+            if self._attempt(runner):
                 return
 
     def _pause(self) -> float:
@@ -165,17 +188,18 @@ class Recovery:
                 return 0.0
             return max(0.0, next(iter(self._withdrawals.values())).due - time.monotonic())
 
-    def _attempt(self) -> bool:
+    def _attempt(self, runner: _Runner) -> bool:
         """Return whether the store took all that waited; it is open to callers again then."""
-        with self._flushing:
+        with runner.flushing:
             try:
                 self._flush()
             except Exception as fault:
-                logger.debug("the session store does not take what waits: %s", fault)
                 self._shut(fault)
-            return self._ended()
+            return self._ended(runner)
 
-    def _shut(self, fault: Exception) -> None:
+    def _shut(self, fault: BaseException) -> None:
+        """Let callers do without the store, and say so: once, whichever thread found out."""
+        report(f"use the session store, which is left alone for {self._rests.longest:g} s at most", _plain(fault))
         # A store that refuses has answered: what it holds can be read.
         with self._lock:
             self.writable = False
@@ -203,7 +227,7 @@ class Recovery:
     def _due_withdrawal(self) -> tuple[str, _Withdrawal] | None:
         # It stays until it is done: who claims the key meanwhile claims with its token, and gets it.
         with self._lock:
-            for key, withdrawal in self._withdrawals.items():
+            for key, withdrawal in list(self._withdrawals.items())[:1]:
                 return (key, withdrawal) if self._closed or withdrawal.due <= time.monotonic() else None
         return None
 
@@ -234,16 +258,16 @@ class Recovery:
             elif self._links.get(key) is link:
                 del self._links[key]
 
-    def _ended(self) -> bool:
+    def _ended(self, runner: _Runner) -> bool:
         """Return whether there is nothing left to do, in which case the thread is no longer there."""
         with self._lock:
             done = self.writable and not (self._links or self._claims or self._withdrawals or self._refill)
-            if done:
-                self._thread = None
+            if done and self._runner is runner:
+                self._runner = None
             return done
 
 
-def _plain(fault: Exception) -> Exception:
+def _plain(fault: BaseException) -> BaseException:
     """Return a store's own fault without its traceback, which says nothing more and takes a caller's time to print."""
     if isinstance(fault, (StoreDown, StoreRefused)):
         fault.__traceback__ = fault.__cause__ = fault.__context__ = None

@@ -1,34 +1,34 @@
-"""The store of many machines: Redis or Valkey, through redis-py's connections, blocking and asyncio.
+"""The store of many machines: Redis or Valkey, through redis-py's connections.
 
-One round trip per operation, on connections that are kept: a blocking one per thread that is busy at the same time, an
-asyncio one per task, of each event loop.
+One round trip per operation, on connections that are kept. A blocking caller makes its own, on a connection per thread
+that is busy at the same time; what the tasks of event loops ask goes through the keeper's thread, all that waits at
+once. So nothing here belongs to a loop, which may be closed in any way.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from itertools import islice
 from typing import Any
 
 from redis import connection as blocking
-from redis.asyncio import connection as nonblocking
-from redis.asyncio.retry import Retry as AsyncioRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from otel_llm_sessions import forks
+from otel_llm_sessions.guard import is_applications
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.codec import KEY_PREFIX, RANK, VERSIONS_WITH_RANK, Row, decode, hashed, rows_of
-from otel_llm_sessions.stores.patience import within
+from otel_llm_sessions.stores.keeper import Keeper, Late
 from otel_llm_sessions.stores.shared import (
     CONNECT_LIMIT,
     DEFAULT_TIME_LIMIT,
@@ -77,7 +77,7 @@ class RedisStore(SharedStore):
         self._ttl_ms = max(1, round(ttl * 1000))
         self._time_limit = time_limit
         self._connections = _Connections(url, time_limit)
-        self._loops = _Loops(url)
+        self._keeper = self._new_keeper()
         forks.renew_in_child(self)
 
     def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
@@ -114,15 +114,15 @@ class RedisStore(SharedStore):
             _check(self._run([("DEL", name)]))
 
     def close(self) -> None:
-        """Close what no one uses; an event loop's connections close with the loop."""
+        """Close what no one uses."""
+        self._keeper.stop(self._time_limit)
         self._connections.drop_idle()
-        self._loops.drop()
 
     def after_fork_in_child(self) -> None:
         """Leave all connections to the parent."""
-        forks.leave_to_parent(self._connections, self._loops)
+        forks.leave_to_parent(self._connections, self._keeper)
         self._connections = self._connections.unconnected()
-        self._loops = self._loops.unconnected()
+        self._keeper = self._new_keeper()
         if self._incarnation is None:
             self.scope = uuid.uuid4().hex
 
@@ -167,15 +167,25 @@ class RedisStore(SharedStore):
         try:
             return self._connections.exchange(commands) if commands else []
         except (RedisError, OSError, FutureTimeout) as error:
-            raise StoreDown(f"no answer from Redis: {_words(error, self._time_limit)}") from error
+            if is_applications(error):  # a signal handler's, which may be of any kind
+                raise
+            raise self._fault(error) from error
 
     async def _arun(self, commands: list[Command]) -> list[Any]:
         if not commands:
             return []
         try:
-            return await within(self._time_limit, self._loops.exchange(commands))
-        except (RedisError, OSError, asyncio.TimeoutError) as error:
-            raise StoreDown(f"no answer from Redis: {_words(error, self._time_limit)}") from error
+            replies: list[Any] = await self._keeper.ask_on_loop(commands, self._time_limit)
+            return replies
+        except (RedisError, OSError, FutureTimeout, Late) as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: Exception) -> StoreDown:
+        words = str(error) or f"it took more than {self._time_limit * 1000:.0f} ms"
+        return StoreDown(f"no answer from Redis: {words}")
+
+    def _new_keeper(self) -> Keeper[list[Command]]:
+        return Keeper("redis-loops", lambda: _Pipeline(self._connections))
 
 
 def _set(row: Row, ttl_ms: int) -> Command:
@@ -191,17 +201,13 @@ def _check(replies: list[Any]) -> list[Any]:
     return replies
 
 
-def _words(error: BaseException, time_limit: float) -> str:
-    return str(error) or f"it took more than {time_limit * 1000:.0f} ms"
-
-
-def _options(parsed: dict[str, Any], time_limit: float | None, base: type) -> dict[str, Any]:
+def _options(parsed: dict[str, Any], time_limit: float) -> dict[str, Any]:
     """Return what a connection is made with: the URL's options, under one limit and without needless round trips."""
-    known = inspect.signature(base).parameters
+    known = inspect.signature(blocking.AbstractConnection).parameters
     silent = {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
     return {name: value for name, value in parsed.items() if name not in _POOL_OPTIONS} | {
         "socket_timeout": time_limit,
-        "socket_connect_timeout": None if time_limit is None else CONNECT_LIMIT,
+        "socket_connect_timeout": CONNECT_LIMIT,
         "health_check_interval": 0,
         "protocol": 2,
         "decode_responses": False,
@@ -210,15 +216,38 @@ def _options(parsed: dict[str, Any], time_limit: float | None, base: type) -> di
     }
 
 
+class _Pipeline:
+    """What the keeper's thread does with the connections: all that is asked in one exchange."""
+
+    def __init__(self, connections: _Connections) -> None:
+        self._connections = connections
+
+    def serve(self, asked: Sequence[list[Command]]) -> Iterator[Any]:
+        """Yield the replies to each list of commands."""
+        replies = iter(self._connections.exchange([command for commands in asked for command in commands]))
+        for commands in asked:
+            yield list(islice(replies, len(commands)))
+
+    def pause(self, seconds: float) -> bool:
+        """Do nothing: a child process leaves the connections alone."""
+        return True
+
+    def go_on(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing: the store closes its connections."""
+
+
 class _Connections:
-    """The blocking connections of one process."""
+    """The connections of one process."""
 
     def __init__(self, url: str, time_limit: float) -> None:
         self._url = url
         self._time_limit = time_limit
         parsed: dict[str, Any] = blocking.parse_url(url)  # type: ignore[no-untyped-call]
         self._class: Any = parsed.get("connection_class", blocking.Connection)
-        self._options = _options(parsed, time_limit, blocking.AbstractConnection)
+        self._options = _options(parsed, time_limit)
         self._idle: deque[Any] = deque()
         self._new()  # an option that redis-py does not know is an error now, not at the first call
 
@@ -257,9 +286,12 @@ class _Connections:
         try:
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             replies = [_reply(connection) for _ in commands]
-        except BaseException:
+        except BaseException as error:
             connection.disconnect()
-            raise
+            raised = _before_redis(error)
+            if raised is error:
+                raise
+            raise raised  # noqa: B904  # it was first
         if len(self._idle) < _MAX_IDLE:
             self._idle.append(connection)
         else:
@@ -290,133 +322,29 @@ class _Connections:
             future.set_exception(error)
 
 
+def _before_redis(error: BaseException) -> BaseException:
+    """Return what was raised amid an exchange: redis-py (8.1) makes an error of its own of any OSError.
+
+    A signal handler may raise one, such as TimeoutError. What the application was handling before the exchange does
+    not count, though Python says of it, too, that the error came up meanwhile.
+    """
+    raised: BaseException | None = error
+    while raised is not None and raised.__traceback__ is not None:
+        if is_applications(raised):
+            return raised
+        raised = raised.__context__
+        if raised is None or not _is_caught_by_redis(raised):
+            return error
+    return error
+
+
+def _is_caught_by_redis(error: BaseException) -> bool:
+    traceback = error.__traceback__
+    return traceback is not None and str(traceback.tb_frame.f_globals.get("__name__")).startswith("redis.")
+
+
 def _reply(connection: Any) -> Any:
     try:
         return connection.read_response()
-    except ResponseError as refusal:
-        return refusal
-
-
-class _Loops:
-    """The asyncio connections of one process: those of each event loop for itself."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        parsed = nonblocking.parse_url(url)
-        self._class: Any = parsed.get("connection_class", nonblocking.Connection)
-        # The caller bounds the whole exchange; a limit for each step would cost a task for each.
-        self._options = _options(dict(parsed), None, nonblocking.AbstractConnection)
-        self._of_loop: dict[asyncio.AbstractEventLoop, _LoopConnections] = {}
-        self._lock = threading.Lock()
-
-    def unconnected(self) -> _Loops:
-        """Return the same without any connection."""
-        return _Loops(self._url)
-
-    async def exchange(self, commands: list[Command]) -> list[Any]:
-        """Send ``commands`` at once and return their replies, errors among them."""
-        loop = asyncio.get_running_loop()
-        kept = self._of_loop.get(loop) or await self._begin(loop)
-        if kept.idle:
-            try:
-                return await _aexchange_on(kept.idle.pop(), kept.idle, commands)
-            except RedisConnectionError:
-                # As above: what became of an idle connection says nothing about how Redis is now.
-                await kept.drop_idle()
-        while not kept.idle:  # another task may take what this one made
-            await kept.connect(self._new())
-        return await _aexchange_on(kept.idle.pop(), kept.idle, commands)
-
-    def drop(self) -> None:
-        """Have each loop close its connections."""
-        with self._lock:
-            kept, self._of_loop = self._of_loop, {}
-        for loop, connections in kept.items():
-            if loop.is_running():
-                asyncio.run_coroutine_threadsafe(connections.drop_idle(), loop)
-
-    def _new(self) -> Any:
-        return self._class(**self._options, retry=AsyncioRetry(NoBackoff(), 0))
-
-    async def _begin(self, loop: asyncio.AbstractEventLoop) -> _LoopConnections:
-        kept = _LoopConnections()
-        await kept.close_with_loop()
-        with self._lock:
-            for closed in [known for known in self._of_loop if known.is_closed()]:
-                del self._of_loop[closed]
-            self._of_loop[loop] = kept
-        return kept
-
-
-class _LoopConnections:
-    """The connections of one event loop, closed when the loop shuts its asynchronous generators down."""
-
-    def __init__(self) -> None:
-        self.idle: deque[Any] = deque()
-        self._connecting: set[asyncio.Task[None]] = set()
-        self._closer = self._closed_at_the_end()
-
-    async def close_with_loop(self) -> None:
-        """Have the running loop close what is idle when it ends, as asyncio.run does."""
-        await self._closer.__anext__()
-
-    async def connect(self, connection: Any) -> None:
-        """Make ``connection`` and put it with what is idle; goes on when its caller waits no longer."""
-        task = asyncio.get_running_loop().create_task(self._connect(connection))
-        self._connecting.add(task)
-        task.add_done_callback(self._connected)
-        await asyncio.shield(task)
-
-    async def _connect(self, connection: Any) -> None:
-        try:
-            await within(CONNECT_LIMIT, connection.connect())
-        except BaseException:
-            await _hang_up(connection)
-            raise
-        self.idle.append(connection)
-
-    def _connected(self, task: asyncio.Task[None]) -> None:
-        self._connecting.discard(task)
-        if not task.cancelled():
-            task.exception()  # a caller that waits raises it; one that is gone cannot
-
-    async def drop_idle(self) -> None:
-        """Close the connections that no task uses."""
-        while self.idle:
-            await _hang_up(self.idle.pop())
-
-    async def _closed_at_the_end(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            await self.drop_idle()
-            await asyncio.sleep(0)  # in which the transports close
-
-
-async def _hang_up(connection: Any) -> None:
-    """Close ``connection`` at once, without a last exchange: over TLS there would be one, for which a loop may end."""
-    writer = getattr(connection, "_writer", None)
-    await connection.disconnect(nowait=True)
-    if writer is not None:
-        writer.transport.abort()
-
-
-async def _aexchange_on(connection: Any, idle: deque[Any], commands: list[Command]) -> list[Any]:
-    try:
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-        replies = [await _areply(connection) for _ in commands]
-    except BaseException:
-        await _hang_up(connection)
-        raise
-    if len(idle) < _MAX_IDLE:
-        idle.append(connection)
-    else:
-        await _hang_up(connection)
-    return replies
-
-
-async def _areply(connection: Any) -> Any:
-    try:
-        return await connection.read_response()
     except ResponseError as refusal:
         return refusal

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import threading
 import time
 
 import pytest
 from store_kit import SERVERS, a_link, redis_store
 
-from otel_llm_sessions.stores.patience import Job, within
+from otel_llm_sessions.stores.patience import within
 from otel_llm_sessions.stores.sqlite import SqliteStore
 
 
@@ -104,93 +103,3 @@ async def test_a_failure_is_the_callers_and_no_ones_who_is_gone(caplog):
     await asyncio.sleep(0)
     gc.collect()
     assert not caplog.records
-
-
-# --- for another thread -----------------------------------------------------------------------------------------
-
-
-def by_a_thread(job) -> None:
-    """Have another thread do a job at once, with an ``x`` that it owns."""
-    threading.Thread(target=job.do, args=(lambda: "x",)).start()
-
-
-def fail(_: str) -> None:
-    raise ValueError("y")
-
-
-async def outcome(asynchronous: bool, job: Job, seconds: float, hand_over) -> object:
-    if asynchronous:
-        return await job.wait_on_loop(seconds, hand_over)
-    return await asyncio.to_thread(job.wait, seconds, hand_over)
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-async def test_what_a_thread_does_or_fails_with_comes_to_the_caller(asynchronous):
-    assert await outcome(asynchronous, Job(str.upper), 5, by_a_thread) == "X"
-    with pytest.raises(ValueError, match="y"):
-        await outcome(asynchronous, Job(fail), 5, by_a_thread)
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-async def test_what_a_thread_cannot_begin_in_time_is_not_done_later(asynchronous):
-    done: list[str] = []
-    job = Job(done.append)
-    begun = time.perf_counter()
-    with pytest.raises(TimeoutError):
-        await outcome(asynchronous, job, 0.05, lambda job: None)
-    assert 0.045 < time.perf_counter() - begun < 0.08
-    job.do(lambda: "x")
-    assert not done
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-async def test_what_a_thread_is_still_doing_is_not_waited_for(asynchronous):
-    begun, ended = threading.Event(), threading.Event()
-    job = Job(lambda _: (begun.set(), ended.wait(10)))
-    with pytest.raises(TimeoutError):
-        await outcome(asynchronous, job, 0.05, by_a_thread)
-    assert begun.is_set()
-    ended.set()
-
-
-async def test_a_caller_that_is_cancelled_wants_nothing_done():
-    done: list[str] = []
-    job = Job(done.append)
-    caller = asyncio.ensure_future(job.wait_on_loop(10, lambda job: None))
-    await asyncio.sleep(0)
-    caller.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await caller
-    job.do(lambda: "x")
-    assert not done
-
-
-def test_a_thread_that_answers_a_loop_which_was_closed_goes_on():
-    begun, release, threads = threading.Event(), threading.Event(), []
-
-    def work(_: str) -> None:
-        begun.set()
-        assert release.wait(10)
-
-    async def ask() -> None:
-        asyncio.ensure_future(Job(work).wait_on_loop(10, hand_over))
-        await asyncio.to_thread(begun.wait, 10)
-
-    def hand_over(job: Job) -> None:
-        threads.append(thread := threading.Thread(target=job.do, args=(lambda: "x",)))
-        thread.start()
-
-    asyncio.run(ask())
-    release.set()
-    threads[0].join(10)
-    assert begun.is_set()
-    assert not threads[0].is_alive()  # and what a thread raises fails its test
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-async def test_who_refuses_a_job_is_heard_at_once(asynchronous):
-    def refuse(_: Job) -> None:
-        raise OSError("closed")
-
-    with pytest.raises(OSError, match="closed"):
-        await outcome(asynchronous, Job(str.upper), 5, refuse)

@@ -308,18 +308,6 @@ def test_at_the_end_of_the_interpreter_a_connection_is_made_without_a_thread(red
     assert closing(redis_store(redis_server.url)).get_all(["s:1"])[0].turn == 1
 
 
-async def test_a_loop_that_is_held_up_while_it_connects_is_late_not_redis(proxy, closing, monkeypatch):
-    monkeypatch.setattr("otel_llm_sessions.stores.redis.CONNECT_LIMIT", 0.1)
-    proxy.delay = 0.02
-    store = closing(redis_store(proxy.url[:-1] + "1", time_limit=5))
-    asked = asyncio.ensure_future(store.aget_all(["s:1"]))
-    while not any(kept._connecting for kept in store._loops._of_loop.values()):
-        await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    time.sleep(0.2)  # the application imports something
-    assert await asked == [None]
-
-
 def clients(server: RedisServer) -> set[bytes]:
     return set(re.findall(rb"addr=(\S+)", server.ask("CLIENT", "LIST")))
 

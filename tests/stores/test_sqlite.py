@@ -27,7 +27,6 @@ from store_kit import (
 )
 
 from otel_llm_sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.stores.patience import Job
 from otel_llm_sessions.stores.shared import StoreDown, StoreRefused
 from otel_llm_sessions.stores.sqlite import SqliteStore
 from otel_llm_sessions.stores.sqlite_file import SAMPLE, clean
@@ -273,7 +272,6 @@ def test_a_child_has_its_own_connection_and_its_parent_keeps_its(path, closing):
     store.put(["s:1"], a_link(1))
 
     def check():
-        assert store._worker._file is None
         store.put(["s:2"], a_link(2))
         found = store.get_all(["s:1"])[0].turn == 1 and store.get_all(["s:2"])[0].turn == 2
         store.close()
@@ -292,8 +290,7 @@ def test_a_child_of_a_parent_whose_file_is_busy_does_without_the_file(path, clos
     guard = GuardedStore(store, rest=SOON, first_rest=SOON)
     guard.put(["s:1"], a_link(1))
     busy, release = threading.Event(), threading.Event()
-    job = Job(lambda file: (busy.set(), release.wait(10)))
-    waiting = threading.Thread(target=job.wait, args=(10, store._worker.take))
+    waiting = threading.Thread(target=store._keeper.ask, args=(lambda file: (busy.set(), release.wait(10)), 10))
     waiting.start()
     busy.wait(10)
 
