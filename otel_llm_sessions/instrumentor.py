@@ -83,9 +83,12 @@ class Running:
             processor.enabled = False
         store = self._store
         if self._made is not None:
+            from otel_llm_sessions import tasks
+
             runtime, patch, _ = self._made
             patch.remove()
             threads.stop_carrying()
+            tasks.stop_carrying()
             store = runtime.store
         if store is not None and self._is_store_ours:
             try:
@@ -96,6 +99,7 @@ class Running:
     def _make(self) -> tuple[Runtime, Patch, SessionOpener]:
         with self._lock.held:
             if self._made is None:
+                from otel_llm_sessions import tasks
                 from otel_llm_sessions.openai.opener import SessionOpener
                 from otel_llm_sessions.openai.patch import Patch
                 from otel_llm_sessions.openai.runtime import Runtime
@@ -106,7 +110,7 @@ class Running:
                 store = self._store or MemoryStore(self._settings.max_keys)
                 runtime = Runtime(self._settings, store, self._tracer_provider, self._meter_provider, add_processor)
                 carry = functools.partial(threads.carry_sessions, self._settings.threads)
-                self._made = runtime, Patch(runtime), SessionOpener(runtime, carry)
+                self._made = runtime, Patch(runtime), SessionOpener(runtime, carry, tasks.carry_sessions)
             return self._made
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
+import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, NamedTuple, Protocol, TypeVar
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from opentelemetry.context import Context, attach, get_current, set_value
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
+from otel_llm_sessions.decorating import decorated
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.sessions.inside import ENTRY_KEY, session_inside
+from otel_llm_sessions.sessions.blocks import Block, block_of, generator_of, seen_from_here, within
+from otel_llm_sessions.sessions.inside import ENTRY_KEY, Inside, session_inside
 from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.sources import (
     MAX_LENGTH,
@@ -76,6 +77,10 @@ class Opener(Protocol):
 
     async def aenter(self, session_id: str, context: Context) -> Context:
         """As ``enter``, for callers on an event loop."""
+        ...
+
+    def prepare(self) -> None:
+        """Get ready for a block of a generator's, which opens no trace."""
         ...
 
 
@@ -139,73 +144,101 @@ class session:
             )
         self._name = None if name is None else str.__str__(name)  # an enum's member too, as it reads
         self._propagate = propagate
+        self._blocks: list[Block] = []
+        """Those that generators have open; they hold this object, so that it goes with them."""
 
     def __enter__(self) -> Session:
-        named, context = self._named()
-        opener = _opener() if _opener is not None else None
-        if opener is not None:
-            context = opener.enter(named.id, context)
-        return self._attach(named, context)
+        named = self._named()
+        if (generator := generator_of(sys._getframe(1))) is not None:
+            return self._open_in(generator, named)
+        outside = get_current()
+        return self._attach(named, self._into(named, outside), outside)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Found in the context, not kept here: one object may be entered in many threads and tasks at a time. Restored
-        # by value: the block may end in another context than it began in (an async generator's), where a token would
-        # not be valid.
-        entry = get_current().get(ENTRY_KEY)
-        while isinstance(entry, _Entry):
-            if entry.owner is self:
-                attach(entry.outside)
-                return
-            entry = entry.outside.get(ENTRY_KEY)
+        self._leave(sys._getframe(1))
 
     async def __aenter__(self) -> Session:
-        named, context = self._named()
-        opener = _opener() if _opener is not None else None
-        if opener is not None:
-            context = await opener.aenter(named.id, context)
-        return self._attach(named, context)
+        named = self._named()
+        if (generator := generator_of(sys._getframe(1))) is not None:
+            return self._open_in(generator, named)
+        outside = get_current()
+        return self._attach(named, await self._ainto(named, outside), outside)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, traceback)
+        self._leave(sys._getframe(1))
 
-    def _named(self) -> tuple[Session, Context]:
-        named = Session(self._id if self._id is not None else str(uuid.uuid4()))
-        context = get_current()
-        inside = session_inside(SessionId(named.id), context, name=self._name, propagate=self._propagate)
-        return named, inside.into(context)
+    def _leave(self, frame: FrameType) -> None:
+        if self._blocks and (block := block_of(frame, self._blocks, anywhere=False)):
+            return self._close(block)
+        # Found in the context, not kept here: one object may be entered in many threads and tasks at a time. Restored
+        # by value: the block may end in another context than it began in, where a token would not be valid.
+        entry = get_current().get(ENTRY_KEY)
+        while isinstance(entry, _Entry):
+            if entry.owner is self:
+                attach(entry.outside)
+                return None
+            entry = entry.outside.get(ENTRY_KEY)
+        if self._blocks and (block := block_of(frame, self._blocks, anywhere=True)):
+            self._close(block)
 
-    def _attach(self, named: Session, context: Context) -> Session:
-        attach(set_value(ENTRY_KEY, _Entry(self, get_current()), context))
+    def _open_in(self, generator: FrameType, named: Session) -> Session:
+        self._blocks.append(Block(generator, self._inside(named, seen_from_here(get_current()))))
+        opener = _opener() if _opener is not None else None
+        if opener is not None:
+            opener.prepare()
+        return named
+
+    def _close(self, block: Block) -> None:
+        block.close()
+        self._blocks.remove(block)
+
+    def _named(self) -> Session:
+        return Session(self._id if self._id is not None else str(uuid.uuid4()))
+
+    def _inside(self, named: Session, context: Context) -> Inside:
+        return session_inside(SessionId(named.id), context, name=self._name, propagate=self._propagate)
+
+    def _into(self, named: Session, outside: Context) -> Context:
+        context = self._inside(named, outside).into(outside, within())
+        opener = _opener() if _opener is not None else None
+        return context if opener is None else opener.enter(named.id, context)
+
+    async def _ainto(self, named: Session, outside: Context) -> Context:
+        context = self._inside(named, outside).into(outside, within())
+        opener = _opener() if _opener is not None else None
+        return context if opener is None else await opener.aenter(named.id, context)
+
+    def _attach(self, named: Session, context: Context, outside: Context) -> Session:
+        attach(set_value(ENTRY_KEY, _Entry(self, outside), context))
         return named
 
     def __call__(self, function: F) -> F:
         """Return ``function`` so that each call of it runs inside the session.
 
+        A generator function's generators are inside while they run; what else runs later and is returned (a coroutine,
+        a generator, a context manager of contextlib's) likewise.
+
         Raises:
-            TypeError: ``function`` is a generator function; use ``with session(...)`` inside it.
+            TypeError: ``function`` is a class, or cannot be called.
         """
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError("session(...) cannot decorate a generator function; use `with session(...)` inside it")
+        return cast(F, decorated(function, self._begin))
 
-        if inspect.iscoroutinefunction(function):
+    def _begin(self) -> _Call:
+        return _Call(self._named().id, name=self._name, propagate=self._propagate)
 
-            @functools.wraps(function)
-            async def inside_async(*args: Any, **kwargs: Any) -> Any:
-                async with session(self._id, name=self._name, propagate=self._propagate):
-                    return await function(*args, **kwargs)
 
-            return inside_async  # type: ignore[return-value]
+class _Call(session):
+    """The block of one call of a decorated function, into which a generator goes step by step."""
 
-        @functools.wraps(function)
-        def inside(*args: Any, **kwargs: Any) -> Any:
-            with session(self._id, name=self._name, propagate=self._propagate):
-                return function(*args, **kwargs)
+    def into(self, context: Context) -> Context:
+        return self._into(self._named(), context)
 
-        return inside  # type: ignore[return-value]
+    async def ainto(self, context: Context) -> Context:
+        return await self._ainto(self._named(), context)
 
 
 def current_session() -> Session | None:
@@ -214,7 +247,7 @@ def current_session() -> Session | None:
     The nearest of ``session(...)``, OpenInference's ``using_session`` and util-genai's conversation id; else the
     baggage of the request being served, unless the setting ``BAGGAGE`` is false.
     """
-    context = get_current()
+    context = seen_from_here(get_current())
     given = from_context(context) or (from_baggage(context) if _reads_baggage else None)
     return Session(given.session_id) if given is not None else None
 
@@ -233,7 +266,7 @@ class SessionSpanProcessor(SpanProcessor):
         if not self.enabled:
             return
         try:
-            context = get_current() if parent_context is None else parent_context
+            context = seen_from_here(get_current() if parent_context is None else parent_context)
             session_id = context.get(SESSION_CONTEXT_KEY)
             if session_id is None or not is_instrumentation_enabled():
                 return

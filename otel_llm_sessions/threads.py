@@ -9,6 +9,8 @@ instrumented process.
 
 from __future__ import annotations
 
+import contextvars
+import functools
 import os
 import sys
 import threading
@@ -17,10 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import wrapt
-from opentelemetry.context import attach, detach, get_current
+from opentelemetry.context import Context, attach, detach, get_current
 
-from otel_llm_sessions import forks
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.patches import Patches
+from otel_llm_sessions.sessions.blocks import OPEN, seen_from_here, within
 from otel_llm_sessions.sessions.inside import Inside, inside_of, outside_of
 from otel_llm_sessions.settings import ThreadsMode
 
@@ -49,8 +52,7 @@ SERVING = frozenset(
 )
 """Packages whose threads serve whoever comes: pools' workers, exporters. No session sticks to one."""
 
-_lock = forks.Lock()
-_patched: list[tuple[type, str, Any, Any]] = []
+_patches = Patches()
 _mode: ThreadsMode = "none"
 _is_watching = False
 
@@ -58,37 +60,21 @@ _is_watching = False
 def carry_sessions(mode: ThreadsMode) -> None:
     """Patch what takes work to other threads; does nothing the second time."""
     global _mode
-    if mode == _mode or mode == "none":
+    if mode == _mode:
         return
-    with _lock.held:
-        if mode == _mode:
-            return
-        _mode = mode
-        _wrap(ThreadPoolExecutor, "submit", _give_job)
-        if mode == "all":
-            _wrap(threading.Thread, "start", _start)
-    _watch_for_pools()
+    _mode = mode
+    if mode != "none":
+        _patches.wrap(ThreadPoolExecutor, "submit", _give_job)
+        _watch_for_pools()
+    if mode == "all":
+        _patches.wrap(threading.Thread, "start", _start)
 
 
 def stop_carrying() -> None:
     """Take the patches off again; one that somebody has wrapped since stays, and passes on."""
     global _mode
-    with _lock.held:
-        _mode = "none"
-        for owner, name, own, wrapper in _patched:
-            if owner.__dict__.get(name) is not wrapper:
-                continue
-            if own is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, own)
-        _patched.clear()
-
-
-def _wrap(owner: type, name: str, wrapper: Callable[..., Any]) -> None:
-    own = owner.__dict__.get(name)
-    wrapt.wrap_function_wrapper(owner, name, wrapper)
-    _patched.append((owner, name, own, owner.__dict__[name]))
+    _mode = "none"
+    _patches.undo()
 
 
 def _watch_for_pools() -> None:
@@ -103,20 +89,41 @@ def _watch_for_pools() -> None:
 
 
 def _patch_pools(module: Any) -> None:
-    with _lock.held:
-        if _mode != "none" and not any(owner is module.ThreadPool for owner, *_ in _patched):
-            for name in POOL_METHODS:
-                _wrap(module.ThreadPool, name, _give_job)
+    if _mode != "none":
+        for name in POOL_METHODS:
+            _patches.wrap(module.ThreadPool, name, _give_job)
 
 
 def _give_job(wrapped: Callable[..., Any], pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    inside = _session_here()
-    if inside is not None:
-        if args:
-            args = (_within(inside, args[0]), *args[1:])
-        elif "func" in kwargs:
-            kwargs = {**kwargs, "func": _within(inside, kwargs["func"])}
+    if args:
+        args = (as_job(args[0]), *args[1:])
+    elif "func" in kwargs:
+        kwargs = {**kwargs, "func": as_job(kwargs["func"])}
     return wrapped(*args, **kwargs)
+
+
+def as_job(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function`` so that it runs inside the session of this place, whichever thread runs it."""
+    inside = _session_here()
+    if inside is None:
+        return function
+    if isinstance(function, functools.partial) and function.args and _runs_in_copy(function.func):
+        # As asyncio.to_thread does it. A copy of the context has all but the block of a generator.
+        return functools.partial(function.func, _within(inside, function.args[0]), *function.args[1:])
+    return _within(inside, function)
+
+
+def _runs_in_copy(function: Callable[..., Any]) -> bool:
+    """Whether a function runs others in a copy of the context that is current here."""
+    copy = getattr(function, "__self__", None)
+    return isinstance(copy, contextvars.Context) and function == copy.run and _current_in(copy) is get_current()
+
+
+def _current_in(copy: contextvars.Context) -> Context | None:
+    try:
+        return copy.run(get_current)
+    except RuntimeError:  # something runs in it
+        return None
 
 
 def _session_here() -> Inside | None:
@@ -124,7 +131,7 @@ def _session_here() -> Inside | None:
     if _mode == "none":  # somebody has wrapped what we had patched
         return None
     try:
-        return inside_of(get_current())
+        return inside_of(seen_from_here(get_current()))
     except Exception as error:
         report("carry a session into a job", error)
         return None
@@ -133,7 +140,7 @@ def _session_here() -> Inside | None:
 def _within(inside: Inside, function: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         # On top of what the thread has: another instrumentation may have carried its own context there.
-        token = attach(inside.into(get_current()))
+        token = attach(inside.into(get_current(), within()))
         try:
             return function(*args, **kwargs)
         finally:
@@ -172,6 +179,7 @@ def _run_within(inside: Inside, thread: threading.Thread) -> None:
 
 def _leave_session_to_parent() -> None:
     """Begin a child process outside: a forked worker goes on to serve others, and its parent is still inside."""
+    OPEN.clear()
     context = get_current()
     if inside_of(context) is not None:
         attach(outside_of(context))

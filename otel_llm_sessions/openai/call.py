@@ -67,24 +67,29 @@ class Call:
         "context",
         "deferral",
         "first_chunk",
+        "outside",
         "provider",
         "reply",
         "request",
         "runtime",
     )
 
-    def __init__(self, runtime: Runtime, request: Request, context: Context, ambient: Span) -> None:
+    def __init__(
+        self, runtime: Runtime, request: Request, context: Context, ambient: Span, outside: Context | None = None
+    ) -> None:
         """Begin a call.
 
         Args:
             runtime: the running instrumentation.
             request: what is asked.
-            context: the context in which the call is made.
+            context: the context in which the call is made, and in which its session is that of what is around it.
             ambient: the span that is current there.
+            outside: the context that is attached where the call is made, if that is another.
         """
         self.runtime = runtime
         self.request = request
         self.context = context
+        self.outside = context if outside is None else outside
         self._ambient = ambient
         self.reply = Reply(request.match.route, is_openai=request.server.is_openai)
         runtime.tracers.get()

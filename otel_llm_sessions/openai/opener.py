@@ -25,15 +25,27 @@ class SessionOpener:
     Only where no span is current: then everything started inside becomes part of the session's trace.
     """
 
-    def __init__(self, runtime: Runtime, on_use: Callable[[], None]) -> None:
+    def __init__(
+        self, runtime: Runtime, on_use: Callable[[], None], on_use_in_generator: Callable[[], None] = lambda: None
+    ) -> None:
         """Serve a running instrumentation.
 
         Args:
             runtime: the instrumentation.
             on_use: called before a session is entered.
+            on_use_in_generator: called besides where a generator enters it.
         """
         self._runtime = runtime
         self._on_use = on_use
+        self._on_use_in_generator = on_use_in_generator
+
+    def prepare(self) -> None:
+        """Get ready for a block of a generator's, which opens no trace: its calls do."""
+        try:
+            self._on_use()
+            self._on_use_in_generator()
+        except Exception as error:
+            report("open a session", error)
 
     def enter(self, session_id: str, context: Context) -> Context:
         """Return ``context`` inside the session's trace; unchanged under another span, or with ``TRACES=turn``."""

@@ -20,8 +20,11 @@ from otel_llm_sessions.openai.routes import find
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.openai.stream import watch_stream
+from otel_llm_sessions.sessions.blocks import OPEN, seen_from_here, within
+from otel_llm_sessions.sessions.inside import session_inside
 from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.sessions.resolver import is_unsure, lookup_keys
+from otel_llm_sessions.sessions.sources import Given, from_baggage, from_context
 from otel_llm_sessions.telemetry.values import error_type_of
 
 NOTHING_SAID = Context()
@@ -102,7 +105,8 @@ def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
     match = find(options.method, options.url)
     if match is None:
         return None
-    context = get_current()
+    outside = get_current()
+    context = seen_from_here(outside) if OPEN else outside
     ambient = get_current_span(context) if context else INVALID_SPAN
     # Most often nothing is in the context, or only a span: nothing that suppresses, nothing that names a session.
     says_more = len(context) > (ambient is not INVALID_SPAN)
@@ -112,7 +116,19 @@ def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
         notes.settle()
     named_in = context if says_more else NOTHING_SAID
     request = read_request(match, client, options, server_of(client, options.url), named_in, runtime.keys, stream)
-    return Call(runtime, request, context, ambient)
+    if says_more and request.evidence.given is not None:
+        context = _of_the_calls_session(request.evidence.given, context)
+    return Call(runtime, request, context, ambient, outside)
+
+
+def _of_the_calls_session(given: Given, context: Context) -> Context:
+    """Return the context of a call that belongs to another session than its place: what is started below is its own."""
+    if given.source == "context":
+        return context
+    around = from_context(context) or from_baggage(context)
+    if around is None or around.session_id == given.session_id:
+        return context
+    return session_inside(given.session_id, context).into(context, within())
 
 
 def _open(call: Call, client: Any, options: Any, original: Callable[..., Any]) -> Context:
@@ -183,7 +199,7 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
                 call = None
         if call is None or context is None:
             return original(self, cast_to, options, *args, **kwargs)
-        previous = call.context
+        previous = call.outside
         if runtime.propagation is not None:
             options = _propagated(call, self, options)
         if context is not previous:
@@ -219,7 +235,7 @@ def _async_request(
                 call = None
         if call is None or context is None:
             return await original(self, cast_to, options, *args, **kwargs)
-        previous = call.context
+        previous = call.outside
         if runtime.propagation is not None:
             options = _propagated(call, self, options)
         if context is not previous:

@@ -25,10 +25,14 @@ ROOT_CONTEXT_KEY = "otel_llm_sessions.root"
 ENTRY_KEY = "otel_llm_sessions.entry"
 """Context key that holds which ``session(...)`` made the context, and what it was made from."""
 
+WITHIN_KEY = "otel_llm_sessions.within"
+"""Context key that holds the token of the generator's block which the context's own block was entered within."""
+
 SESSION_KEYS = (SESSION_CONTEXT_KEY, NAME_CONTEXT_KEY, PROPAGATED_KEY)
 """The keys that belong to a session: a block sets them, a job takes them along, another session's block has its own."""
 
-_ALL_KEYS = frozenset({*SESSION_KEYS, ROOT_CONTEXT_KEY, ENTRY_KEY})
+_RENEWED_KEYS = frozenset({*SESSION_KEYS, WITHIN_KEY})
+_ALL_KEYS = frozenset({*SESSION_KEYS, ROOT_CONTEXT_KEY, ENTRY_KEY, WITHIN_KEY})
 
 BAGGAGE_NAME = "session.id"
 """The baggage entry of a block with ``propagate=True``."""
@@ -49,10 +53,17 @@ class Inside(NamedTuple):
     root: SessionRoot | None = None
     """Where its trace has been opened, and nothing else is current: its root."""
 
-    def into(self, context: Context) -> Context:
-        """Return ``context`` inside the session, which keeps what is none of a session's."""
-        merged = {key: value for key, value in context.items() if key not in SESSION_KEYS}
+    def into(self, context: Context, within: object | None) -> Context:
+        """Return ``context`` inside the session, which keeps what is none of a session's.
+
+        Args:
+            context: where it is entered.
+            within: the token of the generator's block that it is entered within (``blocks.within()``).
+        """
+        merged = {key: value for key, value in context.items() if key not in _RENEWED_KEYS}
         merged.update(self.values)
+        if within is not None:
+            merged[WITHIN_KEY] = within
         inside, propagated = Context(merged), self.values.get(PROPAGATED_KEY)
         if propagated is not None:
             inside = baggage.set_baggage(BAGGAGE_NAME, str(propagated), inside)

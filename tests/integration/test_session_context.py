@@ -107,18 +107,6 @@ def test_a_wrong_id_is_refused_with_what_is_allowed(id_):
         session(id_)
 
 
-def test_a_generator_function_cannot_be_decorated():
-    def generate():
-        yield
-
-    async def agenerate():
-        yield
-
-    for function in (generate, agenerate):
-        with pytest.raises(TypeError, match="generator"):
-            session("x")(function)
-
-
 @BOTH_MODES
 def test_sessions_nest(client, spans):
     with session("outer"):
