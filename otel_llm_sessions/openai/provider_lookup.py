@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import threading
 import time
+from collections.abc import Iterable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,6 +59,8 @@ class Waiting:
         """Server and key; None as long as only who sends a request knows the key."""
         self.key = key
         self.calls: list[Deferral] = []
+        self.names: set[str | None] = set()
+        """What the sessions of the calls are called if nobody knows better."""
         self.deadline = time.monotonic() + TIME_LIMIT + HEAD_START
         self.task: asyncio.Task[None] | None = None
 
@@ -73,10 +76,15 @@ class Waiting:
         return self.deadline - time.monotonic()
 
     @property
-    def too_long(self) -> str | None:
-        """The response whose chain turned out to be too long for the time, or for so many steps; None if none did."""
+    def is_too_long(self) -> bool:
+        """Whether the chain turned out to be too long for the time, or for so many steps."""
         is_short = self.walk.is_complete or (self.seconds_left > 0 and not self.walk.is_endless)
-        return None if is_short else self.walk.answered
+        return not is_short and self.walk.answered is not None
+
+    @property
+    def ways(self) -> set[str | None]:
+        """By what later turns would walk the same way."""
+        return {self.walk.answered, *self.names}
 
     @property
     def is_overdue(self) -> bool:
@@ -153,10 +161,11 @@ class ProviderLookup:
             return None, False
         if not is_askable(previous_id):
             return None, False
-        # What a turn's session was named by for want of a better name is what would be asked for.
-        ends_at = previous_id if found is None else found.session_id
+        # What a turn's session is called for want of a better name: the response that would be asked for, or what was
+        # made of its id. By it later turns know that nobody needs to be asked again.
+        name = evidence.previous_name if found is None else found.session_id
         credential = _credential_of(client, options)
-        if credential is None or self._rests(credential.scope, previous_id, ends_at):
+        if credential is None or self._rests(credential.scope, previous_id, name):
             return None, False
         key = walk_key(credential, previous_id)
         with self._lock:
@@ -171,15 +180,18 @@ class ProviderLookup:
                     return None, False
                 walk = Walk(previous_id, self._runtime.settings.metadata_keys, call.request.server.name)
                 self._walks[key] = waiting = Waiting(walk, call.request.server.scope, credential, key)
+            waiting.names.add(name)
             waiting.calls.append(call.defer(found))
             return waiting, is_new
 
-    def _rests(self, scope: bytes | None, *response_ids: str) -> bool:
-        """Whether a provider is not to be asked with a key, or not for one of some responses."""
+    def _rests(self, scope: bytes | None, *names: str | None) -> bool:
+        """Whether a provider is not to be asked with a key, or not for a response or where a session begins."""
         if scope is None:
             return False
         resting = self._resting
-        return resting.provider_rests(scope) or any(resting.response_rests(scope, id_) for id_ in response_ids)
+        return resting.provider_rests(scope) or any(
+            name is not None and resting.response_rests(scope, name) for name in names
+        )
 
     def _is_free(self, scope: bytes) -> bool:
         """Whether there may be one more walk, with this key; forgets those that may never end."""
@@ -190,8 +202,8 @@ class ProviderLookup:
 
     def _leave(self, waiting: Waiting) -> list[Deferral]:
         """Let nobody join the walk any more; return the calls that wait for it."""
-        if (too_long := waiting.too_long) is not None and waiting.scope is not None:
-            self._resting.let_response_rest(waiting.scope, too_long, GONE)
+        if waiting.is_too_long:
+            self._let_rest(waiting, GONE, waiting.ways)
         with self._lock:
             if self._walks.get(waiting.key) is waiting:
                 del self._walks[waiting.key]
@@ -252,7 +264,7 @@ class ProviderLookup:
     def _know(self, waiting: Waiting, client: Any, options: Any) -> None:
         """Take in the key that the application gives for a request; the walk may be over then."""
         waiting.scope = scope_of_sent(client, client._build_request(options))
-        if self._rests(waiting.scope, waiting.walk.previous_id):
+        if self._rests(waiting.scope, waiting.walk.previous_id, *waiting.names):
             waiting.walk.lose(gone=False)
 
     def _may_go_on(self, waiting: Waiting, client: Any) -> bool:
@@ -260,13 +272,25 @@ class ProviderLookup:
         walk, scope = waiting.walk, waiting.scope
         assert walk.asking is not None
         assert scope is not None
-        may_be_asked = is_askable(walk.asking) and not self._rests(scope, walk.asking)
-        if may_be_asked and waiting.seconds_left > 0 and self._runtime.enabled and has_room(client):
+        if not is_askable(walk.asking) or self._rests(scope, walk.asking):
+            self._give_up(waiting, REST, gone=self._resting.is_gone(scope, walk.asking))
+            return False
+        if waiting.seconds_left > 0 and self._runtime.enabled and has_room(client):
             return True
-        if not may_be_asked and walk.answered is not None:
-            self._resting.let_response_rest(scope, walk.answered, REST)
-        walk.lose(gone=self._resting.is_gone(scope, walk.asking))
+        walk.lose(gone=False)
         return False
+
+    def _give_up(self, waiting: Waiting, seconds: float, *, gone: bool) -> None:
+        """End the walk at a response that cannot be had, and let no later turn walk up to it again for a while."""
+        walk = waiting.walk
+        walk.lose(gone=gone)
+        named = walk.previous() if gone else None
+        self._let_rest(waiting, seconds, {named.session_id} if named is not None else waiting.ways)
+
+    def _let_rest(self, waiting: Waiting, seconds: float, names: Iterable[str | None]) -> None:
+        if waiting.scope is not None:
+            for name in set(names) - {None}:
+                self._resting.let_response_rest(waiting.scope, str(name), seconds)
 
     def _answered(self, waiting: Waiting) -> None:
         if waiting.scope is not None:
@@ -275,18 +299,17 @@ class ProviderLookup:
     def _lost(self, waiting: Waiting, error: Exception, client: Any) -> None:
         """End the walk because the provider did not answer, or not with a response."""
         walk, scope = waiting.walk, waiting.scope
-        asked, is_gone = walk.asking, False
-        if asked is not None and scope is not None:
-            found = finding(error, asked, client, can_retrieve=self._resting.can_retrieve(scope))
-            is_gone = found.is_gone
-            if found.blame == "response":
-                seconds = GONE if found.is_lasting else REST
-                self._resting.let_response_rest(scope, asked, seconds, is_gone=is_gone)
-                if walk.answered is not None and not is_gone:  # nor the whole way up to it
-                    self._resting.let_response_rest(scope, walk.answered, seconds)
-            elif found.blame == "provider" and waiting.too_long is None:
-                self._resting.let_provider_rest(scope)
-        walk.lose(gone=is_gone)
+        asked, resting = walk.asking, self._resting
+        if asked is None or scope is None:
+            return walk.lose(gone=False)
+        found = finding(error, asked, client, can_retrieve=resting.can_retrieve(scope))
+        if found.blame == "response":
+            seconds = GONE if found.is_lasting else REST
+            resting.let_response_rest(scope, asked, seconds, is_gone=found.is_gone)
+            return self._give_up(waiting, seconds, gone=found.is_gone)
+        if found.blame == "provider" and not waiting.is_too_long:
+            resting.let_provider_rest(scope)
+        walk.lose(gone=False)
 
     def _answer(self, call: Deferral, walk: Walk) -> None:
         """Make the span of a call, or have what it left behind say its session if it has ended."""

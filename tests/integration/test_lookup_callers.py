@@ -102,6 +102,20 @@ def test_a_way_that_ends_amid_a_chain_is_not_gone_at_each_turn(api, server, chai
     assert {found(span)[0] for span in calls(spans)} == {ids[-1]}
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_id_that_is_too_long_to_name_a_session_is_asked_for_once_too(api, server, spans, gone):
+    sealed = "resp_" + "0123456789abcdef" * 28  # as LiteLLM's, of which the session's name is made
+    answer = error(404, f"Response {sealed} not found") if gone else error(403, "no")
+    server.script(**answer, path=sealed)
+    last = sealed
+    for number, delay in enumerate((5, 0.02, 0.02)):
+        id_ = f"resp_{number}_0123456789abcdef01234567"
+        server.script({"id": id_, "object": "response"}, path="/responses", delay=delay)
+        last = api.respond(previous_response_id=last).id
+    assert retrieved(server) == [sealed]
+    assert len({found(span)[0] for span in calls(spans)}) == 1
+
+
 def test_a_gateway_that_names_nothing_that_it_does_not_find_is_asked_for_other_responses(api, server, chain, spans):
     ids, others = chain(2), chain(2)
     api.respond(previous_response_id=ids[-1], **THINKING)
