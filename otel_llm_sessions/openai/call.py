@@ -23,6 +23,7 @@ from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, Se
 from otel_llm_sessions.sessions.names import conversation_of, name_of_response
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
 from otel_llm_sessions.sessions.sources import name_in
+from otel_llm_sessions.sessions.tracestate import state_text
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.metrics import CallMetrics
 from otel_llm_sessions.telemetry.span import annotate, is_owned
@@ -243,6 +244,7 @@ class Call:
             self._resolution.turn,
             self._started,
             self._placement.trace,
+            state_text(self._span.get_span_context().trace_state) if self._span is not None else "",
         )
 
     def _span_ref(self) -> SpanRef:

@@ -83,6 +83,8 @@ def _add_headers(options: Any, client: Any, carried: Carried) -> None:
     headers = options.headers if isinstance(options.headers, Mapping) else {}
     taken = {name.lower() for names in (getattr(client, "_custom_headers", None), headers) for name in names or ()}
     added = {name: value for name, value in write(carried).items() if name == TRACEPARENT}
+    if TRACEPARENT in added and TRACEPARENT not in taken and carried.state:
+        added[TRACESTATE] = carried.state
     if carried.session_id is not None:
         # Not by OpenTelemetry's propagator (1.45): it writes a space as "+", which others than Python's read as one.
         added[BAGGAGE] = f"{SESSION_ID}={quote(carried.session_id, safe='')}"

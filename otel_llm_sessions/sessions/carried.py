@@ -56,6 +56,8 @@ class Carried(NamedTuple):
     start: int = 0
     """When the turn started, in nanoseconds since the epoch; 0 if it does not say."""
     trace: SessionTrace | None = None
+    state: str = ""
+    """The span's own ``tracestate``, for who is sent its ``traceparent`` in a header; ``write`` leaves it out."""
 
 
 def write(carried: Carried) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any
@@ -123,6 +124,19 @@ def test_a_name_works_in_each_form_of_a_block(client, how):
     with capture_spans() as spans:
         decorated() if how == "a decorator" else asyncio.run(inside())
     assert names_of(spans) == {"session refund": ["refund"], "chat": ["refund"]}
+
+
+def test_a_job_takes_the_name_along_with_its_session(client):
+    def job() -> None:
+        client.chat.completions.create(model="m", messages=[])
+
+    with capture_spans() as spans, ThreadPoolExecutor(1) as pool:
+        with session("X", name="refund"):
+            pool.submit(job).result()
+        with session("Y"):
+            pool.submit(job).result()
+        pool.submit(job).result()
+    assert names_of(spans) == {"session refund": ["refund"], "session": [None], "chat": ["refund", None, None]}
 
 
 class Label(str, Enum):

@@ -145,6 +145,15 @@ def test_it_travels_with_the_conversation(client, server, way):
     assert states(second) == {"chat m": [STATE]}
 
 
+@pytest.mark.parametrize("own", [{}, {"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"}], ids=["", "its own"])
+def test_a_gateway_is_sent_it_beside_the_traceparent_that_it_belongs_to(client, server, own):
+    with a_process(propagate="headers"):
+        ask(client, **NAMED, extra_headers=own)
+    sent = server.requests[-1].headers
+    assert ("tracestate" in sent) is (not own)
+    assert sent.get("tracestate", "ot=th:8,acme@vendor=a b") == "ot=th:8,acme@vendor=a b"
+
+
 class Poisoned(MemoryStore):
     """A store whose records somebody else wrote."""
 

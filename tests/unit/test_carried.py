@@ -28,6 +28,7 @@ carrieds = st.builds(
     counts,
     times,
     st.none() | traces,
+    st.just(""),
 ).filter(lambda carried: carried.session_id is None or (carried.source, carried.turn) != ("new", 1))
 
 
