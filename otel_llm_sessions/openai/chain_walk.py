@@ -12,12 +12,10 @@ from otel_llm_sessions.sessions.keys import response_key
 from otel_llm_sessions.sessions.link import Record, SessionId, SessionLink, SessionTrace, Source, SpanRef
 from otel_llm_sessions.sessions.names import id_of, is_made, name_of_conversation, name_of_response
 from otel_llm_sessions.sessions.sources import first_id
+from otel_llm_sessions.telemetry.values import text_of
 
 MAX_STEPS: Final = 50
 """How many responses of a chain are retrieved at most."""
-
-MAX_MODEL: Final = 256
-"""Characters of a model's name."""
 
 UNKNOWN_SPAN: Final = SpanRef(0, 0, 0)
 NANOSECONDS: Final = 1_000_000_000
@@ -249,8 +247,8 @@ def _step(place: int, asked: str, reply: Any) -> Step:
     carried = read(mapping(field(reply, "metadata")))
     start = carried.start or created
     ids = (asked, got) if got is not None and got != asked else (asked,)
-    model = text(field(reply, "model")) or ""
-    return Step(place, asked, ids, carried, start, max(start, completed), model[:MAX_MODEL])
+    model = text_of(field(reply, "model")) or ""
+    return Step(place, asked, ids, carried, start, max(start, completed), model)
 
 
 def _nanoseconds(seconds: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.names import id_of
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.values import (
@@ -55,13 +56,21 @@ PARAMETERS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
 def add_parameters(attributes: dict[str, Any], body: Mapping[str, Any]) -> None:
     """Add what the body says of the generation; wrong types, sentinels and what no attribute can hold are left out."""
     for name, value in body.items():
-        known = PARAMETERS.get(name)
-        if known is not None:
-            found = known[1](value)
-            if found is not None:
-                attributes[known[0]] = found
-        elif name in _SHAPED:
-            _SHAPED[name](attributes, value)
+        if name in PARAMETERS or name in _SHAPED:
+            try:
+                _add(attributes, name, value)
+            except Exception as error:  # a value whose own methods raise costs its attribute, not the span
+                report("read a parameter", error)
+
+
+def _add(attributes: dict[str, Any], name: str, value: Any) -> None:
+    known = PARAMETERS.get(name)
+    if known is None:
+        return _SHAPED[name](attributes, value)
+    found = known[1](value)
+    if found is not None:
+        attributes[known[0]] = found
+    return None
 
 
 def _stop(attributes: dict[str, Any], value: Any) -> None:

@@ -92,7 +92,7 @@ def read_request(
     if match.response_id is not None:
         attributes[semconv.RESPONSE_ID] = match.response_id
         add_stream_cursor(attributes, options)
-    conversation = conversation_id_in(extra.get("conversation") or body.get("conversation"))
+    conversation = conversation_id_in(extra.get("conversation", body.get("conversation")))
     given = given_session(client, options, body, extra, context, keys)
     if given is None and conversation is not None:
         given = Given(name_of_conversation(conversation, server.name), "conversation")
@@ -160,8 +160,8 @@ def given_session(
         if not keys.any_body.isdisjoint(source) and (found := first_id(source, keys.body)):
             return Given(found, "body")
     for source in sources:
-        metadata = source.get("metadata")
-        if metadata and (found := first_id(mapping(metadata), keys.metadata)):
+        metadata = mapping(source.get("metadata"))
+        if metadata and (found := first_id(metadata, keys.metadata)):
             return Given(found, "metadata")
     if named := from_context(context):
         return named
@@ -174,7 +174,7 @@ def given_session(
 
 def lowered(headers: Any) -> Mapping[str, Any]:
     """Return headers by their names in lower case; an empty mapping for what are none."""
-    if not headers or not isinstance(headers, Mapping):
+    if not isinstance(headers, Mapping) or not headers:
         return _EMPTY
     return {name.lower(): value for name, value in headers.items() if isinstance(name, str)}
 

@@ -214,6 +214,39 @@ def test_requests_of_odd_types_have_a_span_and_nobody_complains(wire, seen, name
     seen.check()
 
 
+class Nasty:
+    """Something that answers no question."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise RuntimeError("no")
+
+    __bool__ = __len__ = __iter__ = __getitem__ = __float__ = __int__ = __eq__ = _refuse
+    __hash__ = None  # type: ignore[assignment]
+
+
+class NastyFloat(float):
+    def __float__(self) -> float:
+        raise RuntimeError("no")
+
+    is_integer = __float__  # type: ignore[assignment]
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["metadata", "model", "input", "stop", "n", "seed", "conversation", "user", "store"])
+def test_a_value_that_answers_no_question_costs_nothing_but_its_attribute(wire, seen, api, name):
+    wire.answer(body(api, False))
+    wire.outcome(api, extra_body={name: Nasty(), "top_p": 0.5})
+    assert seen.calls[0].attributes["gen_ai.request.top_p"] == 0.5
+    seen.check()
+
+
+def test_a_number_whose_methods_raise_costs_nothing_but_its_attribute(wire, seen):
+    for _ in range(2):
+        ask(wire, "chat", asked={"extra_body": {"temperature": NastyFloat(1), "top_p": 0.5, "top_k": NastyFloat(2)}})
+    assert [call.attributes["gen_ai.request.top_p"] for call in seen.calls] == [0.5, 0.5]
+    assert len(seen.logged) <= 1
+
+
 # --- errors ---------------------------------------------------------------------------------------------------
 
 

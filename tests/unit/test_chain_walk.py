@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -284,3 +285,9 @@ def test_whatever_a_server_sends_the_walk_ends_and_numbers_are_counts(replies):
 @given(json_values)
 def test_only_what_has_an_id_is_a_response(value):
     assert is_response(value) == (isinstance(value, dict) and isinstance(value.get("id"), str) and bool(value["id"]))
+
+
+@pytest.mark.parametrize(("model", "kept"), [("a\ud800", "a\ufffd"), ("x" * 1000, "x" * 256), (5, ""), (None, "")])
+def test_the_model_of_a_response_that_was_retrieved_is_fit_for_an_attribute(model, kept):
+    walk = walked(2, {1: {"model": model}})
+    assert [record.link.model for record in walk.records("server")][-1] == kept
