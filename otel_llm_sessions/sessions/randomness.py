@@ -53,7 +53,7 @@ _BITS_OF_52: Final = 5.7
 _BITS_OF_62: Final = 5.95
 
 
-@functools.lru_cache(maxsize=512)  # the id of a reply is asked about again by the turn that follows
+@functools.lru_cache(maxsize=32)  # asked about twice by a call, and again by the turn that follows
 def bits_of(id_: str) -> float:
     """Estimate how many bits of an id are random.
 
