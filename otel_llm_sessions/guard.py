@@ -27,6 +27,10 @@ QUIET: Final = sys.stdlib_module_names | {
 
 _RAISES: Final = frozenset({opcode.opmap["RAISE_VARARGS"], opcode.opmap["RERAISE"]})
 
+MAX_KINDS: Final = 1000
+MAX_KIND: Final = 256
+"""Kinds of failures that are told apart, and characters of each: classes may be made while the process runs."""
+
 _reported: dict[str, object] = {}
 
 
@@ -132,4 +136,6 @@ def _raises(code: CodeType, position: int) -> bool:
 def _is_first(kind: str) -> bool:
     # One step, and no lock: a child process could find that locked by a thread which it does not have.
     mine = object()
-    return _reported.setdefault(kind, mine) is mine
+    if len(_reported) >= MAX_KINDS:
+        return False
+    return _reported.setdefault(kind[:MAX_KIND], mine) is mine

@@ -8,6 +8,8 @@ from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.values import text_of
 
 MAX_KNOWN = 256
+MAX_URL = 1024
+"""How many URLs are remembered, and characters of each: a longer one is read at each request."""
 
 DEPLOYMENTS = "/deployments/"
 
@@ -54,6 +56,8 @@ def server_of(client: Any, path: str = "") -> Server:
     # The module's own client makes a URL of `openai.base_url` at each request (openai 1.66 to 3.57): known by its text.
     key = (type(client), str(url))
     server = _by_text.get(key) or _read(client, url)
+    if len(key[1]) > MAX_URL:
+        return server
     for table in (_known, _by_text):
         if len(table) >= MAX_KNOWN:
             table.clear()
