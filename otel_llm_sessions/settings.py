@@ -51,6 +51,11 @@ class Settings:
     ttl: float = 30 * 24 * 3600.0
     max_keys: int = 50_000
 
+    def __repr__(self) -> str:
+        """Show all but secrets."""
+        shown = (f"{each.name}={_redacted(each.name, getattr(self, each.name))}" for each in fields(self) if each.repr)
+        return f"Settings({', '.join(shown)})"
+
 
 def _one_of(*allowed: str) -> tuple[Callable[[Any], str], str]:
     def parse(value: Any) -> str:

@@ -64,6 +64,7 @@ class File:
         with _alone(os.path.dirname(path), busy):
             if not os.path.exists(path):
                 _remove_side_files(path)
+                _make_for_its_owner(path)
             connection = _connect(path, busy)
             try:
                 agreed = _agree_on_scope(connection, scope)
@@ -193,6 +194,12 @@ def _lock_within(handle: int, patience: float) -> None:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(0.002)
+
+
+def _make_for_its_owner(path: str) -> None:
+    """Make an empty file that nobody else may read; SQLite gives the side files what the database has."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _remove_side_files(path: str) -> None:

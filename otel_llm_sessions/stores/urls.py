@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote_plus
+
+_OPTION = re.compile(r"([?&;#])([^=&;#]*)=([^&]*)")
+_SECRET_OPTION = re.compile(r"pass|pwd|secret|token|credential", re.IGNORECASE)
 
 _SECRETS = (
-    (re.compile(r"(?i)([?&][^=&]*password=)[^&]*"), r"\1***"),
     (re.compile(r"(?s)^([\w.+-]*:/*)?.*@"), r"\1***@"),
     # Where a port should be, and no number is: a password whose "@host" was forgotten.
     (re.compile(r"(://[^/@:?\[]*):(?!\d*(?:[/?#]|$))[^/?#]*"), r"\1:***"),
@@ -14,7 +17,12 @@ _SECRETS = (
 
 def redacted(url: object) -> str:
     """Return ``url`` without its password, also where it is not quite a URL."""
-    text = str(url)
+    text = _OPTION.sub(_without_secret, str(url))
     for secret, shown in _SECRETS:
         text = secret.sub(shown, text)
     return text
+
+
+def _without_secret(option: re.Match[str]) -> str:
+    # redis-py (8.1) reads the names of options unescaped, too: p%61ssword is password.
+    return f"{option[1]}{option[2]}=***" if _SECRET_OPTION.search(unquote_plus(option[2])) else option[0]

@@ -275,6 +275,31 @@ def test_a_kind_of_failure_is_one_warning(guard, quick, inner, caplog):
     assert [record.levelname for record in caplog.records if record.levelname == "WARNING"] == ["WARNING"]
 
 
+def warnings_of(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("fault", [StoreDown("down"), StoreRefused("full")])
+def test_a_store_that_is_shut_says_so_once_whichever_thread_found_out(guard, inner, caplog, fault):
+    inner.fail(fault)
+    guard.put_soon(["s:1"], a_link())  # the thread that writes it finds out
+    until(lambda: not guard._recovery.writable)
+    guard.put(["s:2"], a_link())
+    guard.get_all(["s:2"])
+    guard.claim("root")
+    (said,) = warnings_of(caplog)
+    assert "use the session store, which is left alone" in said
+
+
+def test_nothing_is_said_of_a_store_that_is_closed(inner, caplog):
+    store = GuardedStore(inner, rest=NEVER, first_rest=NEVER)
+    store.close()
+    inner.fail(StoreDown("down"))
+    store.close()
+    assert inner.asked == ["close"] * 2
+    assert not caplog.records
+
+
 def test_closing_writes_what_waits(inner):
     guard = GuardedStore(inner, rest=NEVER, first_rest=NEVER)
     inner.fail(StoreDown("down"))

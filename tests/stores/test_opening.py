@@ -75,6 +75,14 @@ def test_a_wrong_url_is_an_error_that_says_what_is_allowed(url):
         "redis://:hunter2℀@host",
         "redis:/:hunter2@host",
         "user:hunter2@host",
+        "redis://h/x?passwd=hunter2",
+        "redis://h/x?db=1&pass=hunter2&x=y",
+        "redis://h/x?PASSWORD=hunter2",
+        "redis://h/x?p%61ssword=hunter2",
+        "redis://h/x?ssl_password=hunter2",
+        "redis://h/x?password=a#hunter2",
+        "redis://h/x?password=a=hunter2",
+        "redis://h/x?client_secret=hunter2",
     ],
 )
 def test_an_error_never_shows_a_password(url):
@@ -82,6 +90,11 @@ def test_an_error_never_shows_a_password(url):
         open_store(url)
     assert "hunter2" not in str(error.value)
     assert "hunter2" not in redacted(url)
+
+
+def test_what_is_no_secret_is_shown():
+    url = "rediss://host:6380/3?ssl_ca_certs=/etc/ssl/ca.pem&socket_keepalive=true"
+    assert redacted(url) == url
 
 
 def test_a_missing_extra_is_an_error_that_says_what_to_install(monkeypatch):

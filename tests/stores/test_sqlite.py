@@ -61,6 +61,17 @@ def test_a_file_is_in_wal_mode_and_holds_no_readable_id(path, other):
     assert all(len(key) == 20 and b"secret" not in key for key in keys)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="files have no such modes here")
+def test_the_files_are_their_owners_alone(path, other):
+    former = os.umask(0)
+    try:
+        other.put(["s:1"], a_link())
+        modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    finally:
+        os.umask(former)
+    assert modes == dict.fromkeys(("sessions.db", "sessions.db-wal", "sessions.db-shm"), 0o600)
+
+
 @pytest.mark.parametrize("record", [b"garbage", b"\x01older", b"\xffnewer", b""])
 def test_records_that_are_garbage_older_or_newer_are_unknown(path, other, record):
     other.put(["s:1"], a_link())
@@ -352,7 +363,7 @@ from otel_llm_sessions.stores.sqlite import SqliteStore
 store, me = SqliteStore(sys.argv[1], time_limit=30), sys.argv[3]
 won = 0
 for number in range(50):
-    store.put([f"s:{me}:{number}"], a_link(number))
+    store.put([f"s:{me}:{number}"], a_link(number + 1))
     won += store.claim(f"{number}")
 store.close()
 print(won)

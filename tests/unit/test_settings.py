@@ -143,3 +143,13 @@ def test_names_keep_their_order(names):
 def test_a_time_is_read_with_its_unit(number, unit):
     expected = min(number * unit[1], 36_500 * 86_400)
     assert settings_from({"max_age": f"{number}{unit[0]}"}, {}).max_age == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://user:hunter2@host/0", "redis://host/0?password=hunter2", "rediss://host/0?passwd=hunter2&x=1"]
+)
+def test_settings_are_shown_without_the_password_of_a_store(url):
+    shown = repr(settings_from({"store": url, "key": "hunter2"}))
+    assert "hunter2" not in shown
+    assert "host" in shown
+    assert "max_turns=500" in shown
