@@ -169,8 +169,10 @@ class SessionTraces:
             plan = self._roots.resume(session_id, resolution.origin, previous.trace, provider, name=name)
         plan = self._with_room(plan, resolution, provider, is_turn, now)
         # Fetching a response proves no session, nor does it know yet which one the response itself names.
-        may_open = is_turn or resolution.origin in GIVEN_SOURCES
-        return plan if may_open or plan.opening is None else NO_PLAN
+        opening = plan.opening
+        if opening is None or is_turn or resolution.origin in GIVEN_SOURCES:
+            return plan
+        return Plan(self._roots.known(session_id, opening.part)) if opening.is_again else NO_PLAN
 
     def _with_room(self, plan: Plan, resolution: Resolution, provider: TracerProvider, is_turn: bool, now: int) -> Plan:
         """Return ``plan``, or that of the first part after it that is not full."""

@@ -7,17 +7,12 @@ import uuid
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-from opentelemetry.context import Context
 from opentelemetry.trace import (
-    INVALID_SPAN,
-    Link,
     ProxyTracerProvider,
     Span,
-    SpanContext,
     SpanKind,
     TraceFlags,
     TracerProvider,
-    set_span_in_context,
 )
 
 from otel_llm_sessions import forks
@@ -32,11 +27,8 @@ from otel_llm_sessions.traces.ids import (
     derived_trace_id,
     start_with_ids,
 )
-from otel_llm_sessions.traces.links import link_to, root_ref
+from otel_llm_sessions.traces.opening import IS_ROOT, NOWHERE, Opening, asked, decided, told, trace_of
 from otel_llm_sessions.version import __version__
-
-IS_ROOT = "llm_session.root"
-"""Attribute of every session's root, by which a backend lists sessions whatever their names."""
 
 ROOT_NANOSECONDS = 1_000_000
 
@@ -44,28 +36,6 @@ SCOPE = "otel_llm_sessions.traces"
 """Instrumentation scope of session roots and turn markers; its tracer is this package's alone."""
 
 MAX_KNOWN = 10_000
-
-NOWHERE = set_span_in_context(INVALID_SPAN, Context())
-"""A context without a current span: what is started in it is a root."""
-
-
-class Opening(NamedTuple):
-    """A part of a session's trace that this process has not met yet."""
-
-    session_id: SessionId
-    source: Source | None
-    part: int
-    first_turn: int
-    start: int
-    """When the part begins, in nanoseconds since the epoch."""
-    trace_id: int
-    root_span_id: int
-    before: SessionTrace | None
-    """The trace of the part before, which the root links to."""
-    claim_key: str
-    """The key that exactly one of all who open the part gets from the store."""
-    name: str = ""
-    """The session's name, if the application gave it one."""
 
 
 class Plan(NamedTuple):
@@ -109,6 +79,7 @@ class Roots:
         self._namespace = namespace
         self._key = key
         self._known: OrderedDict[tuple[str, int], SessionTrace] = OrderedDict()
+        self._unsure: OrderedDict[tuple[str, int], Opening] = OrderedDict()
         self._lock = forks.Lock()
         self._target = _Target(None, None, None)
         self._own = uuid.uuid4().hex
@@ -137,6 +108,7 @@ class Roots:
                 self._replaced += 1
                 self._since = time.time_ns()
             self._known.clear()
+            self._unsure.clear()
             self._target = target = _Target(provider, tracer, ids)
             return target
 
@@ -163,7 +135,7 @@ class Roots:
         target = self._of(provider)
         known = self.known(session_id, part)
         if known is not None:
-            return Plan(known)
+            return self._sure(session_id, known)
         namespace = self.namespace(provider)
         trace_id = derived_trace_id(session_id, namespace, part, self._key)
         root_span_id = derived_root_span_id(session_id, namespace, part, self._store.scope, self._key)
@@ -197,7 +169,7 @@ class Roots:
         """
         target = self._of(provider)
         if not self._replaced or trace.started >= self._since:
-            return Plan(trace)
+            return self._sure(session_id, trace)
         known = self.known(session_id, trace.part)
         if known is not None:
             return Plan(known)
@@ -206,6 +178,14 @@ class Roots:
         return Plan(
             opening=Opening(session_id, source, trace.part, trace.first_turn, trace.started, *ids, None, key, name)
         )
+
+    def _sure(self, session_id: SessionId, trace: SessionTrace) -> Plan:
+        """Return the plan for a trace that is open: to claim its root once more, if another caller had the claim.
+
+        That one may have been interrupted before it could emit the root (a task that was cancelled, on an event loop).
+        """
+        again = self._unsure.get((session_id, trace.part)) if self._unsure else None
+        return Plan(trace) if again is None or again.trace_id != trace.trace_id else Plan(opening=again)
 
     def _claim_key(self, target: _Target, trace_id: int, root_span_id: int) -> str:
         # A root that cannot have derived ids is this process's own; so is one for another provider than the first.
@@ -223,8 +203,12 @@ class Roots:
         target = self._of(provider)
         if target.ids is None:
             return self._open_here(opening, target)
+        known = self.known(opening.session_id, opening.part)
+        self._note(opening, owner)
+        if opening.is_again and not owner and known is not None:
+            return known
         root = self._start(opening, target) if owner else None
-        trace = _trace_of(opening, root.get_span_context()) if root is not None else _decided(opening, target.tracer)
+        trace = trace_of(opening, root.get_span_context()) if root is not None else decided(opening, target.tracer)
         # Not under the lock: a processor may export the root right here.
         self._end(opening, root)
         return self._keep(opening, trace)
@@ -238,13 +222,13 @@ class Roots:
             root = self._start(opening, target)
             if root is None:
                 return SessionTrace(0, 0, 0, opening.part, opening.start, opening.first_turn)
-            trace = self._keep(opening, _trace_of(opening, root.get_span_context()))
+            trace = self._keep(opening, trace_of(opening, root.get_span_context()))
         self._end(opening, root)
         return trace
 
     def _start(self, opening: Opening, target: _Target) -> Span | None:
         """Start a root; None if a sampler or a processor of the application's raises."""
-        name, attributes, links = _asked(opening)
+        name, attributes, links = asked(opening)
         ids = (opening.trace_id, opening.root_span_id) if target.ids is not None else None
         try:
             return start_with_ids(
@@ -265,7 +249,7 @@ class Roots:
         if root is None:
             return
         try:
-            root.set_attributes(_told(opening))
+            root.set_attributes(told(opening))
             name = self._names.name_of(opening.session_id, opening.name, opening.part)
             if name != part_name(ROOT_NAME, opening.part):
                 root.update_name(name)
@@ -283,6 +267,16 @@ class Roots:
     def known(self, session_id: SessionId, part: int) -> SessionTrace | None:
         """Return the trace of a part that was opened here not long ago."""
         return self._known.get((session_id, part))
+
+    def _note(self, opening: Opening, owner: bool) -> None:
+        """Remember whose root is another caller's, until that has been asked once more."""
+        with self._lock.held:
+            if owner or opening.is_again:
+                self._unsure.pop((opening.session_id, opening.part), None)
+            else:
+                self._unsure[opening.session_id, opening.part] = opening._replace(is_again=True)
+                if len(self._unsure) > MAX_KNOWN:
+                    self._unsure.popitem(last=False)
 
     def _keep(self, opening: Opening, trace: SessionTrace) -> SessionTrace:
         with self._lock.held:
@@ -335,51 +329,6 @@ class Roots:
             root.end(trace.started + ROOT_NANOSECONDS)
         except Exception as error:
             report("end a session's root", error)
-
-
-def _trace_of(opening: Opening, root: SpanContext) -> SessionTrace:
-    flags, state = int(root.trace_flags), state_text(root.trace_state)
-    return SessionTrace(root.trace_id, root.span_id, flags, opening.part, opening.start, opening.first_turn, state)
-
-
-def _asked(opening: Opening) -> tuple[str, dict[str, Any], list[Link]]:
-    """Return the name, attributes and links of a root by which its sampler decides.
-
-    Each process asks its own sampler, and all are to decide alike. So it sees only what all of them know: not what
-    one process calls the session, nor how it found it.
-    """
-    attributes = {"session.id": opening.session_id, IS_ROOT: True, "llm_session.part": opening.part}
-    links = [link_to(root_ref(opening.before), "session")] if opening.before is not None else []
-    return part_name(ROOT_NAME, opening.part), attributes, links
-
-
-def _told(opening: Opening) -> dict[str, Any]:
-    """Return all attributes of a root: also those that its sampler saw, since some samplers drop what they do not add.
-
-    (``composite_sampler`` of opentelemetry-sdk 1.45 does.)
-    """
-    _, attributes, _ = _asked(opening)
-    if opening.source is not None:
-        attributes["llm_session.source"] = opening.source
-    if opening.name:
-        attributes["llm_session.name"] = opening.name
-    return attributes
-
-
-def _decided(opening: Opening, tracer: Any) -> SessionTrace:
-    """Return the trace of a root that another caller emits: the same sampler, asked the same."""
-    flags, state = int(TraceFlags.SAMPLED), ""
-    sampler = getattr(tracer, "sampler", None)
-    if sampler is not None:
-        name, attributes, links = _asked(opening)
-        try:
-            result = sampler.should_sample(NOWHERE, opening.trace_id, name, SpanKind.INTERNAL, attributes, links)
-            flags = int(TraceFlags.SAMPLED if result.decision.is_sampled() else TraceFlags.DEFAULT)
-            state = state_text(result.trace_state)
-        except Exception as error:
-            report("ask the sampler", error)
-    ids = opening.trace_id, opening.root_span_id
-    return SessionTrace(*ids, flags, opening.part, opening.start, opening.first_turn, state)
 
 
 def _derived_ids(tracer: Any) -> DerivedIdGenerator | None:

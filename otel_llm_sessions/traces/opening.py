@@ -1,0 +1,87 @@
+"""What is to be opened for a part of a session: the root span as its sampler sees it, and as it is told afterwards."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, Link, SpanContext, SpanKind, TraceFlags, set_span_in_context
+
+from otel_llm_sessions.guard import report
+from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source
+from otel_llm_sessions.sessions.root_names import ROOT_NAME, part_name
+from otel_llm_sessions.sessions.tracestate import state_text
+from otel_llm_sessions.traces.links import link_to, root_ref
+
+IS_ROOT = "llm_session.root"
+"""Attribute of every session's root, by which a backend lists sessions whatever their names."""
+
+NOWHERE = set_span_in_context(INVALID_SPAN, Context())
+"""A context without a current span: what is started in it is a root."""
+
+
+class Opening(NamedTuple):
+    """A part of a session's trace that this process has not met yet."""
+
+    session_id: SessionId
+    source: Source | None
+    part: int
+    first_turn: int
+    start: int
+    """When the part begins, in nanoseconds since the epoch."""
+    trace_id: int
+    root_span_id: int
+    before: SessionTrace | None
+    """The trace of the part before, which the root links to."""
+    claim_key: str
+    """The key that exactly one of all who open the part gets from the store."""
+    name: str = ""
+    """The session's name, if the application gave it one."""
+    is_again: bool = False
+    """Whether it was opened here before, below a root that another caller claimed."""
+
+
+def trace_of(opening: Opening, root: SpanContext) -> SessionTrace:
+    """Return the trace whose root has been started."""
+    flags, state = int(root.trace_flags), state_text(root.trace_state)
+    return SessionTrace(root.trace_id, root.span_id, flags, opening.part, opening.start, opening.first_turn, state)
+
+
+def asked(opening: Opening) -> tuple[str, dict[str, Any], list[Link]]:
+    """Return the name, attributes and links of a root by which its sampler decides.
+
+    Each process asks its own sampler, and all are to decide alike. So it sees only what all of them know: not what
+    one process calls the session, nor how it found it.
+    """
+    attributes = {"session.id": opening.session_id, IS_ROOT: True, "llm_session.part": opening.part}
+    links = [link_to(root_ref(opening.before), "session")] if opening.before is not None else []
+    return part_name(ROOT_NAME, opening.part), attributes, links
+
+
+def told(opening: Opening) -> dict[str, Any]:
+    """Return all attributes of a root: also those that its sampler saw, since some samplers drop what they do not add.
+
+    (``composite_sampler`` of opentelemetry-sdk 1.45 does.)
+    """
+    _, attributes, _ = asked(opening)
+    if opening.source is not None:
+        attributes["llm_session.source"] = opening.source
+    if opening.name:
+        attributes["llm_session.name"] = opening.name
+    return attributes
+
+
+def decided(opening: Opening, tracer: Any) -> SessionTrace:
+    """Return the trace of a root that another caller emits: the same sampler, asked the same."""
+    flags, state = int(TraceFlags.SAMPLED), ""
+    sampler = getattr(tracer, "sampler", None)
+    if sampler is not None:
+        name, attributes, links = asked(opening)
+        try:
+            result = sampler.should_sample(NOWHERE, opening.trace_id, name, SpanKind.INTERNAL, attributes, links)
+            flags = int(TraceFlags.SAMPLED if result.decision.is_sampled() else TraceFlags.DEFAULT)
+            state = state_text(result.trace_state)
+        except Exception as error:
+            report("ask the sampler", error)
+    ids = opening.trace_id, opening.root_span_id
+    return SessionTrace(*ids, flags, opening.part, opening.start, opening.first_turn, state)
