@@ -16,19 +16,36 @@ import threading
 import urllib.request
 import uuid
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from http.cookiejar import CookieJar
 
 import uvicorn
 from fastapi import Cookie, FastAPI, Response
 from openai import AsyncOpenAI
+from opentelemetry import metrics, trace
 from pydantic import BaseModel
 
 from otel_llm_sessions import session
 
 MODEL = os.environ.get("OPENAI_MODEL", "gpt-4o-mini")
 
-app = FastAPI()
+
+@asynccontextmanager
+async def flushing(app: FastAPI) -> AsyncIterator[None]:
+    """Send what is left when the service stops.
+
+    uvicorn raises the signal that stopped it once more, and SIGTERM then ends the process before OpenTelemetry's own
+    handler at exit, with up to five seconds of spans.
+    """
+    yield
+    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider()):
+        if hasattr(provider, "force_flush"):  # without opentelemetry-instrument there is nothing to send
+            provider.force_flush()
+
+
+app = FastAPI(lifespan=flushing)
 client = AsyncOpenAI()
 histories: defaultdict[str, list] = defaultdict(list)
 
