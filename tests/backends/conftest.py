@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from loopback_client import options_for
+from openai import OpenAI
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from servers import Collector, Jaeger, missing
 
+from otel_llm_sessions import OpenAISessionsInstrumentor
 from otel_llm_sessions.demo.runner import environment_of
 from otel_llm_sessions.demo.server import LoopbackServer
 
@@ -75,3 +83,28 @@ def environment(api: LoopbackServer) -> Callable[..., dict[str, str]]:
         return {**outer, **own, **more}
 
     return made
+
+
+class Application:
+    """This process as an application, which sends spans to an address when it is told to."""
+
+    def __init__(self, client: OpenAI, provider: TracerProvider) -> None:
+        self.client = client
+        self.provider = provider
+        self.send = provider.force_flush
+
+
+@pytest.fixture
+def application(api: LoopbackServer) -> Iterator[Callable[[str, str], Application]]:
+    """Make this process an application that sends to an address under a service's name."""
+    with contextlib.ExitStack() as stack:
+
+        def started(address: str, service: str) -> Application:
+            provider = TracerProvider(resource=Resource.create({"service.name": service}))
+            stack.callback(provider.shutdown)
+            provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(address, insecure=True)))
+            OpenAISessionsInstrumentor().instrument(tracer_provider=provider)
+            stack.callback(OpenAISessionsInstrumentor().uninstrument)
+            return Application(stack.enter_context(OpenAI(**options_for(api))), provider)
+
+        yield started

@@ -141,24 +141,34 @@ class Jaeger(Server):
 class Collector(Server):
     """The Collector under the configuration that this repository has, unedited; addresses come from the environment."""
 
-    def __init__(self, directory: Path, jaeger: str, tempo: str, config: Path = CONFIG) -> None:
+    def __init__(self, directory: Path, jaeger: str, tempo: str, *more: Path) -> None:
         super().__init__(directory)
-        self._config = config
+        self._configs = with_configs(*more)
         self._backends = {"JAEGER_ENDPOINT": jaeger, "TEMPO_ENDPOINT": tempo}
 
     def _prepare(self) -> tuple[list[str], Mapping[str, str]]:
         self.grpc, self._http = (f"127.0.0.1:{free_port()}" for _ in range(2))
-        own = {"COLLECTOR_GRPC": self.grpc, "COLLECTOR_HTTP": self._http, "COLLECTOR_METRICS_PORT": str(free_port())}
-        return [str(PROGRAMS / "otelcol"), "--config", str(self._config)], {**self._backends, **own}
+        self._figures = str(free_port())
+        own = {"COLLECTOR_GRPC": self.grpc, "COLLECTOR_HTTP": self._http, "COLLECTOR_METRICS_PORT": self._figures}
+        return [str(PROGRAMS / "otelcol"), *self._configs], {**self._backends, **own}
 
     def _is_ready(self) -> bool:
         return _status(f"http://{self._http}/v1/traces", b"") == 200
 
+    def figures(self) -> str:
+        """What the Collector says of itself, as Prometheus would fetch it."""
+        with urllib.request.urlopen(f"http://localhost:{self._figures}/metrics", timeout=PATIENCE) as answer:
+            return answer.read().decode()
 
-def validated(config: Path = CONFIG) -> subprocess.CompletedProcess[str]:
-    """What the real Collector says of a configuration."""
-    command = [str(PROGRAMS / "otelcol"), "validate", "--config", str(config)]
-    return subprocess.run(command, capture_output=True, text=True)
+
+def with_configs(*more: Path) -> list[str]:
+    """The options for this repository's configuration, and for what is laid over it."""
+    return [word for config in (CONFIG, *more) for word in ("--config", str(config))]
+
+
+def validated(*more: Path) -> subprocess.CompletedProcess[str]:
+    """What the real Collector says of this repository's configuration, and of what is laid over it."""
+    return subprocess.run([str(PROGRAMS / "otelcol"), "validate", *with_configs(*more)], capture_output=True, text=True)
 
 
 def missing() -> str | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from jaeger_traces import Trace, calls, parents, tags
 from servers import ROOT, Collector, Jaeger, until
 from store_kit import SERVERS, RedisServer, require_program
 
@@ -49,7 +49,7 @@ def test_an_example_is_whole_in_jaeger(
         check(traces, backend.find(service, **{"llm_session.root": "true", "llm_session.part": "1"}), example)
 
 
-def check(traces: list[dict[str, Any]], sessions: list[dict[str, Any]], example: Example) -> None:
+def check(traces: list[Trace], sessions: list[Trace], example: Example) -> None:
     """Fail unless each session is one whole trace, and nothing in any trace is strange."""
     assert len(sessions) == example.sessions
     for session in sessions:
@@ -64,22 +64,3 @@ def check(traces: list[dict[str, Any]], sessions: list[dict[str, Any]], example:
         assert sum(not parents(span) for span in trace["spans"]) == 1
         assert [span["warnings"] for span in trace["spans"] if span["warnings"]] == []
         assert len(ids) == len(trace["spans"])
-
-
-def calls(traces: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The model calls among the spans of traces."""
-    return [span for trace in traces for span in trace["spans"] if "gen_ai.operation.name" in tags(span)]
-
-
-def tags(span: dict[str, Any]) -> dict[str, Any]:
-    """A span's attributes, as Jaeger has them."""
-    return {tag["key"]: tag["value"] for tag in span["tags"]}
-
-
-def parents(span: dict[str, Any]) -> list[str]:
-    """The ids of the spans that a span is below: one, or none."""
-    return [
-        reference["spanID"]
-        for reference in span["references"]
-        if reference["refType"] == "CHILD_OF" and reference["traceID"] == span["traceID"]
-    ]

@@ -30,6 +30,7 @@ COMPONENTS: Final = {
         f"{_CORE}/processor/batchprocessor": COLLECTOR,
         f"{_CORE}/processor/memorylimiterprocessor": COLLECTOR,
         f"{_CONTRIB}/processor/attributesprocessor": COLLECTOR,
+        f"{_CONTRIB}/processor/filterprocessor": COLLECTOR,
         f"{_CONTRIB}/processor/redactionprocessor": COLLECTOR,
         f"{_CONTRIB}/processor/tailsamplingprocessor": COLLECTOR,
         f"{_CONTRIB}/processor/transformprocessor": COLLECTOR,
