@@ -1,10 +1,10 @@
 """Three conversations at the same time in one asyncio program, each of them a session of its own.
 
-To run it:
+To run it, in a checkout of this repository:
 
-    pip install "otel-llm-sessions[instruments,otlp]"
+    pip install ".[instruments,otlp]"
     export OPENAI_API_KEY=...            # and OPENAI_BASE_URL for any other OpenAI-compatible server
-    opentelemetry-instrument --service_name async-sessions python async_sessions.py
+    opentelemetry-instrument --service_name async-sessions python examples/async_sessions.py
 """
 
 import asyncio

@@ -3,10 +3,11 @@
 The service names no session and keeps no history: a cookie holds the id of the visitor's last response, the next turn
 continues from it, and what ties the turns together is what the workers share, Redis.
 
-    pip install "otel-llm-sessions[instruments,otlp,redis]" fastapi uvicorn opentelemetry-instrumentation-fastapi
+    # in a checkout of this repository
+    pip install ".[instruments,otlp,redis]" fastapi uvicorn opentelemetry-instrumentation-fastapi
     export OPENAI_API_KEY=...            # and OPENAI_BASE_URL for any other OpenAI-compatible server
     export OTEL_LLM_SESSIONS_STORE=redis://localhost:6379
-    opentelemetry-instrument --service_name chat-workers python chat_workers.py
+    opentelemetry-instrument --service_name chat-workers python examples/chat_workers.py
     curl -c jar -b jar -d '{"message": "hello"}' -H 'content-type: application/json' localhost:8000/chat
 
 With --drive the program is its own audience: four workers on a free port, three visitors with four messages each.

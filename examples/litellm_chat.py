@@ -1,10 +1,10 @@
 """Two chat calls of one session, named the way LiteLLM documents it: by `litellm_session_id` in the metadata.
 
-To run it:
+To run it, in a checkout of this repository:
 
-    pip install "otel-llm-sessions[instruments,otlp]"
+    pip install ".[instruments,otlp]"
     export OPENAI_API_KEY=...            # and OPENAI_BASE_URL for LiteLLM or any other OpenAI-compatible server
-    opentelemetry-instrument --service_name litellm-chat python litellm_chat.py
+    opentelemetry-instrument --service_name litellm-chat python examples/litellm_chat.py
 """
 
 import os

@@ -1,10 +1,10 @@
 """Two Responses calls, the second continuing the first: the session is found from `previous_response_id` alone.
 
-To run it:
+To run it, in a checkout of this repository:
 
-    pip install "otel-llm-sessions[instruments,otlp]"
+    pip install ".[instruments,otlp]"
     export OPENAI_API_KEY=...            # and OPENAI_BASE_URL for LiteLLM or any other OpenAI-compatible server
-    opentelemetry-instrument --service_name litellm-responses python litellm_responses.py
+    opentelemetry-instrument --service_name litellm-responses python examples/litellm_responses.py
 """
 
 import os

@@ -1,10 +1,10 @@
 """A streamed chat: `with session(...)` names the session for every call inside, here with an id of its own making.
 
-To run it:
+To run it, in a checkout of this repository:
 
-    pip install "otel-llm-sessions[instruments,otlp]"
+    pip install ".[instruments,otlp]"
     export OPENAI_API_KEY=...            # and OPENAI_BASE_URL for any other OpenAI-compatible server
-    opentelemetry-instrument --service_name streaming-chat python streaming_chat.py
+    opentelemetry-instrument --service_name streaming-chat python examples/streaming_chat.py
 """
 
 import os

@@ -4,10 +4,11 @@ The first process asks a question and passes on only the response's id, as a job
 there. With `metadata` the session travels in the stored response's metadata, and one `retrieve` beside the request
 tells the second process everything: no database, no shared file.
 
-    pip install "otel-llm-sessions[instruments,otlp]"
+    # in a checkout of this repository
+    pip install ".[instruments,otlp]"
     export OPENAI_API_KEY=...            # and OPENAI_BASE_URL for any other OpenAI-compatible server
     export OTEL_LLM_SESSIONS_PROPAGATE=metadata OTEL_LLM_SESSIONS_PROVIDER_LOOKUP=true
-    opentelemetry-instrument --service_name two-processes python two_processes.py
+    opentelemetry-instrument --service_name two-processes python examples/two_processes.py
 
 Without an argument the program starts both processes, one after the other; `ask` and `follow-up ID` are the two.
 """

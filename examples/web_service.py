@@ -1,8 +1,9 @@
 """A chat service with one session per visitor: a cookie says who it is, `with session(visitor)` names the session.
 
-    pip install "otel-llm-sessions[instruments,otlp]" fastapi uvicorn opentelemetry-instrumentation-fastapi
+    # in a checkout of this repository
+    pip install ".[instruments,otlp]" fastapi uvicorn opentelemetry-instrumentation-fastapi
     export OPENAI_API_KEY=...            # and OPENAI_BASE_URL for any other OpenAI-compatible server
-    opentelemetry-instrument --service_name web-service python web_service.py
+    opentelemetry-instrument --service_name web-service python examples/web_service.py
     curl -c jar -b jar -d '{"message": "hello"}' -H 'content-type: application/json' localhost:8000/chat
 
 With --drive the program is its own audience: it starts the service on a free port, lets three visitors talk to it at
