@@ -119,6 +119,9 @@ class session:
         @session("chat-42")
         async def answer(question): ...
 
+    A block in a generator counts only while that generator runs, unless contextlib or a test's fixture drives it: those
+    blocks last until they are left.
+
     Args:
         id: the session's id, a printable string of 1 to 256 characters, or a number; a new UUID by default (for a
             decorator, one for each call).

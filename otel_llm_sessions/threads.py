@@ -32,6 +32,12 @@ POOL_MODULE = "multiprocessing.pool"
 POOL_METHODS = ("apply_async", "map", "map_async", "starmap", "starmap_async", "imap", "imap_unordered")
 """The methods of ``ThreadPool`` that take a job; ``apply`` goes through ``apply_async`` (Python 3.10 to 3.13)."""
 
+CONTEXT_CARRIER = "opentelemetry.instrumentation.threading"
+"""OpenTelemetry's instrumentation of threads (0.66b1), which has a thread keep the context that it was started in."""
+
+NOTHING = ("none", None)
+"""Modes in which no job takes anything along."""
+
 SERVING = frozenset(
     {
         "anyio",
@@ -53,7 +59,8 @@ SERVING = frozenset(
 """Packages whose threads serve whoever comes: pools' workers, exporters. No session sticks to one."""
 
 _patches = Patches()
-_mode: ThreadsMode = "none"
+_mode: ThreadsMode | None = None
+"""None while nothing is carried: before the first session, and after ``stop_carrying``."""
 _is_watching = False
 
 
@@ -66,14 +73,16 @@ def carry_sessions(mode: ThreadsMode) -> None:
     if mode != "none":
         _patches.wrap(ThreadPoolExecutor, "submit", _give_job)
         _watch_for_pools()
-    if mode == "all":
-        _patches.wrap(threading.Thread, "start", _start)
+    if mode == "all" or CONTEXT_CARRIER in sys.modules:
+        for owner in (threading.Thread, threading.Timer):
+            if "start" in vars(owner):
+                _patches.wrap(owner, "start", _start)
 
 
 def stop_carrying() -> None:
     """Take the patches off again; one that somebody has wrapped since stays, and passes on."""
     global _mode
-    _mode = "none"
+    _mode = None
     _patches.undo()
 
 
@@ -89,7 +98,7 @@ def _watch_for_pools() -> None:
 
 
 def _patch_pools(module: Any) -> None:
-    if _mode != "none":
+    if _mode not in NOTHING:
         for name in POOL_METHODS:
             _patches.wrap(module.ThreadPool, name, _give_job)
 
@@ -128,7 +137,7 @@ def _current_in(copy: contextvars.Context) -> Context | None:
 
 def _session_here() -> Inside | None:
     """Return the session that a job given here, or a thread started here, takes along."""
-    if _mode == "none":  # somebody has wrapped what we had patched
+    if _mode in NOTHING:  # the latter where somebody has wrapped what we had patched
         return None
     try:
         return inside_of(seen_from_here(get_current()))
@@ -150,13 +159,26 @@ def _within(inside: Inside, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _start(wrapped: Callable[[], None], thread: threading.Thread, args: Any, kwargs: Any) -> None:
-    inside = None if _serves(thread) else _session_here()
-    if inside is not None:
-        try:
-            _run_within(inside, thread)
-        except Exception as error:  # a thread of a class that takes no other `run`
-            report("carry a session into a thread", error)
-    return wrapped(*args, **kwargs)
+    inside = None if _mode != "all" or _serves(thread) else _session_here()
+    if inside is None:
+        return _start_outside(wrapped)
+    try:
+        _run_within(inside, thread)
+    except Exception as error:  # a thread of a class that takes no other `run`
+        report("carry a session into a thread", error)
+    return wrapped()
+
+
+def _start_outside(wrapped: Callable[[], None]) -> None:
+    """Start a thread outside of the session, whoever carries the context into it."""
+    context = get_current()
+    if _mode is None or inside_of(context) is None:
+        return wrapped()
+    token = attach(outside_of(context))
+    try:
+        return wrapped()
+    finally:
+        detach(token)
 
 
 def _serves(thread: threading.Thread) -> bool:

@@ -9,12 +9,13 @@ import gc
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 from typing import Any
 
 import httpx2
 import pytest
 from openai import OpenAI
-from opentelemetry import baggage, trace
+from opentelemetry import baggage
 from opentelemetry.context import get_current
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -355,6 +356,32 @@ async def test_an_async_generator_keeps_its_session_in_every_task_that_steps_it(
     assert sessions_of(spans) == ["mine", "mine"]
 
 
+def test_generators_that_many_threads_step_in_any_order_never_meet():
+    def talk(name: str):
+        for turn in range(5):
+            with session(name), session(f"{name}/{turn}"):
+                yield name_here() == f"{name}/{turn}"
+                with session(name):
+                    yield name_here() == name
+            yield name_here() is None
+
+    def step(number: int) -> None:
+        random = Random(number)
+        for _ in range(200):
+            with locks[chosen := random.randrange(len(generators))]:
+                answers.append(next(generators[chosen], True) and name_here() is None)
+
+    generators = [talk(f"session {number}") for number in range(20)]
+    locks, answers = [threading.Lock() for _ in generators], []
+    steppers = [threading.Thread(target=step, args=(number,)) for number in range(8)]
+    for stepper in steppers:
+        stepper.start()
+    for stepper in steppers:
+        stepper.join()
+    assert len(answers) == 1600
+    assert all(answers)
+
+
 # --- what is started from it --------------------------------------------------------------------------------
 
 
@@ -401,107 +428,3 @@ async def test_the_loop_is_as_it_was_after_uninstrumenting():
         assert [name async for name in async_agent("mine")] == ["mine", "mine"]
         assert kind.create_task is not before[1]
     assert (kind.__dict__.get("create_task"), kind.create_task) == before
-
-
-# --- generators that somebody else's block is made of -------------------------------------------------------
-
-
-@contextlib.contextmanager
-def entered(name: str):
-    with session(name):
-        yield name_here()
-
-
-@contextlib.contextmanager
-def delegating(name: str):
-    yield from agent(name)
-
-
-@contextlib.asynccontextmanager
-async def async_entered(name: str):
-    async with session(name):
-        yield name_here()
-
-
-def test_the_block_of_a_context_manager_counts_until_that_is_left():
-    with entered("mine") as inside:
-        assert inside == name_here() == "mine"
-    assert current_session() is None
-
-
-def test_so_does_one_that_a_context_managers_generator_delegates_to():
-    manager = delegating("mine")
-    with manager as inside:
-        assert inside == name_here() == "mine"
-        with contextlib.suppress(RuntimeError):
-            manager.gen.close()
-    assert current_session() is None
-
-
-def test_so_does_one_that_a_stack_has_entered():
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(entered("mine"))
-        stack.enter_context(session("inner"))
-        assert name_here() == "inner"
-    assert current_session() is None
-
-
-async def test_so_does_the_block_of_an_async_context_manager():
-    async with contextlib.AsyncExitStack() as stack:
-        assert await stack.enter_async_context(async_entered("mine")) == name_here() == "mine"
-        await stack.enter_async_context(session("inner"))
-        assert name_here() == "inner"
-    assert current_session() is None
-
-
-async def test_a_context_managers_block_in_a_generator_is_the_generators():
-    def talk():
-        with entered("sync"), entered("inner"):
-            yield name_here()
-
-    async def async_talk():
-        async with async_entered("async"):
-            yield name_here()
-
-    assert [(name, name_here()) for name in talk()] == [("inner", None)]
-    assert [(name, name_here()) async for name in async_talk()] == [("async", None)]
-
-
-@pytest.fixture
-def named_by_fixture():
-    with session("by fixture"):
-        yield
-        assert name_here() == "by fixture"
-
-
-@pytest.fixture
-def named_by_delegating_fixture():
-    yield from agent_once("by delegating fixture")
-
-
-def agent_once(name: str):
-    with session(name):
-        yield
-
-
-@pytest.fixture
-async def named_by_async_fixture():
-    async with session("by async fixture"):
-        yield
-
-
-def test_a_fixtures_block_counts_until_the_test_ends(named_by_fixture):
-    assert name_here() == "by fixture"
-
-
-def test_so_does_that_of_a_fixture_that_delegates(named_by_delegating_fixture):
-    assert name_here() == "by delegating fixture"
-
-
-async def test_so_does_an_async_fixtures_block(named_by_async_fixture):
-    assert name_here() == "by async fixture"
-
-
-def test_spans_of_a_context_managers_block_stand_in_the_sessions_trace(client, spans):
-    with entered("mine"):
-        assert f"{trace.get_current_span().get_span_context().trace_id:032x}" == session_trace_id("mine")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
@@ -256,6 +257,46 @@ def test_with_none_nothing_is_carried(client, spans):
     assert sessions_of(spans) == [None, None, None]
 
 
+@pytest.fixture
+def contexts_carried(monkeypatch):
+    """OpenTelemetry's instrumentation of threads, as its version 0.66b1 does it: a thread keeps its starter's context.
+
+    (It wants an ``opentelemetry-instrumentation`` of exactly its own version, which may not be the newest.)
+    """
+    start, run = threading.Thread.start, threading.Thread.run
+
+    def start_with_context(self):
+        self._otel_context = get_current()
+        return start(self)
+
+    def run_in_context(self):
+        token = attach(self._otel_context)
+        try:
+            return run(self)
+        finally:
+            detach(token)
+
+    monkeypatch.setattr(threading.Thread, "start", start_with_context)
+    monkeypatch.setattr(threading.Thread, "run", run_in_context)
+    monkeypatch.setitem(sys.modules, threads.CONTEXT_CARRIER, sys)
+
+
+@pytest.mark.parametrize("mode", ["jobs", "all", "none"])
+def test_no_pool_keeps_a_session_where_another_instrumentation_carries_contexts(contexts_carried, mode):
+    with capture_spans(threads=mode):
+        token = attach(set_value("theirs", 1))
+        with session("alice"):
+            pool, executor = ThreadPool(1), ThreadPoolExecutor(1)
+            pool.apply(name_here)
+            executor.submit(name_here).result()
+        detach(token)
+        with pool, executor:
+            assert pool.apply(lambda: (name_here(), get_current().get("theirs"))) == (None, 1)
+            assert executor.submit(lambda: (name_here(), get_current().get("theirs"))).result() == (None, 1)
+            with session("bob"):
+                assert pool.apply(name_here) == (None if mode == "none" else "bob")
+
+
 # --- forked workers -----------------------------------------------------------------------------------------
 
 
@@ -294,6 +335,25 @@ def test_a_forked_child_that_leaves_the_block_is_not_inside_the_outer_one(spans)
         assert inside == "alice"
     os.waitpid(child, 0)
     assert os.read(read, 100) == b"(None, None)"
+    os.close(read)
+    os.close(write)
+
+
+@FORK
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_of_a_generator_starts_without_its_session():
+    def fork():
+        with session("alice"):
+            yield os.fork(), name_here()
+
+    read, write = os.pipe()
+    for child, inside in fork():
+        if child == 0:
+            os.write(write, repr(inside).encode())
+            os._exit(0)
+        assert inside == "alice"
+        os.waitpid(child, 0)
+    assert os.read(read, 100) == b"None"
     os.close(read)
     os.close(write)
 
