@@ -74,7 +74,9 @@ def write(carried: Carried) -> dict[str, str]:
 
 def read(values: Mapping[str, Any]) -> Carried:
     """Return what ``values`` carry; anything that does not have the form it should have counts as not there."""
-    strings = {name: values[name] for name in (TRACEPARENT, TRACESTATE) if isinstance(values.get(name), str)}
+    # The propagator (opentelemetry-api 1.45) warns of longer ones, at each call; the API takes none.
+    found_texts = ((name, values.get(name)) for name in (TRACEPARENT, TRACESTATE))
+    strings = {name: text for name, text in found_texts if isinstance(text, str) and len(text) <= MAX_VALUE}
     if TRACESTATE in strings and state_of(strings[TRACESTATE]) is None:
         del strings[TRACESTATE]
     context = get_current_span(_PROPAGATOR.extract(strings, Context())).get_span_context()

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -206,3 +207,17 @@ def test_requests(bench, api, how, kind, fields, stream):
 @given(value=odd, name=st.sampled_from("model messages metadata temperature max_tokens stop seed n".split()))
 def test_values_of_requests_that_never_become_json(bench, value, name):
     bench.check(written(chat()), JSON, "chat", "parsed", False, "sync", **{name: value})
+
+
+@pytest.mark.parametrize("value", ODDITIES, ids=lambda value: ascii(value)[:20])
+def test_a_response_that_is_fetched_or_looked_up_with_every_field_the_same_oddity(wire, value):
+    fields = {**filled(value), "previous_response_id": value, "created_at": value, "completed_at": value}
+    wire.answer(written(whole("responses", {**fields, "metadata": {"session.id": value, "traceparent": value}})))
+    with telemetry(provider_lookup=True, propagate="metadata,headers,litellm") as seen:
+        for call in (wire.client.responses.retrieve, wire.client.responses.cancel):
+            with suppress(OverflowError):  # the client's own, of a time that no double holds
+                call("resp_x")
+        for kind in ("sync", "async"):
+            wire.outcome("responses", kind=kind, previous_response_id="resp_" + "aB3dE6gH" * 5)
+        assert len([span for span in seen.spans if span.kind.name == "CLIENT"]) == 4
+    seen.check()
