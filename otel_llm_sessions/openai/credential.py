@@ -17,9 +17,10 @@ WORDS: Final = (
 
 NO_CREDENTIALS: Final = frozenset({"idempotency-key"})
 
-ATTRIBUTES: Final = (
-    "api_key", "admin_api_key", "organization", "project", "_azure_ad_token", "workload_identity", "_provider"
-)  # fmt: skip
+IDENTITIES: Final = ("workload_identity", "_provider")
+"""What openai (3.0 to 3.57) makes a key of while it sends a request."""
+
+ATTRIBUTES: Final = ("api_key", "admin_api_key", "organization", "project", "_azure_ad_token", *IDENTITIES)
 """What a client of openai's own classes (1.66 to 3.57) says who it is by, besides its headers."""
 
 PROVIDERS: Final = ("_api_key_provider", "_azure_ad_token_provider")
@@ -55,9 +56,7 @@ class Credential:
         if _is_known(client):
             # Said again as it is now: the application may give the client another key meanwhile.
             self.headers = _merged(client, self.security, self.headers)
-            self.scope = _digest(
-                client, self.headers, [getattr(client, name, None) for name in ATTRIBUTES], self.params
-            )
+            self.scope = _digest(client, self.headers, self.params, ATTRIBUTES)
 
 
 def scope_of_sent(client: Any, request: Any) -> bytes:
@@ -67,7 +66,7 @@ def scope_of_sent(client: Any, request: Any) -> bytes:
         client: the client that sends it.
         request: httpx's request.
     """
-    return _digest(client, _telling(request.headers), [], _telling(request.url.params))
+    return _digest(client, _telling(request.headers), _telling(request.url.params), IDENTITIES)
 
 
 def _is_known(client: Any) -> bool:
@@ -104,13 +103,13 @@ def _by_name(*sources: Mapping[str, Any]) -> dict[str, Any]:
     return dict(merged.values())
 
 
-def _digest(client: Any, headers: Mapping[str, Any], attributes: list[Any], params: Mapping[str, Any]) -> bytes:
+def _digest(client: Any, headers: Mapping[str, Any], params: Mapping[str, Any], names: tuple[str, ...]) -> bytes:
     http = getattr(client, "_client", None)
     parts = (
         str(client.base_url),
         getattr(client, "_custom_query", None),
         {name.lower(): value for name, value in headers.items()},
-        attributes,
+        [getattr(client, name, None) for name in names],
         params,
         _telling(mapping(getattr(http, "headers", None))),
         getattr(http, "_auth", None),

@@ -6,7 +6,6 @@ import time
 import tracemalloc
 
 from otel_llm_sessions.openai import resting
-from otel_llm_sessions.openai.credential import Credential
 from otel_llm_sessions.openai.resting import MAX_RESTING, Resting
 
 ALICE, BOB = b"a" * 16, b"b" * 16
@@ -56,14 +55,3 @@ def test_many_odd_ids_wake_no_provider():
     for number in range(2 * MAX_RESTING):
         rests.let_response_rest(BOB, str(number), 60)
     assert rests.provider_rests(ALICE)
-
-
-def test_nothing_shows_a_key():
-    import openai
-    from openai._models import FinalRequestOptions
-
-    options = FinalRequestOptions.construct(method="post", url="/responses", headers={"x-api-key": "sk-secret"})
-    with openai.OpenAI(api_key="sk-secret", base_url="http://127.0.0.1:1") as client:
-        credential = Credential(client, options)
-    assert credential.scope is not None
-    assert "secret" not in f"{credential!r} {credential} {credential.scope!r}"
