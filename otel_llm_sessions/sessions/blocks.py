@@ -36,6 +36,10 @@ _DELEGATING: Final = frozenset(opcode.opmap[name] for name in ("YIELD_FROM", "SE
 _GENERATOR: Final = CO_GENERATOR | CO_ASYNC_GENERATOR
 
 
+_FEW: Final = 16
+"""Up to so many generators are asked whether they run, before the stack is searched for them, which takes longer."""
+
+
 class Block:
     """A block that a generator has open.
 
@@ -78,15 +82,24 @@ def _forget(key: int, ref: weakref.ref[Block]) -> None:
 
 def running() -> Block | None:
     """Return the block of the nearest generator that is running in this thread, if one is."""
+    if len(OPEN) <= _FEW and not _one_runs():
+        return None
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if id(frame) in OPEN:
-            for ref in reversed(OPEN.get(id(frame), ())):
-                block = ref()
-                if block is not None and block.frame is frame:
-                    return block
+        if id(frame) in OPEN and (block := _newest(OPEN.get(id(frame), ()))) is not None and block.frame is frame:
+            return block
         frame = frame.f_back
     return None
+
+
+def _one_runs() -> bool:
+    """Whether a generator with an open block runs, in whichever thread: one that waits has no frame below its own."""
+    blocks = map(_newest, list(OPEN.values()))
+    return any(block is not None and block.frame.f_back is not None for block in blocks)
+
+
+def _newest(refs: Sequence[weakref.ref[Block]]) -> Block | None:
+    return next((block for ref in reversed(refs) if (block := ref()) is not None), None)
 
 
 def within() -> object | None:
