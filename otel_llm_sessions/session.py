@@ -185,8 +185,8 @@ class session:
                 attach(entry.outside)
                 return None
             entry = entry.outside.get(ENTRY_KEY)
-        if self._blocks and (block := block_of(frame, self._blocks, anywhere=True)):
-            self._close(block)
+        if self._blocks:  # left by a function that the generator calls, or by somebody else
+            self._close(block_of(frame, self._blocks, anywhere=True) or self._blocks[-1])
 
     def _open_in(self, generator: FrameType, named: Session) -> Session:
         self._blocks.append(Block(generator, self._inside(named, seen_from_here(get_current()))))

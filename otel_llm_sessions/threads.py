@@ -74,9 +74,9 @@ def carry_sessions(mode: ThreadsMode) -> None:
         _patches.wrap(ThreadPoolExecutor, "submit", _give_job)
         _watch_for_pools()
     if mode == "all" or CONTEXT_CARRIER in sys.modules:
-        for owner in (threading.Thread, threading.Timer):
-            if "start" in vars(owner):
-                _patches.wrap(owner, "start", _start)
+        for kind in (threading.Timer, threading.Thread):
+            # The class that defines it: Timer does where OpenTelemetry's wrapper is there, gevent's Thread does not.
+            _patches.wrap(next(owner for owner in kind.__mro__ if "start" in vars(owner)), "start", _start)
 
 
 def stop_carrying() -> None:

@@ -311,6 +311,18 @@ def test_a_stack_in_a_generator_ends_its_blocks_wherever_it_is_closed():
     assert list(talk()) == ["mine", None]
 
 
+def test_a_block_in_a_generator_that_its_consumer_ends_has_ended():
+    def talk():
+        stack = contextlib.ExitStack()
+        stack.enter_context(session("mine"))
+        yield stack
+        yield name_here()
+
+    generator = talk()
+    next(generator).close()
+    assert next(generator) is None
+
+
 def test_an_inner_block_that_is_never_left_ends_with_the_outer_one():
     def talk():
         inner = session("inner")
