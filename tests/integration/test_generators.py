@@ -360,7 +360,7 @@ async def test_an_async_generator_keeps_its_session_in_every_task_that_steps_it(
             yield await ask(async_client)
 
     generator = talk()
-    await asyncio.wait_for(anext(generator), 5)
+    await asyncio.wait_for(anext(generator), 30)
     async with session("other"):
         await asyncio.create_task(generator.asend(None))
         await asyncio.create_task(generator.aclose())
