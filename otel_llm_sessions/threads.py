@@ -61,13 +61,14 @@ SERVING = frozenset(
 _patches = Patches()
 _mode: ThreadsMode | None = None
 """None while nothing is carried: before the first session, and after ``stop_carrying``."""
+_patched_for: ThreadsMode | None = None
 _is_watching = False
 
 
 def carry_sessions(mode: ThreadsMode) -> None:
     """Patch what takes work to other threads; does nothing the second time."""
-    global _mode
-    if mode == _mode:
+    global _mode, _patched_for
+    if mode == _patched_for:
         return
     _mode = mode
     if mode != "none":
@@ -77,12 +78,13 @@ def carry_sessions(mode: ThreadsMode) -> None:
         for kind in (threading.Timer, threading.Thread):
             # The class that defines it: Timer does where OpenTelemetry's wrapper is there, gevent's Thread does not.
             _patches.wrap(next(owner for owner in kind.__mro__ if "start" in vars(owner)), "start", _start)
+    _patched_for = mode  # last: another thread that is here at the same time does not go on before all is patched
 
 
 def stop_carrying() -> None:
     """Take the patches off again; one that somebody has wrapped since stays, and passes on."""
-    global _mode
-    _mode = None
+    global _mode, _patched_for
+    _mode = _patched_for = None
     _patches.undo()
 
 
@@ -118,7 +120,8 @@ def as_job(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     if isinstance(function, functools.partial) and function.args and _runs_in_copy(function.func):
         # As asyncio.to_thread does it. A copy of the context has all but the block of a generator.
-        return functools.partial(function.func, _within(inside, function.args[0]), *function.args[1:])
+        job, *args = function.args
+        return functools.partial(function.func, _within(inside, job), *args, **function.keywords)
     return _within(inside, function)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import multiprocessing
 import os
 import sys
@@ -181,6 +183,26 @@ async def test_what_a_loop_runs_in_its_executor_keeps_what_asyncio_carries(spans
         assert await asyncio.to_thread(name_here) == "mine"
         assert await asyncio.get_running_loop().run_in_executor(None, name_here) == "mine"
     assert await asyncio.to_thread(name_here) is None
+
+
+@pytest.mark.parametrize("spans", [{"threads": mode} for mode in ("jobs", "all", "none")], indirect=True)
+async def test_jobs_get_the_arguments_and_give_the_results_that_they_would_without_us(spans):
+    def echo(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    expected = ((1, 2), {"three": 3})
+    with ThreadPoolExecutor(1) as executor, ThreadPool(1) as pool, session("mine"):
+        assert await asyncio.to_thread(echo, 1, 2, three=3) == expected
+        assert executor.submit(echo, 1, 2, three=3).result() == expected
+        run = functools.partial(contextvars.copy_context().run, echo, 1)
+        assert executor.submit(run, 2, three=3).result() == expected
+        assert executor.submit(contextvars.copy_context().run, echo, 1, 2, three=3).result() == expected
+        assert pool.apply(echo, (1, 2), {"three": 3}) == expected
+        assert pool.starmap(echo, [(1, 2), (3, 4)]) == [((1, 2), {}), ((3, 4), {})]
+        assert list(executor.map(echo, [1, 3], [2, 4])) == [((1, 2), {}), ((3, 4), {})]
+        for call in (executor.submit, pool.apply):
+            with pytest.raises(TypeError):
+                call()
 
 
 # --- threads ------------------------------------------------------------------------------------------------
