@@ -70,9 +70,9 @@ def name_of_conversation(conversation_id: str, server: str) -> SessionId:
 
 def conversation_of(session_id: str, server: str) -> str | None:
     """Return the conversation's id that ``name_of_conversation`` made ``session_id`` from; None if it does not tell."""
-    if _MADE.search(session_id):
-        return None
-    return session_id.removesuffix(f"@{server}")
+    id_ = session_id.removesuffix(f"@{server}")
+    is_told = id_ != session_id or is_one_of_a_kind(id_)  # else it is another server's, or shortened
+    return id_ if is_told and not is_made(session_id) else None
 
 
 def shortened(name: str) -> SessionId:

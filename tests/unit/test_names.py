@@ -60,6 +60,7 @@ def test_what_the_provider_called_a_conversation_is_told_from_its_name():
     for id_ in ("conv_1", UNIQUE, UNIQUE + "@a.test:1"):
         assert conversation_of(name_of_conversation(id_, "a.test"), "a.test") == id_
     assert conversation_of(name_of_conversation(LONG, "a.test"), "a.test") is None
+    assert conversation_of(name_of_conversation("conv_1", "b.test"), "a.test") is None
 
 
 @pytest.mark.parametrize("id_", ["resp_1", LONG])
