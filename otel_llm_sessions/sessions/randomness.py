@@ -14,6 +14,9 @@ UNIQUE_BITS: Final = 80
 EVIDENCE_BITS: Final = 40
 """Below this an id ties no two calls together."""
 
+_USUAL = re.compile(r"[a-z]+_[0-9a-f]*([0-9a-f]{40})")
+"""OpenAI's own ids: they need not be looked at in detail."""
+
 _PARTS = re.compile(r"[0-9A-Za-z]+")
 
 _UUID = re.compile(r"([0-9a-fA-F]{8})-([0-9a-fA-F]{4})-([0-9a-fA-F]{4})-([0-9a-fA-F]{4})-([0-9a-fA-F]{12})")
@@ -28,6 +31,7 @@ _NAME_AND_COUNT = re.compile(r"functions\.[\w.-]+:\d+")
 """Kimi's tool calls: the name of the function, and which call of it this is."""
 
 _WORD_AND_NUMBER = re.compile(r"(?:[A-Za-z][a-z]*|[A-Z]+)(\d+)")
+_HEX = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _WORDS = re.compile(r"[A-Z]?[a-z]{3,}")
 _MOSTLY_WORDS: Final = 0.7
 """Which share of a part has to be words: of random letters and digits about a sixth is."""
@@ -39,6 +43,11 @@ _SHORTEST: Final = 6
 
 _LONG_ENOUGH: Final = 40
 """Characters at the end of a part that are looked at: even of hexadecimal digits these are twice what it takes."""
+
+_MANY: Final = 12
+"""Different characters: more than any count has."""
+
+_END: Final = 8
 
 _LONGEST_COUNT: Final = 12
 """Digits of a number that may be a count: with fewer it says nothing, whether it is one or not."""
@@ -64,6 +73,8 @@ def bits_of(id_: str) -> float:
     Args:
         id_: an id as a server made it: of a response, a conversation, an item or a tool call.
     """
+    if (usual := _USUAL.fullmatch(id_)) and not usual[1].isdigit():
+        return _BITS_OF_HEX * _without_repetition(usual[1])
     if not id_.islower() and (inner := _unwrapped(id_)):
         id_ = inner
     if ":" in id_ and _NAME_AND_COUNT.fullmatch(id_):
@@ -108,8 +119,7 @@ def _bits_of_part(part: str) -> float:
 
 def _bits_per_character(part: str) -> float:
     if part.islower() or part.isupper():
-        last = max(part)
-        return _BITS_OF_HEX if last <= "F" or "a" <= last <= "f" else _BITS_OF_36
+        return _BITS_OF_HEX if _HEX.fullmatch(part) else _BITS_OF_36
     if sum(map(len, _WORDS.findall(part))) >= _MOSTLY_WORDS * len(part):
         return 0.0
     return _BITS_OF_52 if part.isalpha() else _BITS_OF_62
@@ -125,4 +135,7 @@ def _bits_of_number(digits: str) -> float:
 
 def _without_repetition(text: str) -> int:
     """Return how many characters of ``text`` follow from none before: pairs that were there already say nothing new."""
+    # Most ids are long and of many characters, and their end does not stand in them twice: that is told much faster.
+    if len(set(text)) >= _MANY and text.rfind(text[-_END:], 0, -1) < 0:
+        return len(text)
     return len(set(pairwise(text))) + 1
