@@ -19,7 +19,7 @@ from odd_kit import EVENTS, JSON, Telemetry, Wire, chat, chunk, completed, respo
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
 
-EXAMPLES = int(os.environ.get("ODD_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("ODD_EXAMPLES", "4"))
 THOROUGH = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 surrogates = st.text(st.characters(categories=["Cs", "Lu", "Cc"]), max_size=4)
@@ -167,8 +167,8 @@ def filled(value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("bench", ["alone", "nested"], indirect=True)
 @pytest.mark.parametrize("value", ODDITIES, ids=lambda value: ascii(value)[:20])
 def test_every_field_the_same_oddity(bench, value):
-    for api, (how, stream) in itertools.product(("chat", "responses"), (("parsed", False), ("bytes", True))):
-        for status in ("completed", "incomplete", "failed"):
+    for api, statuses in (("chat", ("",)), ("responses", ("completed", "incomplete", "failed"))):
+        for status, (how, stream) in itertools.product(statuses, (("parsed", False), ("bytes", True))):
             fields = {**filled(value), "status": status, **({"error": {"code": value}} if status == "failed" else {})}
             content = sse(event(api, fields)) if stream else written(whole(api, fields))
             bench.check(content, EVENTS if stream else JSON, api, how, stream)
