@@ -15,6 +15,9 @@ MAX_COUNT: Final = 2**53
 MAX_TEXT: Final = 256
 """Characters of a name, a reason or a code."""
 
+REPLACEMENT: Final = "\ufffd"
+"""What stands where a text had something that no attribute can hold."""
+
 OTHER: Final = "_OTHER"
 """What the conventions have for an error that has no short name; here also for a value past the bounds."""
 
@@ -41,6 +44,8 @@ def text_of(value: Any, limit: int = MAX_TEXT) -> str | None:
         value = str.__str__(value)
     if len(value) > limit:
         value = value[:limit]
+    if "\0" in value:
+        value = value.replace("\0", REPLACEMENT)  # databases behind a backend take none
     return (value if value.isascii() else _encodable(value)) or None
 
 

@@ -154,6 +154,12 @@ def test_two_halves_of_a_character_become_the_character(wire, seen):
     assert seen.calls[0].attributes["gen_ai.response.model"] == "😀"
 
 
+def test_a_character_that_no_database_takes_is_replaced_and_others_are_kept(wire, seen):
+    ask(wire, "chat", model="a\0b", asked={"stop": ["\n\n", "\t\0"]})
+    assert seen.calls[0].attributes["gen_ai.response.model"] == "a\ufffdb"
+    assert seen.calls[0].attributes["gen_ai.request.stop_sequences"] == ("\n\n", "\t\ufffd")
+
+
 @BOTH
 def test_long_texts_are_cut(wire, seen, api):
     long = "x" * 100_000
