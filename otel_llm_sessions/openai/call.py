@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
 
+from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.deferral import Deferral, Ending
 from otel_llm_sessions.openai.fields import field
 from otel_llm_sessions.openai.learn import alias_keys, keys_of, learned_of, link_of
@@ -26,7 +27,7 @@ from otel_llm_sessions.sessions.sources import name_in
 from otel_llm_sessions.sessions.tracestate import state_text
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.metrics import CallMetrics
-from otel_llm_sessions.telemetry.span import annotate, is_owned
+from otel_llm_sessions.telemetry.span import annotate, in_flight, is_owned
 from otel_llm_sessions.traces.links import turn_links
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.placement import Placement
@@ -61,36 +62,39 @@ class Call:
         "_placement",
         "_plan",
         "_resolution",
-        "_sent_in",
         "_session_id",
         "_span",
         "_started",
         "context",
         "deferral",
         "first_chunk",
-        "outside",
+        "made_in",
         "provider",
         "reply",
         "request",
         "runtime",
+        "sending",
+        "sent_in",
     )
 
-    def __init__(
-        self, runtime: Runtime, request: Request, context: Context, ambient: Span, outside: Context | None = None
-    ) -> None:
+    def __init__(self, runtime: Runtime, request: Request, made_in: Context, context: Context, ambient: Span) -> None:
         """Begin a call.
 
         Args:
             runtime: the running instrumentation.
             request: what is asked.
-            context: the context in which the call is made, and in which its session is that of what is around it.
+            made_in: the context that is attached where the call is made.
+            context: where it stands: without a call of ours in whose transport it is made, and in its own session.
             ambient: the span that is current there.
-            outside: the context that is attached where the call is made, if that is another.
         """
         self.runtime = runtime
         self.request = request
+        self.made_in = made_in
+        self.sent_in = context
+        """The context to send the request in."""
+        self.sending: list[object] = []
+        """What tells the request from others while it is being sent, and nothing afterwards."""
         self.context = context
-        self.outside = context if outside is None else outside
         self._ambient = ambient
         self.reply = Reply(request.match.route, is_openai=request.server.is_openai)
         runtime.tracers.get()
@@ -104,7 +108,6 @@ class Call:
         self._session_id: SessionId | None = None
         self._span: Span | None = None
         self._is_ours = True
-        self._sent_in = context
         self._started = 0
         self._began = 0
         self._ended = 0
@@ -139,8 +142,8 @@ class Call:
     def _named(self, resolution: Resolution) -> Resolution:
         return resolution.named(name_in(self.context, resolution.session_id) if self.context else "")
 
-    def start(self, owner: bool) -> Context:
-        """Start the span, or find the other instrumentation's; return the context to send the request in.
+    def start(self, owner: bool) -> None:
+        """Start the span, or find the other instrumentation's.
 
         Args:
             owner: whether the claim of the session's trace was got.
@@ -148,7 +151,7 @@ class Call:
         runtime, context = self.runtime, self.context
         if self._is_silent:
             self._start_clock()
-            return context
+            return
         ambient = self._ambient
         self._placement = placement = runtime.placer.place(
             self._resolution,
@@ -160,10 +163,10 @@ class Call:
             provider=self.provider,
         )
         if placement.proven is not None and placement.trace is not None:
-            emit_marker(runtime.roots, self.provider, placement.proven._replace(trace=placement.trace))
+            self._mark(placement.proven._replace(trace=placement.trace))
         # The span of a deferred call is made late, and began when the request went out.
         self._start_clock()
-        return self._make_span(placement)
+        self._make_span(placement)
 
     def _start_clock(self) -> None:
         if not self._started:
@@ -176,26 +179,35 @@ class Call:
         """
         return self._started + time.monotonic_ns() - self._began if self._started else time.time_ns()
 
-    def _make_span(self, placement: Placement) -> Context:
+    def _make_span(self, placement: Placement) -> None:
         # Where nothing is current there is nobody's span, and so it is most often.
         if self.context and (self._find_owner() if self._is_owned is None else self._is_owned):
             self._annotate(placement, self._ambient)
-            return self.context
+            self._take_owner()
+            return
         request = self.request
         attributes = request.attributes
         self._add_session(attributes)
         operation = request.match.route.operation
         named = request.match.route.is_turn and request.model
-        self._span = span = self.runtime.tracers.get().start_span(
-            f"{operation} {request.model}" if named else operation,
-            context=placement.context,
-            kind=SpanKind.CLIENT,
-            attributes=attributes,
-            links=placement.links,
-            start_time=self._started,
-        )
-        self._sent_in = set_span_in_context(span, placement.context)
-        return self._sent_in
+        try:
+            self._span = span = self.runtime.tracers.get().start_span(
+                f"{operation} {request.model}" if named else operation,
+                context=placement.context,
+                kind=SpanKind.CLIENT,
+                attributes=attributes,
+                links=placement.links,
+                start_time=self._started,
+            )
+        except Exception as error:  # a sampler or a processor of the application's: the chain goes on without a span
+            self._span = INVALID_SPAN
+            report("start a span", error)
+            return
+        self.sent_in = in_flight(placement.context, span, self._ambient, self.context, self.sending)
+
+    def _take_owner(self) -> None:
+        """Let no call that is made in the transport of this one take the other instrumentation's span for its own."""
+        self.sent_in = in_flight(self.context, None, self._ambient, self.context, self.sending)
 
     def _find_owner(self) -> bool:
         """Whether another instrumentation has a span for the call."""
@@ -261,6 +273,8 @@ class Call:
         """
         self._found = found
         self._is_owned = self._find_owner()
+        if self._is_owned:
+            self._take_owner()
         self._start_clock()
         self.deferral = Deferral(self)
         return self.deferral
@@ -292,7 +306,7 @@ class Call:
         trace = previous.trace if previous is not None and self.runtime.settings.traces == "session" else None
         link = self._link(self._ended)._replace(trace=trace)
         if trace is not None and trace.is_sampled:
-            emit_marker(self.runtime.roots, self.provider, link)
+            self._mark(link)
         return Record(keys, link)
 
     # --- while the reply comes in ---------------------------------------------------------------------------
@@ -372,6 +386,16 @@ class Call:
             ended: when the call ended, in nanoseconds since the epoch; 0 for now.
         """
         try:
+            return self._finish(error_type, cut_short, ended)
+        except BaseException:
+            # Interrupted amid it, by Ctrl-C or a time limit: nobody comes a second time.
+            span = self._span
+            if span is not None and span.is_recording():
+                self._close(self._ended or self.now())
+            raise
+
+    def _finish(self, error_type: str | None, cut_short: bool, ended: int) -> Record | None:
+        try:
             self._once.pop()
         except IndexError:
             return None
@@ -393,11 +417,20 @@ class Call:
             error_type = error_type or self.reply.error_type
             self._name()
             self._end_span(error_type, ended)
+        except Exception as error:
+            report("describe a call", error)
         finally:
+            self._close(ended)
+        return self._left_behind(ended, error_type)
+
+    def _close(self, ended: int) -> None:
+        """End what is open. A processor of the application's that raises costs nothing but what it does."""
+        try:
             self._end_root()
             if self._span is not None and self._is_ours:
                 self._span.end(ended)
-        return self._left_behind(ended, error_type)
+        except Exception as error:
+            report("end a span", error)
 
     def _end_span(self, error_type: str | None, ended: int) -> None:
         span, metrics = self._span, self._metrics
@@ -412,7 +445,7 @@ class Call:
         span.set_attributes(attributes)
         if metrics is not None:
             seconds = (ended - self._started) / 1_000_000_000
-            metrics.record(self.request.attributes, attributes, seconds, self.first_chunk, self._sent_in)
+            metrics.record(self.request.attributes, attributes, seconds, self.first_chunk, self.sent_in)
 
     def _left_behind(self, ended: int, error_type: str | None) -> Record | None:
         if self._session_id is None:
@@ -424,8 +457,14 @@ class Call:
             return None
         link = self._link(ended)
         if is_marked:
-            emit_marker(self.runtime.roots, self.provider, link, error_type)
+            self._mark(link, error_type)
         return Record(keys, link) if keys else None
+
+    def _mark(self, turn: SessionLink, error_type: str | None = None) -> None:
+        try:
+            emit_marker(self.runtime.roots, self.provider, turn, error_type)
+        except Exception as error:
+            report("mark a turn", error)
 
     def _is_marked(self) -> bool:
         """Whether the turn's span is in another trace than its session's, which then gets a marker if it is sampled."""

@@ -7,7 +7,7 @@ The begin and the end of a call settle what is noted, as do exit and ``capture_s
 
 from __future__ import annotations
 
-import _thread
+import _thread as _thread_module
 import contextlib
 import os
 import time
@@ -37,13 +37,22 @@ class Note(NamedTuple):
     """Whose call it is: in a forked child, the parent's calls are the parent's to end."""
 
 
+class Reliance(NamedTuple):
+    """The thread that is relied on to settle: of which process (a fork leaves it behind), and until when."""
+
+    process: int
+    until: float
+    """In seconds of the monotonic clock."""
+
+
+NO_THREAD: Final = Reliance(0, 0.0)
+
 notes: deque[Note] = deque()
 
 _settling: list[None] = []
 """One item for each thread that is just ending a call."""
 
-_thread_due = 0.0
-"""Until when, by the monotonic clock, a thread that has been started is relied on."""
+_thread = NO_THREAD
 
 
 def leave(call: Call, *, cut_short: bool) -> None:
@@ -53,22 +62,23 @@ def leave(call: Call, *, cut_short: bool) -> None:
 
 
 def _have_settled() -> None:
-    global _thread_due
-    now = time.monotonic()
-    if now < _thread_due:
+    global _thread
+    now, process = time.monotonic(), os.getpid()
+    if _thread.process == process and now < _thread.until:
         return
-    _thread_due = now + PATIENCE
+    before, _thread = _thread, Reliance(process, now + PATIENCE)
     # Not threading.Thread: its start() takes locks, and waits. Looked up in the modules now, so that it is a greenlet
-    # where gevent or eventlet has patched them, however late. Without a thread to spare, or when the interpreter ends,
-    # the next call or exit settles.
-    with contextlib.suppress(Exception):
-        _thread.start_new_thread(_settle_soon, ())
+    # where gevent or eventlet has patched them, however late.
+    try:
+        _thread_module.start_new_thread(_settle_soon, ())
+    except Exception:  # none to spare, or the interpreter ends: the next call or exit settles
+        _thread = before
 
 
 def _settle_soon() -> None:
-    global _thread_due
+    global _thread
     time.sleep(LINGER)
-    _thread_due = 0.0  # what is noted from here on has another thread
+    _thread = NO_THREAD  # what is noted from here on has another thread
     with contextlib.suppress(Exception):  # nobody hears of it: a thread's, and what is reported has been
         settle()
 

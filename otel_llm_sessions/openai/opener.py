@@ -15,6 +15,7 @@ from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink
 from otel_llm_sessions.sessions.resolver import Evidence, Resolution, resolve
 from otel_llm_sessions.sessions.sources import Given, name_in
+from otel_llm_sessions.telemetry.span import outside
 from otel_llm_sessions.traces.placement import Placement
 from otel_llm_sessions.traces.roots import Plan
 
@@ -50,12 +51,13 @@ class SessionOpener:
     def enter(self, session_id: str, context: Context) -> Context:
         """Return ``context`` inside the session's trace; unchanged under another span, or with ``TRACES=turn``."""
         try:
-            if not self._is_outermost(context):
+            around = self._around(context)
+            if around is None:
                 return context
             store = self._runtime.store
             resolution, plan = self._plan(session_id, store.get_all((session_key(session_id),)), context)
             owner = plan.opening is not None and store.claim(plan.opening.claim_key)
-            return self._inside(resolution, plan, owner, context)
+            return self._inside(resolution, plan, owner, around)
         except Exception as error:
             report("open a session", error)
             return context
@@ -65,23 +67,26 @@ class SessionOpener:
         if self._runtime.store_never_waits:
             return self.enter(session_id, context)
         try:
-            if not self._is_outermost(context):
+            around = self._around(context)
+            if around is None:
                 return context
             store = self._runtime.store
             resolution, plan = self._plan(session_id, await store.aget_all((session_key(session_id),)), context)
             owner = plan.opening is not None and await store.aclaim(plan.opening.claim_key)
-            return self._inside(resolution, plan, owner, context)
+            return self._inside(resolution, plan, owner, around)
         except Exception as error:
             report("open a session", error)
             return context
 
-    def _is_outermost(self, context: Context) -> bool:
+    def _around(self, context: Context) -> Context | None:
+        """Return where to open the session: ``context``, without a call of ours in flight there; None under a span."""
         self._on_use()
         if self._runtime.settings.traces != "session" or not is_instrumentation_enabled():
-            return False
+            return None
         self._runtime.tracers.get()
-        current = get_current_span(context).get_span_context()
-        return not current.is_valid or is_session_root(context, current)
+        around, span = outside(context, get_current_span(context))
+        current = span.get_span_context()
+        return around if not current.is_valid or is_session_root(around, current) else None
 
     def _plan(
         self, session_id: str, answers: Sequence[SessionLink | None], context: Context

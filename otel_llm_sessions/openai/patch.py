@@ -25,6 +25,7 @@ from otel_llm_sessions.sessions.inside import session_inside
 from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.sessions.resolver import is_unsure, lookup_keys
 from otel_llm_sessions.sessions.sources import Given, from_baggage, from_context
+from otel_llm_sessions.telemetry.span import is_being_sent, outside
 from otel_llm_sessions.telemetry.values import error_type_of
 
 NOTHING_SAID = Context()
@@ -105,20 +106,28 @@ def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
     match = find(options.method, options.url)
     if match is None:
         return None
-    outside = get_current()
-    context = seen_from_here(outside) if OPEN else outside
+    made_in = get_current()
+    context = seen_from_here(made_in) if OPEN else made_in
     ambient = get_current_span(context) if context else INVALID_SPAN
     # Most often nothing is in the context, or only a span: nothing that suppresses, nothing that names a session.
     says_more = len(context) > (ambient is not INVALID_SPAN)
     if says_more and not is_instrumentation_enabled():
         return None
+    # The body's dict stays the same object where a request is sent once more with other options.
+    sending = (id(client), id(options.json_data), options.url)
+    if says_more:
+        if is_being_sent(context, sending):
+            return None
+        context, ambient = outside(context, ambient)
     if notes.notes:
         notes.settle()
     named_in = context if says_more else NOTHING_SAID
     request = read_request(match, client, options, server_of(client, options.url), named_in, runtime.keys, stream)
     if says_more and request.evidence.given is not None:
         context = _of_the_calls_session(request.evidence.given, context)
-    return Call(runtime, request, context, ambient, outside)
+    call = Call(runtime, request, made_in, context, ambient)
+    call.sending.append(sending)
+    return call
 
 
 def _of_the_calls_session(given: Given, context: Context) -> Context:
@@ -131,30 +140,28 @@ def _of_the_calls_session(given: Given, context: Context) -> Context:
     return session_inside(given.session_id, context).into(context, within())
 
 
-def _open(call: Call, client: Any, options: Any, original: Callable[..., Any]) -> Context:
-    """Look up the session, and start the span; return the context to send the request in."""
+def _open(call: Call, client: Any, options: Any, original: Callable[..., Any]) -> None:
+    """Look up the session, and start the span."""
     store, lookup, evidence = call.runtime.store, call.runtime.lookup, call.request.evidence
     keys = lookup_keys(evidence)
     answers = store.get_all(keys) if keys else ()
     found = answers[0] if answers else None
     if lookup and is_unsure(found) and lookup.begin(call, found, client, options, original):
-        return call.context
+        return
     claim = call.resolve(answers)
-    return call.start(claim is not None and store.claim(claim))
+    call.start(claim is not None and store.claim(claim))
 
 
-async def _aopen(call: Call, client: Any, options: Any, original: Callable[..., Any]) -> Context:
+async def _aopen(call: Call, client: Any, options: Any, original: Callable[..., Any]) -> None:
     """As ``_open``, for callers on an event loop."""
     store, lookup, evidence = call.runtime.store, call.runtime.lookup, call.request.evidence
-    if call.runtime.store_never_waits and not lookup:
-        return _open(call, client, options, original)
     keys = lookup_keys(evidence)
     answers = await store.aget_all(keys) if keys else ()
     found = answers[0] if answers else None
     if lookup and is_unsure(found) and lookup.abegin(call, found, client, options, original):
-        return call.context
+        return
     claim = call.resolve(answers)
-    return call.start(claim is not None and await store.aclaim(claim))
+    call.start(claim is not None and await store.aclaim(claim))
 
 
 def _propagated(call: Call, client: Any, options: Any) -> Any:
@@ -184,36 +191,67 @@ def _finish(call: Call, error_type: str | None) -> Record | None:
         return None
 
 
+def _start(runtime: Runtime, client: Any, options: Any, stream: bool, original: Callable[..., Any]) -> Call | None:
+    """Begin the call that a request is; None if it is to pass through untouched."""
+    call = None
+    try:
+        call = _begin(runtime, client, options, stream)
+        if call is not None:
+            _open(call, client, options, original)
+        return call
+    except BaseException as error:
+        _give_up(call, error)
+        return None
+
+
+async def _astart(
+    runtime: Runtime, client: Any, options: Any, stream: bool, original: Callable[..., Any]
+) -> Call | None:
+    """As ``_start``, for callers on an event loop."""
+    call = None
+    try:
+        call = _begin(runtime, client, options, stream)
+        if call is not None:
+            await _aopen(call, client, options, original)
+        return call
+    except BaseException as error:
+        _give_up(call, error)
+        return None
+
+
+def _give_up(call: Call | None, error: BaseException) -> None:
+    """End what a call had begun before it failed to start."""
+    if call is not None:
+        _finish(call, None)
+    report("start a span", error)
+
+
+# In the two wrappers all stands in one `try`: what interrupts it anywhere (Ctrl-C, a time limit) leaves neither a span
+# open nor a context attached.
+
+
 def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTypes) -> Callable[..., Any]:
     @functools.wraps(original)
     def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        call = context = None
-        if runtime.enabled:
-            try:
-                call = _begin(runtime, self, options, bool(kwargs.get("stream")))
-                if call is not None:
-                    context = _open(call, self, options, original)
-            except Exception as error:
-                report("start a span", error)
-                _give_up(call)
-                call = None
-        if call is None or context is None:
-            return original(self, cast_to, options, *args, **kwargs)
-        previous = call.outside
-        if runtime.propagation is not None:
-            options = _propagated(call, self, options)
-        if context is not previous:
-            attach(context)
+        call = None
         try:
+            if runtime.enabled:
+                call = _start(runtime, self, options, bool(kwargs.get("stream")), original)
+            if call is None:
+                return original(self, cast_to, options, *args, **kwargs)
+            if runtime.propagation is not None:
+                options = _propagated(call, self, options)
+            if call.sent_in is not call.made_in:
+                attach(call.sent_in)
             result = original(self, cast_to, options, *args, **kwargs)
+            _returned(call)
+            runtime.remember(_observe(call, result, types))
+            return result
         except BaseException as error:
-            attach(previous)
-            runtime.remember(_finish(call, error_type_of(error)))
+            if call is not None:
+                _returned(call)
+                runtime.remember(_finish(call, error_type_of(error)))
             raise
-        if context is not previous:
-            attach(previous)
-        runtime.remember(_observe(call, result, types))
-        return result
 
     return request
 
@@ -221,52 +259,54 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
 def _async_request(
     original: Callable[..., Awaitable[Any]], runtime: Runtime, types: ReplyTypes
 ) -> Callable[..., Awaitable[Any]]:
+    starts_at_once = runtime.store_never_waits and runtime.lookup is None
+
     @functools.wraps(original)
     async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        call = context = None
-        if runtime.enabled:
-            try:
-                call = _begin(runtime, self, options, bool(kwargs.get("stream")))
-                if call is not None:
-                    context = await _aopen(call, self, options, original)
-            except Exception as error:
-                report("start a span", error)
-                _give_up(call)
-                call = None
-        if call is None or context is None:
-            return await original(self, cast_to, options, *args, **kwargs)
-        previous = call.outside
-        if runtime.propagation is not None:
-            options = _propagated(call, self, options)
-        if context is not previous:
-            attach(context)
+        call = None
         try:
+            if runtime.enabled:
+                started = (runtime, self, options, bool(kwargs.get("stream")), original)
+                call = _start(*started) if starts_at_once else await _astart(*started)
+            if call is None:
+                return await original(self, cast_to, options, *args, **kwargs)
+            if runtime.propagation is not None:
+                options = _propagated(call, self, options)
+            if call.sent_in is not call.made_in:
+                attach(call.sent_in)
             result = await original(self, cast_to, options, *args, **kwargs)
-        except GeneratorExit:
-            # A coroutine that is thrown away is closed wherever that happens, often in another context, which is
-            # none of ours to change.
-            if get_current() is context:
-                attach(previous)
-            notes.leave(call, cut_short=False)
-            raise
+            _returned(call)
+            await runtime.aremember(_observe(call, result, types))
+            return result
         except Exception as error:
-            attach(previous)
-            await runtime.aremember(_finish(call, error_type_of(error)))
+            if call is not None:
+                _returned(call)
+                await runtime.aremember(_finish(call, error_type_of(error)))
             raise
         except BaseException as error:
-            attach(previous)
-            # A task that is being cancelled must not wait for a store.
-            runtime.remember_soon(_finish(call, error_type_of(error)))
+            if call is not None:
+                _cut_off(call, error)
             raise
-        if context is not previous:
-            attach(previous)
-        await runtime.aremember(_observe(call, result, types))
-        return result
 
     return request
 
 
-def _give_up(call: Call | None) -> None:
-    """End what a call had begun before it failed to start."""
-    if call is not None:
-        _finish(call, None)
+def _returned(call: Call) -> None:
+    """Make the context again what it was; what is asked from here on is asked anew."""
+    call.sending.clear()
+    if call.sent_in is not call.made_in:
+        attach(call.made_in)
+
+
+def _cut_off(call: Call, error: BaseException) -> None:
+    """End a call whose task is cancelled, or whose coroutine is thrown away; waits for nothing."""
+    # That happens wherever the coroutine is collected, often in another context, which is none of ours to change.
+    is_elsewhere = isinstance(error, GeneratorExit) and get_current() is not call.sent_in
+    if is_elsewhere:
+        call.sending.clear()
+    else:
+        _returned(call)
+    if isinstance(error, GeneratorExit):
+        notes.leave(call, cut_short=False)
+    else:
+        call.runtime.remember_soon(_finish(call, error_type_of(error)))

@@ -69,8 +69,8 @@ class Watch:
         self._hooked: Hooked | None = None
         self.reading = 0
         """The thread that waits for the next piece, if any: a close that it does then is the reply's own end."""
-        self._is_over = False
         self._process = os.getpid()
+        self._is_over = False
         _open[id(self)] = self
 
     def hook(self, response: Any, **readers: Callable[..., Any]) -> None:
@@ -100,6 +100,13 @@ class Watch:
 
     def end(self, error: BaseException | None = None, *, complete: bool = False) -> Record | None:
         """End the call; return what is to be recorded. Does nothing the second time."""
+        try:
+            return self._end(error, complete)
+        except BaseException:  # interrupted amid it: nobody comes a second time
+            self._call.finish(cut_short=self._call.request.stream)
+            raise
+
+    def _end(self, error: BaseException | None, complete: bool) -> Record | None:
         if not self._let_go():
             return None
         if isinstance(error, GeneratorExit):
@@ -150,7 +157,7 @@ class Watch:
             await self._call.runtime.aremember(record)
 
     def __del__(self) -> None:
-        if self._let_go():
+        if not getattr(self, "_is_over", True) and self._let_go():  # else it was interrupted while it was being made
             self._leave_note()
 
 
@@ -216,8 +223,8 @@ def _aclose_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], Any]:
 
 def watched(iterator: Iterator[Any], watch: Watch) -> Iterator[Any]:
     """Hand on what ``iterator`` yields, as it yields it."""
-    see = watch.see
     try:
+        see = watch.see
         watch.reading = get_ident()
         for chunk in iterator:
             watch.reading = 0
@@ -226,10 +233,10 @@ def watched(iterator: Iterator[Any], watch: Watch) -> Iterator[Any]:
                 watch.remember(record)
             yield chunk
             watch.reading = get_ident()
+        watch.remember(watch.end(complete=True))
     except BaseException as error:
         watch.remember(watch.end(error))
         raise
-    watch.remember(watch.end(complete=True))
 
 
 class AsyncWatched:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, Tracer, TracerProvider
+from opentelemetry.trace import Span, Tracer, TracerProvider, set_span_in_context
 
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.version import __version__
@@ -18,6 +18,9 @@ UTIL_GENAI_INFERENCE = "opentelemetry.genai.client.inference.context"
 UTIL_GENAI_FETCH = "opentelemetry.genai.client.fetch_response.context"
 UTIL_GENAI = (UTIL_GENAI_INFERENCE, UTIL_GENAI_FETCH)
 """Context keys of opentelemetry-util-genai 1.3b0: set while a span of that kind is open."""
+
+IN_FLIGHT_KEY = "otel_llm_sessions.in_flight"
+"""Context key that holds the ``InFlight`` of the innermost call."""
 
 
 class TracerSource:
@@ -31,7 +34,7 @@ class TracerSource:
 
     def get(self) -> Tracer:
         """Return the tracer; asked anew for every call, since a provider may be set late or replaced."""
-        provider = self._given or trace.get_tracer_provider()
+        provider = self._given if self._given is not None else trace.get_tracer_provider()
         if provider is not self.provider:
             self._tracer = provider.get_tracer(SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
             self.provider = provider
@@ -50,14 +53,68 @@ def is_model_call(attributes: Mapping[str, Any] | None) -> bool:
     )
 
 
+class InFlight(NamedTuple):
+    """What a context says of the call of ours that is being made in it; its transport may make others."""
+
+    span: Span | None
+    """The span of ours that is current; None if another instrumentation has one for the call."""
+    around: Span
+    """What was current around the call."""
+    taken: tuple[object, ...]
+    """What stands for the call, or for one around it: spans and util-genai's data; no other call is theirs."""
+    sending: list[object]
+    """What tells the request that is being sent from others; empty when it is not any more."""
+
+
+def in_flight(context: Context, span: Span | None, around: Span, outer: Context, sending: list[object]) -> Context:
+    """Return the context to send a call in.
+
+    Args:
+        context: where the call stands.
+        span: its span; None if another instrumentation has one.
+        around: the ambient span of the call.
+        outer: the context in which it is made.
+        sending: see ``InFlight``.
+    """
+    taken: tuple[object, ...] = (around,)
+    if outer:
+        before = outer.get(IN_FLIGHT_KEY)
+        if isinstance(before, InFlight):
+            taken += before.taken
+        taken += tuple(data for key in UTIL_GENAI if (data := outer.get(key)) is not None)
+    values: dict[str, object] = context.copy()
+    values[IN_FLIGHT_KEY] = InFlight(span, around, taken, sending)
+    return Context(values) if span is None else set_span_in_context(span, Context(values))
+
+
+def is_being_sent(context: Context, request: object) -> bool:
+    """Whether a call is one that is in flight: a client's own ``request`` may call ``request``, to try again."""
+    flight = context.get(IN_FLIGHT_KEY)
+    return isinstance(flight, InFlight) and request in flight.sending
+
+
+def outside(context: Context, current: Span) -> tuple[Context, Span]:
+    """Return a context and its current span, without the span of a call of ours that is in flight there."""
+    flight = context.get(IN_FLIGHT_KEY)
+    if not isinstance(flight, InFlight) or flight.span is not current:
+        return context, current
+    return set_span_in_context(flight.around, context), flight.around
+
+
 def is_owned(context: Context, current: Span) -> bool:
     """Whether another instrumentation already has a span for the call that is about to be made.
 
-    Its span is the current one, or (util-genai) an ancestor of it.
+    Its span is the current one, or (util-genai) an ancestor of it; and stands for no call that is in flight there.
     """
-    if current.is_recording() and is_model_call(getattr(current, "attributes", None)):
+    flight = context.get(IN_FLIGHT_KEY)
+    taken = flight.taken if isinstance(flight, InFlight) else ()
+    if current.is_recording() and is_model_call(getattr(current, "attributes", None)) and not _is_among(current, taken):
         return True
-    return any(context.get(key) is not None for key in UTIL_GENAI)
+    return any((data := context.get(key)) is not None and not _is_among(data, taken) for key in UTIL_GENAI)
+
+
+def _is_among(one: object, others: tuple[object, ...]) -> bool:
+    return any(one is other for other in others)
 
 
 def annotate(context: Context, current: Span, attributes: Mapping[str, Any]) -> None:

@@ -245,7 +245,11 @@ class SessionTraces:
         if opened is None or opened[1].trace_id == 0:
             return Placement(context, [], None)
         root, trace = opened
-        return Placement(below(trace, context), [], trace, open_root=root)
+        try:
+            return Placement(below(trace, context), [], trace, open_root=root)
+        except BaseException:  # interrupted: nobody else has the root, to end it
+            self._roots.end_fresh(root, trace, None)
+            raise
 
 
 def below(trace: SessionTrace, context: Context) -> Context:

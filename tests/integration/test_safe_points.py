@@ -181,13 +181,14 @@ def threads_of_ours() -> int:
 
 
 def test_there_is_a_thread_only_while_something_is_to_be_ended(client, locking):
+    before = threads_of_ours()  # a store's, of an earlier test
     stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     next(stream)
-    assert threads_of_ours() == 0
+    assert threads_of_ours() <= before
     del stream
     gc.collect()
     until(lambda: locking.ended)
-    until(lambda: threads_of_ours() == 0)
+    until(lambda: threads_of_ours() <= before)
 
 
 def test_what_was_abandoned_at_the_end_of_the_program_ends(server, tmp_path):

@@ -1,0 +1,163 @@
+"""What comes amid the package's own work, at any line of it: Ctrl-C, a task queue's time limit, a handler's call."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+import pytest
+from amid import Lines
+from opentelemetry.context import get_current
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from store_kit import until
+
+from otel_llm_sessions.testing import capture_spans
+
+try:
+    import httpx2
+except ImportError:  # openai before 3
+    import httpx as httpx2
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+TURN = {"extra_headers": {"x-session-id": "chat-42"}}
+
+CHUNK = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": []}
+EVENTS = b"".join(
+    b"data: %s\n\n" % data for data in (json.dumps(CHUNK).encode(), json.dumps(CHUNK).encode(), b"[DONE]")
+)
+
+
+class TooLate(Exception):
+    """A task queue's time limit, an exception like any other."""
+
+
+def reply(request: Any) -> Any:
+    body = json.loads(request.content)
+    if body.get("stream"):
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=EVENTS)
+    if "messages" in body:
+        return httpx2.Response(200, json={**CHUNK, "object": "chat.completion"})
+    return httpx2.Response(200, json={"id": f"resp_{body['input']}", "object": "response", "output": []})
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[openai.OpenAI]:
+    http = httpx2.Client(transport=httpx2.MockTransport(reply))
+    with openai.OpenAI(base_url="http://model.test", api_key="k", max_retries=0, http_client=http) as client:
+        yield client
+
+
+class Ledger(SpanProcessor):
+    """What was started, and what has ended."""
+
+    def __init__(self) -> None:
+        self.started: list[Any] = []
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.started.append(span)
+
+    @property
+    def open(self) -> list[str]:
+        return [span.name for span in self.started if span.end_time is None]
+
+
+def turn(client: Any, n: int) -> None:
+    client.chat.completions.create(model="m", messages=MESSAGES, **TURN)
+
+
+def first_turn(client: Any, n: int) -> None:
+    client.responses.create(model="m", input=f"{n}")
+
+
+def stream(client: Any, n: int) -> None:
+    for _ in client.chat.completions.create(model="m", messages=MESSAGES, stream=True, **TURN):
+        pass
+
+
+def raw_stream(client: Any, n: int) -> None:
+    with client.chat.completions.with_streaming_response.create(model="m", messages=MESSAGES, stream=True) as answer:
+        list(answer.iter_lines())
+
+
+slow = pytest.mark.slow
+
+
+def lines_of(call: Callable[[Any, int], None], client: Any) -> int:
+    lines = Lines(lambda frame: None)
+    with lines.run():
+        call(client, 0)
+    return lines.count
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        (turn, TooLate),
+        (stream, KeyboardInterrupt),
+        pytest.param(stream, TooLate, marks=slow),
+        pytest.param(first_turn, KeyboardInterrupt, marks=slow),
+        pytest.param(raw_stream, KeyboardInterrupt, marks=slow),
+        pytest.param(raw_stream, TooLate, marks=slow),
+    ],
+)
+def test_an_exception_amid_our_work_leaves_no_span_open_and_is_the_applications(client, call, kind, caplog):
+    def interrupt(frame: Any) -> None:
+        raise kind
+
+    provider, ledger = TracerProvider(shutdown_on_exit=False), Ledger()
+    provider.add_span_processor(ledger)
+    with capture_spans(tracer_provider=provider):
+        call(client, 0)
+        count = lines_of(call, client)
+        assert count > 50
+        for at in range(count):
+            lines = Lines(interrupt, at)
+            raised = None
+            try:
+                with lines.run():
+                    call(client, at + 1)
+            except kind as error:
+                raised = error
+            if lines.seen:
+                assert isinstance(raised, kind), lines.seen
+            del raised
+            assert not get_current(), lines.seen
+            if "chat m" in ledger.open:
+                gc.collect()  # of a reply that was interrupted before it was read
+                until(lambda: "chat m" not in ledger.open)
+    # A root that is just being started is as nobody's as any span inside of the SDK's start.
+    assert len(ledger.open) < 12
+    assert not [record for record in caplog.records if record.name.startswith("otel_llm_sessions")]
+
+
+@pytest.mark.parametrize(
+    "call", [first_turn, stream, pytest.param(raw_stream, marks=slow), pytest.param(turn, marks=slow)]
+)
+def test_a_call_that_a_signal_handler_makes_waits_for_no_lock_of_ours(client, call):
+    def handler(frame: Any) -> None:
+        call(client, next(numbers))
+
+    numbers = iter(range(10, 10_000))
+    provider, ledger = TracerProvider(shutdown_on_exit=False), Ledger()
+    provider.add_span_processor(ledger)
+    metrics = MeterProvider([InMemoryMetricReader()])
+    faulthandler.dump_traceback_later(60, exit=True)
+    try:
+        with capture_spans(tracer_provider=provider, meter_provider=metrics) as spans:
+            # From the very first line: instruments and tracers are made on the way.
+            lines = Lines(handler)
+            with lines.run():
+                call(client, 1)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        metrics.shutdown()
+    assert lines.count > 50
+    assert not ledger.open
+    named = [span for span in spans if span.name == "chat m"]
+    assert len(named) == len(lines.seen) + 1
