@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -95,3 +96,34 @@ def test_openai_is_not_imported_before_the_application_imports_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+WHERE_TO = """
+import os
+import grpc
+
+channel, addresses = grpc.insecure_channel, []
+
+
+def noted(address, *more, **options):
+    addresses.append(address)
+    return channel(address, *more, **options)
+
+
+grpc.insecure_channel = noted
+from opentelemetry.distro import OpenTelemetryConfigurator, OpenTelemetryDistro
+
+OpenTelemetryDistro().configure()
+OpenTelemetryConfigurator().configure()
+print(*addresses, flush=True)
+os._exit(0)  # nothing is sent there
+"""
+
+
+def test_where_nothing_is_set_all_signals_go_where_readme_says() -> None:
+    pytest.importorskip("opentelemetry.distro", reason="the extra otlp is not installed")
+    unset = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    asked = subprocess.run([sys.executable, "-c", WHERE_TO], env=unset, capture_output=True, text=True, check=True)
+    assert asked.stdout.split() == ["localhost:4317"] * 3
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert "Spans, metrics and logs go over gRPC to `localhost:4317`" in readme
