@@ -6,16 +6,17 @@ import functools
 import logging
 import sys
 import weakref
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import wrapt
 from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from otel_llm_sessions import forks, threads
+from otel_llm_sessions.again import watch_later_imports
 from otel_llm_sessions.guard import report, say
 from otel_llm_sessions.session import SessionSpanProcessor, set_opener
 from otel_llm_sessions.settings import Settings, settings_from
@@ -32,8 +33,20 @@ OTHER_KEYWORDS = frozenset({"tracer_provider", "meter_provider", "logger_provide
 
 MEMORY = "memory://"
 
-_processors: weakref.WeakKeyDictionary[Any, SessionSpanProcessor] = weakref.WeakKeyDictionary()
-"""The processor of each provider: a provider has no way to remove one, so it is switched off and on."""
+
+class Stamped(NamedTuple):
+    """A provider that has a ``SessionSpanProcessor``."""
+
+    provider: Callable[[], Any]
+    """Returns it, or None when it is gone."""
+    processor: SessionSpanProcessor
+
+
+_stamped: dict[int, Stamped] = {}
+"""The processor of each provider: a provider has no way to remove one, so it is switched off and on.
+
+By the provider's identity: it need not be hashable, nor equal to itself alone (logfire's is a dataclass).
+"""
 
 
 class Running:
@@ -54,7 +67,7 @@ class Running:
         self._lock = forks.Lock()
         self._made: tuple[Runtime, Patch, SessionOpener] | None = None
         try:
-            add_processor(self._tracer_provider or trace.get_tracer_provider())
+            add_processor(self._tracer_provider if self._tracer_provider is not None else trace.get_tracer_provider())
         except Exception as error:
             report("find the tracer provider", error)
 
@@ -79,8 +92,8 @@ class Running:
             from otel_llm_sessions.openai.notes import settle
 
             settle()
-        for processor in _processors.values():
-            processor.enabled = False
+        for stamped in list(_stamped.values()):
+            stamped.processor.enabled = False
         store = self._store
         if self._made is not None:
             from otel_llm_sessions import tasks
@@ -107,8 +120,15 @@ class Running:
                 from otel_llm_sessions.stores.memory import MemoryStore
 
                 end_all_at_exit()
-                store = self._store or MemoryStore(self._settings.max_keys)
-                runtime = Runtime(self._settings, store, self._tracer_provider, self._meter_provider, add_processor)
+                store = self._store if self._store is not None else MemoryStore(self._settings.max_keys)
+                runtime = Runtime(
+                    self._settings,
+                    store,
+                    self._tracer_provider,
+                    self._meter_provider,
+                    on_provider=add_processor,
+                    at_exit=end_all_at_exit,
+                )
                 carry = functools.partial(threads.carry_sessions, self._settings.threads)
                 self._made = runtime, Patch(runtime), SessionOpener(runtime, carry, tasks.carry_sessions)
             return self._made
@@ -118,6 +138,7 @@ _running: Running | None = None
 
 
 def _on_import(openai: ModuleType) -> None:
+    watch_later_imports("openai", _on_import)  # wrapt forgets its hook once it has run
     if _running is not None:
         _running.patch(openai)
 
@@ -126,13 +147,22 @@ def add_processor(provider: Any) -> None:
     """Have ``session.id`` stamped on the spans of a provider; does nothing for one of the API only, or twice."""
     try:
         if hasattr(provider, "add_span_processor"):
-            new = SessionSpanProcessor()
-            processor = _processors.setdefault(provider, new)  # one step: many threads may make the first call
-            processor.enabled = True
-            if processor is new:
-                provider.add_span_processor(processor)
+            new = Stamped(_reference_to(provider), SessionSpanProcessor())
+            stamped = _stamped.setdefault(id(provider), new)  # one step: many threads may make the first call
+            stamped.processor.enabled = True
+            if stamped is new:
+                provider.add_span_processor(new.processor)
     except Exception as error:
         report("add the span processor", error)
+
+
+def _reference_to(provider: Any) -> Callable[[], Any]:
+    key = id(provider)
+    try:
+        # Called before the provider's identity may be another object's.
+        return weakref.ref(provider, lambda _: _stamped.pop(key, None) and None)
+    except TypeError:  # of a class with slots
+        return lambda: provider
 
 
 def store_of(given: Any, settings: Settings) -> SessionStore | None:

@@ -53,7 +53,9 @@ def capture_spans(**settings: Any) -> Iterator[CapturedSpans]:
     if instrumentor.is_instrumented_by_opentelemetry:
         raise RuntimeError("capture_spans() needs the client un-instrumented: call uninstrument() first")
     spans = CapturedSpans()
-    provider = settings.pop("tracer_provider", None) or TracerProvider(shutdown_on_exit=False)
+    provider = settings.pop("tracer_provider", None)
+    if provider is None:
+        provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(_IntoList(spans)))
     instrumentor.instrument(tracer_provider=provider, **settings)
     try:

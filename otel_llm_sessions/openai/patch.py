@@ -42,12 +42,14 @@ class Patch:
         self._patched: list[tuple[Any, Any, Any]] = []
 
     def apply(self, openai: ModuleType) -> None:
-        """Wrap the request methods; does nothing the second time."""
-        if self._patched or not self._runtime.enabled:
+        """Wrap the request methods; does nothing the second time, but for classes that were imported anew."""
+        if not self._runtime.enabled:
             return
         types = ReplyTypes(openai)
         for name, wrap in (("OpenAI", _sync_request), ("AsyncOpenAI", _async_request)):
             client: Any = getattr(openai, name)
+            if any(client is patched for patched, _, _ in self._patched):
+                continue
             wrapper = wrap(client.request, self._runtime, types)
             # The classes inherit `request` (openai 1.66 to 3.54), unless somebody has patched it before us.
             self._patched.append((client, wrapper, client.__dict__.get("request")))

@@ -32,12 +32,25 @@ class Runtime:
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
         on_provider: Callable[[Any], None],
+        at_exit: Callable[[], None],
     ) -> None:
+        """Make the parts.
+
+        Args:
+            settings: the settings.
+            store: where turns are recorded.
+            tracer_provider: where spans go; None for the global one, whenever it is set.
+            meter_provider: likewise for metrics.
+            on_provider: called with each tracer provider that is met.
+            at_exit: called then too, and for each meter provider: what is to be done at exit before they shut down.
+        """
         self.settings = settings
+        self._on_provider = on_provider
+        self._at_exit = at_exit
         self.store = store
         self.store_never_waits = not getattr(store, "waits", True)
-        self.tracers = TracerSource(tracer_provider, on_provider)
-        self.metrics = MetricsSource(meter_provider)
+        self.tracers = TracerSource(tracer_provider, self._met)
+        self.metrics = MetricsSource(meter_provider, at_exit)
         self.roots = Roots(store, settings.namespace, RootNames(settings.root_name), settings.key)
         self.placer: Placer = (
             SessionTraces(self.roots, settings.max_turns, settings.max_age)
@@ -54,6 +67,10 @@ class Runtime:
         self.lookup = ProviderLookup(self) if settings.provider_lookup else None
         self.propagation = Propagation(settings.propagate) if settings.propagate else None
         self.enabled = True
+
+    def _met(self, provider: Any) -> None:
+        self._at_exit()
+        self._on_provider(provider)
 
     def remember(self, record: Record | None) -> None:
         """Record what a turn left behind; may take a round trip."""

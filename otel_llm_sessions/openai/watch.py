@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import sys
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from threading import get_ident
 from typing import Any, NamedTuple
 
@@ -87,7 +87,10 @@ class Watch:
         me = weakref.ref(self)
         hooks = {"close": _close_hook(response, me), "aclose": _aclose_hook(response, me), **readers}
         own = response.__dict__
-        self._hooked = Hooked(response, hooks, {name: own[name] for name in hooks if name in own})
+        before = {name: own[name] for name in hooks if name in own}
+        # A copy, pickled or not, is the application's alone.
+        hooks["__getstate__"] = partial(_state_without, response, hooks, before)
+        self._hooked = Hooked(response, hooks, before)
         own.update(hooks)
 
     def see(self, chunk: Any) -> Record | None:
@@ -175,10 +178,22 @@ def end_all() -> None:
             watch.remember(watch.end())
 
 
-@functools.cache
 def end_all_at_exit() -> None:
-    """Have ``end_all`` called before the tracer provider shuts down, if that was set before; once per process."""
+    """Have ``end_all`` called before what is there now is shut down at exit.
+
+    Python calls last what was registered first, and the SDK's providers register themselves when they are made: so
+    this is called anew whenever another provider is met.
+    """
+    atexit.unregister(end_all)
     atexit.register(end_all)
+
+
+def _state_without(response: Any, hooks: dict[str, Callable[..., Any]], before: dict[str, Any]) -> Any:
+    """Return what a copy of a response is made from, without our hooks."""
+    state = type(response).__getstate__(response)
+    if not isinstance(state, dict):
+        return state
+    return {**{name: value for name, value in state.items() if value is not hooks.get(name, state)}, **before}
 
 
 def _close_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
@@ -185,8 +185,9 @@ class MetricsSource:
     as much as an attribute of a span; so the API's variable is looked at first, where it is there.
     """
 
-    def __init__(self, provider: MeterProvider | None) -> None:
+    def __init__(self, provider: MeterProvider | None, on_provider: Callable[[], None] = lambda: None) -> None:
         self._given = provider
+        self._on_provider = on_provider
         self._bound: MeterProvider | None = None
         self._metrics: CallMetrics | None = None
         self._lock = forks.Lock()
@@ -196,7 +197,7 @@ class MetricsSource:
         """Return the metrics to record to, or None while no meter provider is set."""
         if self._given is None and getattr(_api, "_METER_PROVIDER", self) is None and not self._may_load:
             return None
-        provider = self._given or get_meter_provider()
+        provider = self._given if self._given is not None else get_meter_provider()
         return self._metrics if provider is self._bound else self._of_another(provider)
 
     def _of_another(self, provider: MeterProvider) -> CallMetrics | None:
@@ -205,6 +206,7 @@ class MetricsSource:
             if provider is not self._bound:
                 self._metrics = _bind(provider)
                 self._bound = provider
+                self._on_provider()
             return self._metrics
 
 
