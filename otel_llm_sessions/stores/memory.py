@@ -29,11 +29,13 @@ class MemoryStore:
 
     def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
         """Return for each of ``keys``, in order, its link, or None where it is unknown."""
+        found = []
         with self._lock:
-            found = [self._links.get(key) for key in keys]
-            for key, link in zip(keys, found, strict=True):
+            for key in keys:
+                link = self._links.get(key)
                 if link is not None:
                     self._links.move_to_end(key)
+                found.append(link)
         return found
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:

@@ -22,7 +22,7 @@ def may_be_given_again(key: str) -> bool:
 
 def goes_back(key: str, link: SessionLink, known: SessionLink) -> bool:
     """Whether remembering ``link`` under ``key`` would set its session back: a slow turn's that ended last."""
-    return is_mutable(key) and _rank(link) < _rank(known)
+    return link.turn <= known.turn and is_mutable(key) and _rank(link) < _rank(known)
 
 
 def is_newer(key: str, link: SessionLink, known: SessionLink) -> bool:

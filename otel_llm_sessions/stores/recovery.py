@@ -11,7 +11,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from otel_llm_sessions import forks
-from otel_llm_sessions.guard import report
+from otel_llm_sessions.guard import is_applications, report
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.stores.newest import is_newer
@@ -199,7 +199,10 @@ class Recovery:
 
     def _shut(self, fault: BaseException) -> None:
         """Let callers do without the store, and say so: once, whichever thread found out."""
-        report(f"use the session store, which is left alone for {self._rests.longest:g} s at most", _plain(fault))
+        if is_applications(fault):
+            raise fault
+        if not self._closed:  # after the end nothing is said any more
+            report(f"use the session store, which is left alone for {self._rests.longest:g} s at most", _plain(fault))
         # A store that refuses has answered: what it holds can be read.
         with self._lock:
             self.writable = False
