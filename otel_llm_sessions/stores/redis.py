@@ -249,6 +249,7 @@ class _Connections:
         self._class: Any = parsed.get("connection_class", blocking.Connection)
         self._options = _options(parsed, time_limit)
         self._idle: deque[Any] = deque()
+        self._kind: object = threading.Lock
         self._new()  # an option that redis-py does not know is an error now, not at the first call
 
     def unconnected(self) -> _Connections:
@@ -258,6 +259,11 @@ class _Connections:
     def exchange(self, commands: list[Command]) -> list[Any]:
         """Send ``commands`` at once and return their replies, errors among them, within the time limit."""
         deadline = time.monotonic() + self._time_limit
+        if (
+            self._kind is not threading.Lock
+        ):  # patched by gevent or eventlet: a socket from before holds up all greenlets
+            self._kind = threading.Lock
+            self.drop_idle()
         connection = self._take()
         if connection is None:
             return self._exchange_on_new(commands, deadline)
