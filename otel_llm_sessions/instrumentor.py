@@ -103,6 +103,7 @@ class Running:
             threads.stop_carrying()
             tasks.stop_carrying()
             store = runtime.store
+            runtime.records = not self._is_store_ours
         if store is not None and self._is_store_ours:
             try:
                 store.close()

@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from otel_llm_sessions.guard import report
+from otel_llm_sessions.guard import is_applications, report
 from otel_llm_sessions.openai.propagation import Propagation
 from otel_llm_sessions.openai.provider_lookup import ProviderLookup
 from otel_llm_sessions.openai.request import KeyLists
@@ -67,6 +67,8 @@ class Runtime:
         self.lookup = ProviderLookup(self) if settings.provider_lookup else None
         self.propagation = Propagation(settings.propagate) if settings.propagate else None
         self.enabled = True
+        self.records = True
+        """Whether there is a store to record in; one of ours is closed with the instrumentation."""
 
     def _met(self, provider: Any) -> None:
         self._at_exit()
@@ -74,27 +76,32 @@ class Runtime:
 
     def remember(self, record: Record | None) -> None:
         """Record what a turn left behind; may take a round trip."""
-        if record is not None:
+        if record is not None and self.records:
             try:
                 self.store.put(record.keys, record.link)
             except Exception as error:
-                report("record a turn", error)
+                self._failed(error)
 
     async def aremember(self, record: Record | None) -> None:
         """As ``remember``, for callers on an event loop."""
-        if record is None or self.store_never_waits:
+        if record is None or self.store_never_waits or not self.records:
             return self.remember(record)
         try:
             await self.store.aput(record.keys, record.link)
         except Exception as error:
-            report("record a turn", error)
+            self._failed(error)
 
     def remember_soon(self, record: Record | None) -> None:
         """Record what a turn left behind, from where nothing may wait: a garbage collector, a cancelled task."""
-        if record is None:
+        if record is None or not self.records:
             return
         put_soon = getattr(self.store, "put_soon", self.store.put)
         try:
             put_soon(record.keys, record.link)
         except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        # A stream may be read on after `uninstrument()`: nothing is said of this package any more.
+        if self.enabled or is_applications(error):
             report("record a turn", error)

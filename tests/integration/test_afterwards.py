@@ -1,0 +1,96 @@
+"""What is left after ``uninstrument()``, and after loops that end as they should not."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import warnings
+from typing import Any
+
+import openai
+import pytest
+from loopback_client import MODEL, options_for
+from store_kit import until
+
+from otel_llm_sessions.stores.memory import MemoryStore
+from otel_llm_sessions.testing import capture_spans
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+class Failing(MemoryStore):
+    """The application's own, which fails from some time on."""
+
+    fails = False
+
+    def put(self, keys: Any, link: Any) -> None:
+        if self.fails:
+            raise OSError("no disk")
+        super().put(keys, link)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "failing"])
+def test_nothing_is_logged_of_streams_that_end_after_uninstrument(client, tmp_path, caplog, kind):
+    failing = Failing()
+    store = {"memory": None, "sqlite": f"sqlite:///{tmp_path}/store.db", "failing": failing}[kind]
+    arguments = {} if store is None else {"store": store}
+    with capture_spans(**arguments) as spans:
+        streams = [client.responses.create(model=MODEL, input="x", stream=True) for _ in range(3)]
+        streams.append(client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True))
+        for stream in streams:
+            next(stream)
+    caplog.set_level(logging.DEBUG, "otel_llm_sessions")
+    caplog.clear()
+    failing.fails = True
+    list(streams.pop())
+    streams.pop().close()
+    streams.clear()
+    gc.collect()
+    until(lambda: sum(span.name == f"chat {MODEL}" for span in spans) == 4)
+    assert not [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
+@pytest.mark.parametrize("way", ["read", "abandoned", "cancelled"])
+def test_a_loop_that_is_closed_as_it_stands_leaves_no_warning_of_ours(request, server, tmp_path, caplog, kind, way):
+    """Without ``shutdown_asyncgens`` and without waiting for its tasks."""
+    store = {
+        "memory": lambda: "memory://",
+        "sqlite": lambda: f"sqlite:///{tmp_path}/store.db",
+        "redis": lambda: request.getfixturevalue("redis").url,
+    }[kind]()
+
+    def use() -> None:
+        loop = asyncio.new_event_loop()
+        client = openai.AsyncOpenAI(**options_for(server))
+
+        async def main() -> None:
+            stream = await client.responses.create(model=MODEL, input="x", stream=True)
+            await anext(stream)
+            if way == "read":
+                async for _ in stream:
+                    pass
+            if way == "cancelled":
+                task = asyncio.ensure_future(anext(stream))
+                await asyncio.sleep(0)
+                task.cancel()
+
+        loop.run_until_complete(main())
+        loop.close()
+
+    ignored: list[Any] = []
+    before, sys.unraisablehook = sys.unraisablehook, ignored.append
+    try:
+        with capture_spans(store=store, traces="turn") as spans, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            use()
+            gc.collect()
+            gc.collect()
+            until(lambda: spans)
+        said = [str(warning.message) for warning in caught] + [repr(what.object) for what in ignored]
+    finally:
+        sys.unraisablehook = before
+    assert not [line for line in said if "otel_llm_sessions" in line or "redis" in line.lower()], said
+    assert not [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
