@@ -97,17 +97,14 @@ def read_request(
     if given is None and conversation is not None:
         given = Given(name_of_conversation(conversation, server.name), "conversation")
     previous = match.response_id or previous_response(route.api, body, extra)
-    evidence = (
-        Evidence(given, previous, response_key(previous, server.scope), name_of_response(previous, server.name))
-        if previous is not None
-        else Evidence(given or (from_baggage(context) if keys.baggage else None), None, None)
-    )
+    if given is None and previous is None and keys.baggage:
+        given = from_baggage(context)
     return Request(
         match,
         server,
         model,
         attributes,
-        evidence,
+        evidence_of(given, previous, server),
         stream,
         extra.get("store", body.get("store")) is not False,
         attributes.get(semconv.REQUEST_CHOICE_COUNT, 1),
@@ -127,6 +124,13 @@ def mapping(value: Any) -> Mapping[str, Any]:
 def text(value: Any) -> str | None:
     """Return ``value`` as a plain string if it is a string with something in it, else None."""
     return (str.__str__(value) or None) if isinstance(value, str) else None
+
+
+def evidence_of(given: Given | None, previous: str | None, server: Server) -> Evidence:
+    """Return what a request says of its session: whom it was given to, and which response is before it."""
+    if previous is None:
+        return Evidence(given, None, None)
+    return Evidence(given, previous, response_key(previous, server.scope), name_of_response(previous, server.name))
 
 
 def previous_response(api: str, body: Mapping[str, Any], extra: Mapping[str, Any]) -> str | None:

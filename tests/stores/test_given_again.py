@@ -15,9 +15,16 @@ def first_turn(session_id: str, start: int) -> SessionLink:
     return SessionLink(SessionId(session_id), "new", 1, SpanRef(start, start, 1), start, start + 1)
 
 
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request, tmp_path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/db"
+    return request.getfixturevalue("_emptied")("redis").url
+
+
 @pytest.mark.parametrize("id_", ["resp_1", "resp_" + "1" * 300])
-def test_what_another_process_got_under_the_same_id_is_found_by_the_one_that_had_it_first(tmp_path, id_):
-    stores = [open_store(f"sqlite:///{tmp_path}/db", ttl=10**9, max_keys=100) for _ in range(2)]
+def test_what_another_process_got_under_the_same_id_is_found_by_the_one_that_had_it_first(url, id_):
+    stores = [open_store(url, ttl=10**9, max_keys=100) for _ in range(2)]
     key = response_key(id_, SERVER)
     now = 1_764_000_000_000_000_000
     for store, session_id, start in zip(stores, ("before", "after"), (now, now + 1_000_000_000), strict=True):
