@@ -13,7 +13,7 @@ from otel_llm_sessions.openai.routes import Match
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.keys import response_key
 from otel_llm_sessions.sessions.link import SessionId
-from otel_llm_sessions.sessions.names import id_of, name_of_conversation, name_of_response
+from otel_llm_sessions.sessions.names import name_of_conversation, name_of_response
 from otel_llm_sessions.sessions.resolver import Evidence
 from otel_llm_sessions.sessions.sources import Given, first_id, from_baggage, from_context, session_id_of
 from otel_llm_sessions.telemetry import semconv
@@ -92,11 +92,15 @@ def read_request(
     if match.response_id is not None:
         attributes[semconv.RESPONSE_ID] = match.response_id
         add_stream_cursor(attributes, options)
-    conversation = conversation_id_in(extra.get("conversation", body.get("conversation")))
+    conversation = extra.get("conversation", body.get("conversation"))
+    if conversation is not None:
+        conversation = conversation_id_in(conversation)
     given = given_session(client, options, body, extra, context, keys)
     if given is None and conversation is not None:
         given = Given(name_of_conversation(conversation, server.name), "conversation")
-    previous = match.response_id or previous_response(route.api, body, extra)
+    previous = match.response_id
+    if previous is None and route.api == "responses":
+        previous = attributes.get(semconv.REQUEST_PREVIOUS_RESPONSE_ID)
     if given is None and previous is None and keys.baggage:
         given = from_baggage(context)
     return Request(
@@ -131,13 +135,6 @@ def evidence_of(given: Given | None, previous: str | None, server: Server) -> Ev
     if previous is None:
         return Evidence(given, None, None)
     return Evidence(given, previous, response_key(previous, server.scope), name_of_response(previous, server.name))
-
-
-def previous_response(api: str, body: Mapping[str, Any], extra: Mapping[str, Any]) -> str | None:
-    """Return the ``previous_response_id`` of a responses request."""
-    if api != "responses":
-        return None
-    return id_of(extra.get("previous_response_id")) or id_of(body.get("previous_response_id"))
 
 
 def add_stream_cursor(attributes: dict[str, Any], options: Any) -> None:
@@ -178,7 +175,7 @@ def given_session(
 
 def lowered(headers: Any) -> Mapping[str, Any]:
     """Return headers by their names in lower case; an empty mapping for what are none."""
-    if not isinstance(headers, Mapping) or not headers:
+    if (type(headers) is not dict and not isinstance(headers, Mapping)) or not headers:
         return _EMPTY
     return {name.lower(): value for name, value in headers.items() if isinstance(name, str)}
 

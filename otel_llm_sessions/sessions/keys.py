@@ -29,7 +29,7 @@ def response_key(response_id: str, server: str) -> str:
             conversations, so an id that is not one of a kind counts for its own server only.
     """
     if is_one_of_a_kind(response_id):
-        return _bounded("r:", response_id)
+        return "r:" + response_id if len(response_id) <= MAX_KEY else _bounded("r:", response_id)
     # Begins otherwise, lest an id that holds an address be taken for another server's; an address has no blanks.
     return _bounded(SCOPED_PREFIX, f"{server} {response_id}")
 

@@ -31,12 +31,12 @@ def id_of(value: Any) -> str | None:
     Ids come from visitors and from servers. Nothing is kept by one that is longer, and none that is not printable
     reaches a span.
     """
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
-        return None
-    id_ = value if type(value) is str else str.__str__(value)
-    if not id_.isascii() and len(id_) > MAX_ID_OF_TEXT:
-        return None
-    return id_ if id_.isprintable() and not id_.isspace() else None
+    if type(value) is not str:
+        if not isinstance(value, str):
+            return None
+        value = str.__str__(value)
+    longest = MAX_ID if value.isascii() else MAX_ID_OF_TEXT
+    return value if 0 < len(value) <= longest and value.isprintable() and not value.isspace() else None
 
 
 def name_of_response(response_id: str, server: str, first: SpanRef | None = None) -> SessionId:

@@ -62,7 +62,6 @@ _BITS_OF_52: Final = 5.7
 _BITS_OF_62: Final = 5.95
 
 
-@functools.lru_cache(maxsize=32)  # asked about twice by a call, and again by the turn that follows
 def bits_of(id_: str) -> float:
     """Estimate how many bits of an id are random.
 
@@ -87,6 +86,7 @@ def bits_of(id_: str) -> float:
     return sum(map(_bits_of_part, parts if len(parts) < 3 else dict.fromkeys(parts)), 0.0)
 
 
+@functools.lru_cache(maxsize=32)  # asked about three times by a call, and again by the turn that follows
 def is_one_of_a_kind(id_: str) -> bool:
     """Whether an id is long and random enough that no two conversations share it."""
     return bits_of(id_) >= UNIQUE_BITS
