@@ -21,7 +21,7 @@ from store_kit import free_port
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / ".backends"
 CONFIG = ROOT / "collector-config.yaml"
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds within which a server is ready, or has said what arrived."""
 
 STARTS = 3
