@@ -41,8 +41,9 @@ def decorated(function: Any, begin: Begin) -> Any:
         return type(function)(decorated(function.__func__, begin))
     if isinstance(function, type) or not callable(function):
         raise TypeError(f"session(...) decorates functions and objects that can be called, not {function!r}")
+    called = type(function).__call__  # of an object that is called, what is called; frameworks look there, too
     for is_one, decorate in _KINDS:
-        if is_one(function):
+        if is_one(function) or is_one(called):
             return decorate(function, begin, function)
     return _plain(function, begin)
 

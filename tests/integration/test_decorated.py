@@ -326,8 +326,17 @@ async def test_an_object_that_is_called():
             await asyncio.sleep(0)
             return name_here()
 
+    class Generator:
+        def __call__(self):
+            yield name_here()
+
     assert session("mine")(Sync())() == "mine"
     assert await session("mine")(Async())() == "mine"
+    assert list(session("mine")(Generator())()) == ["mine"]
+    # A framework asks before it calls.
+    assert inspect.iscoroutinefunction(session("mine")(Async()))
+    assert inspect.isgeneratorfunction(session("mine")(Generator()))
+    assert not inspect.iscoroutinefunction(session("mine")(Sync()))
 
 
 @pytest.mark.parametrize("order", ["session above", "session below"])
