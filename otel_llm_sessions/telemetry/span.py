@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, Tracer, TracerProvider, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, Tracer, TracerProvider, set_span_in_context
 
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.version import __version__
@@ -18,6 +18,11 @@ UTIL_GENAI_INFERENCE = "opentelemetry.genai.client.inference.context"
 UTIL_GENAI_FETCH = "opentelemetry.genai.client.fetch_response.context"
 UTIL_GENAI = (UTIL_GENAI_INFERENCE, UTIL_GENAI_FETCH)
 """Context keys of opentelemetry-util-genai 1.3b0: set while a span of that kind is open."""
+
+(SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
+"""Context key of the current span."""
+
+NOTHING_TAKEN: tuple[object, ...] = ()
 
 IN_FLIGHT_KEY = "otel_llm_sessions.in_flight"
 """Context key that holds the ``InFlight`` of the innermost call."""
@@ -76,15 +81,19 @@ def in_flight(context: Context, span: Span | None, around: Span, outer: Context,
         outer: the context in which it is made.
         sending: see ``InFlight``.
     """
-    taken: tuple[object, ...] = (around,)
-    if outer:
-        before = outer.get(IN_FLIGHT_KEY)
-        if isinstance(before, InFlight):
-            taken += before.taken
-        taken += tuple(data for key in UTIL_GENAI if (data := outer.get(key)) is not None)
-    values: dict[str, object] = context.copy()
-    values[IN_FLIGHT_KEY] = InFlight(span, around, taken, sending)
-    return Context(values) if span is None else set_span_in_context(span, Context(values))
+    taken = _taken(around, outer) if outer else NOTHING_TAKEN
+    # One new context for both values: it costs as much as all else here.
+    values: dict[str, object] = {**context, IN_FLIGHT_KEY: InFlight(span, around, taken, sending)}
+    if span is not None:
+        values[SPAN_KEY] = span
+    return Context(values)
+
+
+def _taken(around: Span, outer: Context) -> tuple[object, ...]:
+    before = outer.get(IN_FLIGHT_KEY)
+    taken = (around, *before.taken) if isinstance(before, InFlight) else (around,)
+    inference, fetch = outer.get(UTIL_GENAI_INFERENCE), outer.get(UTIL_GENAI_FETCH)
+    return taken if inference is None and fetch is None else (*taken, inference, fetch)
 
 
 def is_being_sent(context: Context, request: object) -> bool:
