@@ -69,28 +69,14 @@ def read_request(
     body = mapping(options.json_data)
     extra = mapping(options.extra_json)
     model = text_of(extra.get("model")) or text_of(body.get("model")) or server.deployment
-    route = match.route
-    attributes: dict[str, Any] = {
-        semconv.OPERATION_NAME: route.operation,
-        semconv.PROVIDER_NAME: server.provider,
-        semconv.SERVER_ADDRESS: server.address,
-    }
-    if server.port is not None:
-        attributes[semconv.SERVER_PORT] = server.port
-    if model:
-        attributes[semconv.REQUEST_MODEL] = model
     streams = stream or extra.get("stream", body.get("stream")) is True
-    if streams:
-        attributes[semconv.REQUEST_STREAM] = True
+    attributes = _attributes_of(match, server, model, streams)
     add_parameters(attributes, body)
     if extra:
         add_parameters(attributes, extra)
-    if server.is_openai:
-        attributes[semconv.OPENAI_API_TYPE] = route.api
-    else:
+    if not server.is_openai:
         attributes.pop(semconv.OPENAI_REQUEST_SERVICE_TIER, None)
     if match.response_id is not None:
-        attributes[semconv.RESPONSE_ID] = match.response_id
         add_stream_cursor(attributes, options)
     conversation = extra.get("conversation", body.get("conversation"))
     if conversation is not None:
@@ -99,7 +85,7 @@ def read_request(
     if given is None and conversation is not None:
         given = Given(name_of_conversation(conversation, server.name), "conversation")
     previous = match.response_id
-    if previous is None and route.api == "responses":
+    if previous is None and match.route.api == "responses":
         previous = attributes.get(semconv.REQUEST_PREVIOUS_RESPONSE_ID)
     if given is None and previous is None and keys.baggage:
         given = from_baggage(context)
@@ -115,6 +101,26 @@ def read_request(
         streams and not stream,
         conversation,
     )
+
+
+def _attributes_of(match: Match, server: Server, model: str | None, streams: bool) -> dict[str, Any]:
+    """Return what a span's first attributes say of the request besides its parameters."""
+    attributes: dict[str, Any] = {
+        semconv.OPERATION_NAME: match.route.operation,
+        semconv.PROVIDER_NAME: server.provider,
+        semconv.SERVER_ADDRESS: server.address,
+    }
+    if server.is_openai:
+        attributes[semconv.OPENAI_API_TYPE] = match.route.api
+    if server.port is not None:
+        attributes[semconv.SERVER_PORT] = server.port
+    if model:
+        attributes[semconv.REQUEST_MODEL] = model
+    if streams:
+        attributes[semconv.REQUEST_STREAM] = True
+    if match.response_id is not None:
+        attributes[semconv.RESPONSE_ID] = match.response_id
+    return attributes
 
 
 _EMPTY: dict[str, Any] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import openai
@@ -251,6 +252,15 @@ def test_a_number_whose_methods_raise_costs_nothing_but_its_attribute(wire, seen
         ask(wire, "chat", asked={"extra_body": {"temperature": NastyFloat(1), "top_p": 0.5, "top_k": NastyFloat(2)}})
     assert [call.attributes["gen_ai.request.top_p"] for call in seen.calls] == [0.5, 0.5]
     assert len(seen.logged) <= 1
+
+
+@pytest.mark.parametrize("id_", [f"a{LONE}", "x" * 5000, "a\0b", " ", "ünï"], ids=ascii)
+def test_an_id_that_a_path_names_is_fit_for_an_attribute(wire, seen, id_):
+    wire.answer(body("responses", False))
+    for call in (wire.client.responses.retrieve, wire.client.responses.cancel):
+        with suppress(Exception):
+            call(id_)
+    seen.check()
 
 
 # --- errors ---------------------------------------------------------------------------------------------------
