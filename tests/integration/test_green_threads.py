@@ -20,7 +20,7 @@ AT_ONCE = 6
 STOPS_WITHIN = 30.0
 """Seconds: a worker that hangs is killed by gunicorn after ``graceful_timeout``, and that is one too many."""
 
-LATE_STORE = "failed to ask the session store"
+LATE_STORE = "failed to use the session store"
 
 pytestmark = pytest.mark.slow
 
