@@ -22,6 +22,9 @@ MAX_NAME: Final = 128
 _HEAD: Final = 24
 _DIGITS: Final = 32
 
+_PLAIN: Final = re.compile(rf"[!-~]{{1,{MAX_ID}}}").fullmatch
+"""Nearly all ids: letters, digits and marks of ASCII, told in one step."""
+
 _MADE = re.compile(r"~(?:[0-9a-f]{8}|[0-9a-f]{32})\Z")
 
 
@@ -31,6 +34,8 @@ def id_of(value: Any) -> str | None:
     Ids come from visitors and from servers. Nothing is kept by one that is longer, and none that is not printable
     reaches a span.
     """
+    if type(value) is str and _PLAIN(value):
+        return value
     if type(value) is not str:
         if not isinstance(value, str):
             return None
@@ -51,9 +56,8 @@ def name_of_response(response_id: str, server: str, first: SpanRef | None = None
         server: what the server is called in names.
         first: the span of the call that the response answers.
     """
-    if is_one_of_a_kind(response_id):
-        return shortened(response_id)
-    return shortened(f"{response_id}@{server}~{_random_digits(first)}")
+    name = response_id if is_one_of_a_kind(response_id) else f"{response_id}@{server}~{_random_digits(first)}"
+    return shortened(name)
 
 
 def _random_digits(span: SpanRef | None) -> str:
