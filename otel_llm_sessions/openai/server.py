@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from otel_llm_sessions.telemetry import semconv
@@ -12,6 +14,9 @@ MAX_URL = 1024
 """How many URLs are remembered, and characters of each: a longer one is read at each request."""
 
 DEPLOYMENTS = "/deployments/"
+
+OWN_MODULES = frozenset({"openai._client", "openai._base_client"})
+"""Where the library's classes have their ``base_url``; it is kept in ``_base_url`` (openai 1.66 to 3.57)."""
 
 OWN_PORTS = {"https": 443, "http": 80}
 """The ports that an address need not say, by the URL's scheme."""
@@ -47,7 +52,7 @@ def server_of(client: Any, path: str = "") -> Server:
         client: the client. Its ``base_url`` may change between two requests.
         path: where the request goes, relative to the base URL; an absolute URL is its own server.
     """
-    url = client.base_url
+    url = client._base_url if _keeps_its_url(type(client)) else client.base_url
     if "://" in path:
         return _read(client, type(url)(path))
     known = _known.get(id(url))
@@ -64,6 +69,19 @@ def server_of(client: Any, path: str = "") -> Server:
     _known[id(url)] = (url, type(client), server)
     _by_text[key] = server
     return server
+
+
+def _is_url_kept(kind: type) -> bool:
+    """Whether ``base_url`` of a client of this class is an attribute of it, not made anew.
+
+    The library's own property imports a module at each access (openai 3.57), which costs a call as much as a span's
+    attributes do.
+    """
+    owner = next((base for base in kind.__mro__ if "base_url" in vars(base)), None)
+    return owner is not None and owner.__module__ in OWN_MODULES
+
+
+_keeps_its_url: Callable[[type], bool] = functools.lru_cache(maxsize=64)(_is_url_kept)
 
 
 def _read(client: Any, url: Any) -> Server:

@@ -52,9 +52,9 @@ class RootNames:
             name: the session's name; empty if the application gave it none.
             part: 1, 2, …
         """
-        values = {"name": name, "id": session_id}
-        filled = _filled(self._template, values) if name or self._needs_id else self._without
-        return part_name(filled, part)
+        if not name and not self._needs_id:
+            return part_name(self._without, part)
+        return part_name(_filled(self._template, {"name": name, "id": session_id}), part)
 
 
 def part_name(name: str, part: int) -> str:

@@ -49,9 +49,13 @@ def start_with_ids(tracer: Any, ids: tuple[int, int] | None, name: str, **argume
         name: the span's name.
         arguments: as ``start_span`` takes them.
     """
+    span: Span
+    if ids is None and _laid_out.get() is None:
+        span = tracer.start_span(name, **arguments)
+        return span
     outer = _laid_out.set(list(ids) if ids is not None else None)
     try:
-        span: Span = tracer.start_span(name, **arguments)
+        span = tracer.start_span(name, **arguments)
         return span
     finally:
         _laid_out.reset(outer)

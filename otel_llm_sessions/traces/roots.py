@@ -318,10 +318,10 @@ class Roots:
             trace: its trace.
             session_id: the session; None if the call that started it failed before it had an id.
         """
-        name = self._names.name_of(session_id, "", 1) if session_id is not None else UNNAMED_ROOT_NAME
         try:
             if not root.is_recording():
                 return
+            name = self._names.name_of(session_id, "", 1) if session_id is not None else UNNAMED_ROOT_NAME
             if session_id is not None:
                 root.set_attributes({"session.id": session_id, IS_ROOT: True})
             if name != ROOT_NAME:
