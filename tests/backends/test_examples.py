@@ -39,7 +39,7 @@ def test_an_example_is_whole_in_jaeger(
     service = f"{example.service}-{time.time_ns()}"
     command = [*instrument_command(), str(ROOT / "examples" / example.file), *example.arguments]
     done = subprocess.run(
-        command, env=environment(collector.grpc, service, **settings), timeout=120, capture_output=True, text=True
+        command, env=environment(collector.grpc, service, **settings), timeout=300, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == PRINTED.get(example.file, 0), done.stderr
