@@ -15,7 +15,7 @@ from openai._models import FinalRequestOptions
 from opentelemetry.trace import SpanKind
 
 from otel_llm_sessions import session, session_trace_id
-from otel_llm_sessions.openai import provider_lookup
+from otel_llm_sessions.openai import provider_lookup, retrieval
 from otel_llm_sessions.testing import capture_spans
 
 try:
@@ -138,24 +138,43 @@ def test_it_is_asked_as_the_application_would_ask(
     assert ours.query.get("api-version") == ("2025-04-01-preview" if "Azure" in client.kind else None)
 
 
-UNREADABLE = {
+OF_THE_PROVIDER = {
     "404 of another kind": {"body": {"error": {"message": "Invalid URL"}}, "status": 404},
+    "429": {"body": {"error": {"message": "Slow down"}}, "status": 429},
     "500": {"body": {"error": {"message": "Oops"}}, "status": 500},
+}
+OF_ONE_RESPONSE = {
+    "400": {"body": {"error": {"message": "Invalid id"}}, "status": 400},
+    "401": {"body": {"error": {"message": "Revoked"}}, "status": 401},
     "HTML": {"body": "<p>Hello</p>", "content_type": "text/html"},
     "nothing": {"body": b""},
 }
 
 
-@pytest.mark.parametrize("answer", UNREADABLE)
+@pytest.mark.parametrize("answer", OF_THE_PROVIDER)
 def test_a_provider_that_fails_leaves_a_partial_chain_and_rests(
     client: Client, server: Any, chain: Any, answer: str
 ) -> None:
-    server.script(**UNREADABLE[answer], path=chain[1])
+    server.script(**OF_THE_PROVIDER[answer], path=chain[1])
     with capture_spans(provider_lookup=True) as spans:
         go_on(client, chain[1])
         assert found(the_call(spans)) == (chain[1], "chain_partial", 2)
         ask(client, previous_response_id=chain[0], **TAKES_ITS_TIME)
     assert len(gets(server)) == 1
+    assert has_given_its_connections_back(client)
+
+
+@pytest.mark.parametrize("answer", OF_ONE_RESPONSE)
+def test_what_concerns_one_response_leaves_the_others_to_be_asked_for(
+    client: Client, server: Any, chain: Any, answer: str
+) -> None:
+    server.script(**OF_ONE_RESPONSE[answer], path=chain[1])
+    with capture_spans(provider_lookup=True) as spans:
+        go_on(client, chain[1])
+        assert found(the_call(spans)) == (chain[1], "chain_partial", 2)
+        spans.clear()
+        go_on(client, chain[0])
+    assert found(the_call(spans)) == (chain[0], "provider", 2)
     assert has_given_its_connections_back(client)
 
 
@@ -183,8 +202,8 @@ def test_the_applications_connections_are_left_to_it(
 
 def test_the_pool_of_a_closed_client_is_found(client: Client, like: Any) -> None:
     with like() as other:
-        assert provider_lookup._left_open(other.openai) is None
-    pool = provider_lookup._left_open(other.openai)
+        assert retrieval._left_open(other.openai) is None
+    pool = retrieval._left_open(other.openai)
     assert callable(pool.aclose if client.kind.startswith("Async") else pool.close)
 
 
