@@ -48,7 +48,7 @@ class Hooked(NamedTuple):
 class Watch:
     """Sees what is read of one reply, and ends the call once: at the end, on close, on failure, or when forgotten."""
 
-    __slots__ = ("__weakref__", "_call", "_complete", "_hooked", "_is_over", "_process", "_see", "reading")
+    __slots__ = ("__weakref__", "_call", "_complete", "_is_over", "_process", "_see", "hooked", "reading")
 
     def __init__(
         self,
@@ -66,7 +66,8 @@ class Watch:
         self._call = call
         self._see = see or call.see
         self._complete = complete
-        self._hooked: Hooked | None = None
+        self.hooked: Hooked | None = None
+        """The response whose hooks lead here, if any."""
         self.reading = 0
         """The thread that waits for the next piece, if any: a close that it does then is the reply's own end."""
         self._process = os.getpid()
@@ -89,8 +90,8 @@ class Watch:
         own = response.__dict__
         before = {name: own[name] for name in hooks if name in own}
         # A copy, pickled or not, is the application's alone.
-        hooks["__getstate__"] = partial(_state_without, response, hooks, before)
-        self._hooked = Hooked(response, hooks, before)
+        hooks["__getstate__"] = partial(_state_without, response, me)
+        self.hooked = Hooked(response, hooks, before)
         own.update(hooks)
 
     def see(self, chunk: Any) -> Record | None:
@@ -134,7 +135,7 @@ class Watch:
 
     def _let_go(self) -> bool:
         """Leave the reply alone from here on; return whether the call is still to be ended."""
-        hooked, self._hooked = self._hooked, None
+        hooked, self.hooked = self.hooked, None
         if hooked is not None:
             hooked.unhook()
         was_over, self._is_over = self._is_over, True
@@ -188,12 +189,14 @@ def end_all_at_exit() -> None:
     atexit.register(end_all)
 
 
-def _state_without(response: Any, hooks: dict[str, Callable[..., Any]], before: dict[str, Any]) -> Any:
+def _state_without(response: Any, watch: weakref.ref[Watch]) -> Any:
     """Return what a copy of a response is made from, without our hooks."""
-    state = type(response).__getstate__(response)
-    if not isinstance(state, dict):
+    state, watching = type(response).__getstate__(response), watch()
+    hooked = watching.hooked if watching is not None else None
+    if not isinstance(state, dict) or hooked is None:
         return state
-    return {**{name: value for name, value in state.items() if value is not hooks.get(name, state)}, **before}
+    ours = hooked.hooks
+    return {**{name: value for name, value in state.items() if value is not ours.get(name, state)}, **hooked.before}
 
 
 def _close_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], None]:
