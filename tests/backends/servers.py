@@ -186,6 +186,18 @@ def until(answer: Callable[[], Any]) -> Any:
     return found
 
 
+def eventually(check: Callable[[], Any]) -> Any:
+    """Make a check of what arrives in pieces again until it passes, and return what it returns."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return check()
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
 def _status(url: str, body: bytes | None = None) -> int:
     request = urllib.request.Request(url, body, {"Content-Type": "application/x-protobuf"})
     try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from jaeger_traces import Trace, calls, parents, tags
-from servers import ROOT, Collector, Jaeger, until
+from jaeger_traces import calls, parents, tags
+from servers import ROOT, Collector, Jaeger, eventually
 from store_kit import SERVERS, RedisServer, require_program
 
 from otel_llm_sessions.demo.expectations import EXAMPLES, Example
@@ -17,6 +18,9 @@ from otel_llm_sessions.demo.runner import instrument_command
 LAST = Example("chat_workers.py", 3, ("new", "chain", "chain", "chain"), ("--drive",), in_request=True)
 PRINTED = {"two_processes.py": 2}
 """How many lines an example itself prints to stderr."""
+
+SLOW_MACHINE = re.compile("failed to use the session store|it took more than 50 ms")
+"""What is rightly said where a machine is too busy for a store to answer in time."""
 
 
 @pytest.fixture
@@ -42,15 +46,17 @@ def test_an_example_is_whole_in_jaeger(
         command, env=environment(collector.grpc, service, **settings), timeout=300, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stderr.splitlines()) == PRINTED.get(example.file, 0), done.stderr
-    turns = example.sessions * len(example.sources)
+    printed = [line for line in done.stderr.splitlines() if not SLOW_MACHINE.search(line)]
+    assert len(printed) == PRINTED.get(example.file, 0), done.stderr
     for backend in (jaeger, second):
-        traces = until(lambda: found if turns == len(calls(found := backend.find(service))) else None)
-        check(traces, backend.find(service, **{"llm_session.root": "true", "llm_session.part": "1"}), example)
+        eventually(lambda backend=backend: check(backend, service, example))
 
 
-def check(traces: list[Trace], sessions: list[Trace], example: Example) -> None:
+def check(jaeger: Jaeger, service: str, example: Example) -> None:
     """Fail unless each session is one whole trace, and nothing in any trace is strange."""
+    traces = jaeger.find(service)
+    sessions = jaeger.find(service, **{"llm_session.root": "true", "llm_session.part": "1"})
+    assert len(calls(traces)) == example.sessions * len(example.sources)
     assert len(sessions) == example.sessions
     for session in sessions:
         roots = [span for span in session["spans"] if not parents(span)]
