@@ -31,6 +31,7 @@ class Failing(MemoryStore):
         super().put(keys, link)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "failing"])
 def test_nothing_is_logged_of_streams_that_end_after_uninstrument(client, tmp_path, caplog, kind):
     failing = Failing()
@@ -52,6 +53,7 @@ def test_nothing_is_logged_of_streams_that_end_after_uninstrument(client, tmp_pa
     assert not [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
 @pytest.mark.parametrize("way", ["read", "abandoned", "cancelled"])
 def test_a_loop_that_is_closed_as_it_stands_leaves_no_warning_of_ours(request, server, tmp_path, caplog, kind, way):

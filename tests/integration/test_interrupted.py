@@ -95,6 +95,7 @@ def lines_of(call: Callable[[Any, int], None], client: Any) -> int:
     return lines.count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "kind"),
     [
@@ -136,6 +137,7 @@ def test_an_exception_amid_our_work_leaves_no_span_open_and_is_the_applications(
     assert not [record for record in caplog.records if record.name.startswith("otel_llm_sessions")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call", [first_turn, stream, pytest.param(raw_stream, marks=slow), pytest.param(turn, marks=slow)]
 )

@@ -164,6 +164,7 @@ def filled(value: Any) -> dict[str, Any]:
     return {**everything, **more, **inner, "id": value, "usage": used, "choices": [choice], "output": value}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bench", ["alone", "nested"], indirect=True)
 @pytest.mark.parametrize("value", ODDITIES, ids=lambda value: ascii(value)[:20])
 def test_every_field_the_same_oddity(bench, value):

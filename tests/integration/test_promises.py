@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import pickle
+import statistics
 import threading
 import traceback
 import typing
@@ -675,7 +676,8 @@ def test_nothing_grows_with_the_number_of_calls():
             with client.responses.with_streaming_response.create(model=MODEL, input="x") as raw:
                 raw.read()
 
-        assert objects_per_call(work, 50) < 1
+        # Whatever else lives in this process comes and goes; what grows, grows each time.
+        assert statistics.median(objects_per_call(work, 50) for _ in range(5)) < 1
     OpenAISessionsInstrumentor().uninstrument()
 
 

@@ -130,6 +130,7 @@ def abandon(request: Any, client: Any, locking: Locking) -> Iterator[Callable[[]
     gc.enable()
 
 
+@pytest.mark.slow
 def test_a_reply_collected_while_the_application_holds_a_lock_waits_for_nothing(abandon, locking):
     abandon()
     left = time.time_ns()
@@ -191,6 +192,7 @@ def test_there_is_a_thread_only_while_something_is_to_be_ended(client, locking):
     until(lambda: threads_of_ours() <= before)
 
 
+@pytest.mark.slow
 def test_what_was_abandoned_at_the_end_of_the_program_ends(server, tmp_path):
     app = tmp_path / "app.py"
     app.write_text(

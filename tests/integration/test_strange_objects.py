@@ -115,6 +115,7 @@ def run(code: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_client_that_is_imported_anew_is_instrumented(server):
     code = """
         import importlib, sys
@@ -140,6 +141,7 @@ def test_a_client_that_is_imported_anew_is_instrumented(server):
     assert run(code, server.base_url) == "4\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider_is_set", ["before the client is imported", "after it", "anew"])
 def test_a_stream_that_is_open_at_exit_is_exported_whenever_the_provider_was_set(server, provider_is_set):
     code = """

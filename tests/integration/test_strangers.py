@@ -116,9 +116,8 @@ class Conversation:
         self.left -= 1
 
 
-@pytest.mark.parametrize(
-    ("traces", "store"), [("session", "memory://"), pytest.param("turn", "sqlite:///{}/db", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("traces", "store"), [("session", "memory://"), ("turn", "sqlite:///{}/db")])
 def test_of_a_thousand_conversations_on_five_servers_that_count_none_are_merged(traces, store, tmp_path):
     draw = random.Random(7)
     servers = [CountingServer(f"{name}.test") for name in "abcde"]

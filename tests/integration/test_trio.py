@@ -61,6 +61,7 @@ async def cancelled_as_a_raw_body(client: Any) -> None:
 WAYS = [read, closed, abandoned, cancelled_as_it_waits, cancelled_in_a_block, cancelled_as_a_raw_body]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("store", ["memory://", "sqlite"])
 def test_a_stream_on_trio_ends_without_an_error(server, tmp_path, caplog, way, store):

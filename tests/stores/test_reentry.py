@@ -15,6 +15,7 @@ from store_kit import KINDS, a_link, in_child
 SECONDS = 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind == "memory" or kind.endswith("guarded")])
 def test_a_signal_handler_may_ask_whatever_it_interrupts(kind, open_another):
@@ -46,6 +47,7 @@ def test_a_signal_handler_may_ask_whatever_it_interrupts(kind, open_another):
     in_child(check)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loop_that_is_just_closed_leaves_nothing_open(kind, store):
     async def turn() -> object:

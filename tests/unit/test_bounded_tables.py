@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 
+import pytest
 from openai import OpenAI
 
 from otel_llm_sessions import guard
 from otel_llm_sessions.openai import server
 
 
+@pytest.mark.slow
 def test_long_urls_are_read_but_not_kept():
     for number in range(50):
         client = OpenAI(api_key="x", base_url=f"http://a.test/{number}{'x' * 10_000}")
