@@ -65,6 +65,7 @@ class Call:
         "_session_id",
         "_span",
         "_started",
+        "_tracer",
         "context",
         "deferral",
         "first_chunk",
@@ -97,7 +98,7 @@ class Call:
         self.context = context
         self._ambient = ambient
         self.reply = Reply(request.match.route, is_openai=request.server.is_openai)
-        runtime.tracers.get()
+        self._tracer = runtime.tracers.get()
         self.provider: Any = runtime.tracers.provider
         self._metrics: CallMetrics | None = runtime.metrics.get()
         self._is_silent = runtime.settings.spans == "annotate" and not is_owned(context, ambient)
@@ -191,7 +192,7 @@ class Call:
         operation = request.match.route.operation
         named = request.match.route.is_turn and request.model
         try:
-            self._span = span = self.runtime.tracers.get().start_span(
+            self._span = span = self._tracer.start_span(
                 f"{operation} {request.model}" if named else operation,
                 context=placement.context,
                 kind=SpanKind.CLIENT,

@@ -11,9 +11,9 @@ from otel_llm_sessions.openai.fields import conversation_id_in
 from otel_llm_sessions.openai.parameters import add_parameters
 from otel_llm_sessions.openai.routes import Match
 from otel_llm_sessions.openai.server import Server
-from otel_llm_sessions.sessions.keys import response_key
+from otel_llm_sessions.sessions.keys import SCOPED_PREFIX, response_key
 from otel_llm_sessions.sessions.link import SessionId
-from otel_llm_sessions.sessions.names import name_of_conversation, name_of_response
+from otel_llm_sessions.sessions.names import MAX_NAME, name_of_conversation, name_of_response
 from otel_llm_sessions.sessions.resolver import Evidence
 from otel_llm_sessions.sessions.sources import Given, first_id, from_baggage, from_context, session_id_of
 from otel_llm_sessions.telemetry import semconv
@@ -125,10 +125,15 @@ def _attributes_of(match: Match, server: Server, model: str | None, streams: boo
 
 _EMPTY: dict[str, Any] = {}
 
+NOTHING_TOLD = Evidence(None, None, None)
+
 
 def mapping(value: Any) -> Mapping[str, Any]:
     """Return ``value`` if it is a mapping; else an empty one (bytes, lists, ``omit``, None)."""
-    return value if type(value) is dict or isinstance(value, Mapping) else _EMPTY
+    if type(value) is dict:
+        return value
+    # Most often None, of which an ABC takes long to say that it is no mapping.
+    return value if value is not None and isinstance(value, Mapping) else _EMPTY
 
 
 def text(value: Any) -> str | None:
@@ -139,8 +144,12 @@ def text(value: Any) -> str | None:
 def evidence_of(given: Given | None, previous: str | None, server: Server) -> Evidence:
     """Return what a request says of its session: whom it was given to, and which response is before it."""
     if previous is None:
-        return Evidence(given, None, None)
-    return Evidence(given, previous, response_key(previous, server.scope), name_of_response(previous, server.name))
+        return NOTHING_TOLD if given is None else Evidence(given, None, None)
+    key = response_key(previous, server.scope)
+    # Most ids are one of a kind, as the key tells, and then name the session as they are.
+    names_itself = len(previous) <= MAX_NAME and not key.startswith(SCOPED_PREFIX)
+    name = SessionId(previous) if names_itself else name_of_response(previous, server.name)
+    return Evidence(given, previous, key, name)
 
 
 def add_stream_cursor(attributes: dict[str, Any], options: Any) -> None:
@@ -181,9 +190,10 @@ def given_session(
 
 def lowered(headers: Any) -> Mapping[str, Any]:
     """Return headers by their names in lower case; an empty mapping for what are none."""
-    if (type(headers) is not dict and not isinstance(headers, Mapping)) or not headers:
+    found = mapping(headers) if headers else _EMPTY
+    if not found:
         return _EMPTY
-    return {name.lower(): value for name, value in headers.items() if isinstance(name, str)}
+    return {name.lower(): value for name, value in found.items() if isinstance(name, str)}
 
 
 def header_session(headers: Mapping[str, Any], names: tuple[str, ...]) -> SessionId | None:

@@ -77,8 +77,9 @@ def _is_url_kept(kind: type) -> bool:
     The library's own property imports a module at each access (openai 3.57), which costs a call as much as a span's
     attributes do.
     """
-    owner = next((base for base in kind.__mro__ if "base_url" in vars(base)), None)
-    return owner is not None and owner.__module__ in OWN_MODULES
+    found: Any = next((vars(base)["base_url"] for base in kind.__mro__ if "base_url" in vars(base)), None)
+    # The function's module: the library has its classes say that they are of `openai`, where the module's client is.
+    return getattr(getattr(found, "fget", None), "__module__", None) in OWN_MODULES
 
 
 _keeps_its_url: Callable[[type], bool] = functools.lru_cache(maxsize=64)(_is_url_kept)

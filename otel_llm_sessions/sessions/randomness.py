@@ -14,7 +14,7 @@ UNIQUE_BITS: Final = 80
 EVIDENCE_BITS: Final = 40
 """Below this an id ties no two calls together."""
 
-_USUAL = re.compile(r"[a-z]+_[0-9a-f]*([0-9a-f]{40})")
+_USUAL = re.compile(r"[a-z]+_([0-9a-f]{40,})")
 """OpenAI's own ids: they need not be looked at in detail."""
 
 _PARTS = re.compile(r"[0-9A-Za-z]+")
@@ -72,8 +72,8 @@ def bits_of(id_: str) -> float:
     Args:
         id_: an id as a server made it: of a response, a conversation, an item or a tool call.
     """
-    if (usual := _USUAL.fullmatch(id_)) and not usual[1].isdigit():
-        return _BITS_OF_HEX * _without_repetition(usual[1])
+    if (usual := _USUAL.fullmatch(id_)) and not (end := usual[1][-_LONG_ENOUGH:]).isdigit():
+        return _BITS_OF_HEX * _without_repetition(end)
     if not id_.islower() and (inner := _unwrapped(id_)):
         id_ = inner
     if ":" in id_ and _NAME_AND_COUNT.fullmatch(id_):

@@ -33,6 +33,8 @@ def link_to(ref: SpanRef, kind: str) -> Link:
 
 def turn_links(resolution: Resolution) -> list[Link]:
     """Return the links of a turn to the previous turn, and to the other session that its evidence names."""
+    if resolution.previous is None and resolution.other is None:
+        return []
     links = []
     if resolution.previous is not None:
         links.append(link_to(resolution.previous.span, "previous_turn"))
