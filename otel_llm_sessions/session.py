@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from otel_llm_sessions.decorating import decorated
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.sessions.blocks import Block, block_of, generator_of, seen_from_here, within
+from otel_llm_sessions.sessions.blocks import OPEN, Block, block_of, generator_of, seen_from_here, within
 from otel_llm_sessions.sessions.inside import ENTRY_KEY, Inside, session_inside
 from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.sources import (
@@ -269,7 +269,9 @@ class SessionSpanProcessor(SpanProcessor):
         if not self.enabled:
             return
         try:
-            context = seen_from_here(get_current() if parent_context is None else parent_context)
+            context = get_current() if parent_context is None else parent_context
+            if OPEN:
+                context = seen_from_here(context)
             session_id = context.get(SESSION_CONTEXT_KEY)
             if session_id is None or not is_instrumentation_enabled():
                 return

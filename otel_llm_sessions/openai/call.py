@@ -61,6 +61,7 @@ class Call:
         "_once",
         "_placement",
         "_plan",
+        "_ref",
         "_resolution",
         "_session_id",
         "_span",
@@ -108,6 +109,7 @@ class Call:
         self._placement: Placement = NOT_PLACED
         self._session_id: SessionId | None = None
         self._span: Span | None = None
+        self._ref: SpanRef | None = None
         self._is_ours = True
         self._started = 0
         self._began = 0
@@ -261,8 +263,12 @@ class Call:
         )
 
     def _span_ref(self) -> SpanRef:
-        span = self._span.get_span_context() if self._span is not None else None
-        return SpanRef(span.trace_id, span.span_id, int(span.trace_flags)) if span is not None else NOWHERE
+        if self._ref is None:
+            if self._span is None:
+                return NOWHERE
+            span = self._span.get_span_context()
+            self._ref = SpanRef(span.trace_id, span.span_id, int(span.trace_flags))
+        return self._ref
 
     # --- while the session is looked up at the provider -----------------------------------------------------
 
@@ -317,7 +323,9 @@ class Call:
         if self.first_chunk is None:
             self.first_chunk = (time.monotonic_ns() - self._began) / 1_000_000_000
         if SEE_CHUNK[self.request.match.route.api](self.reply, chunk) and len(self.reply.ids) == 1:
-            self._name()
+            if named := self._name():
+                self._set_attributes(named)
+                self._end_root()
             return self.begun()
         return None
 
@@ -355,16 +363,15 @@ class Call:
             return True  # it is not made yet
         return (span is not None and span.is_recording()) or self._is_marked() or self._metrics is not None
 
-    def _name(self) -> None:
-        """Name the session that this call starts by the reply's first id."""
+    def _name(self) -> dict[str, Any]:
+        """Name the session that this call starts by the reply's first id; return the attributes that say so."""
         if self._resolution.source != "new" or self._session_id is not None or not self.reply.ids:
-            return
+            return {}
         self._session_id = name_of_response(self.reply.ids[0], self.request.server.name, self._span_ref())
-        attributes = {semconv.SESSION_ID: self._session_id}
+        attributes: dict[str, Any] = {semconv.SESSION_ID: self._session_id}
         if self.runtime.settings.conversation_id == "always":
             attributes[semconv.CONVERSATION_ID] = self._session_id
-        self._set_attributes(attributes)
-        self._end_root()
+        return attributes
 
     def _end_root(self) -> None:
         root, trace = self._placement.open_root, self._placement.trace
@@ -416,8 +423,7 @@ class Call:
             if cut_short:
                 self.reply.cut_short()
             error_type = error_type or self.reply.error_type
-            self._name()
-            self._end_span(error_type, ended)
+            self._end_span(self._name(), error_type, ended)
         except Exception as error:
             report("describe a call", error)
         finally:
@@ -433,11 +439,15 @@ class Call:
         except Exception as error:
             report("end a span", error)
 
-    def _end_span(self, error_type: str | None, ended: int) -> None:
+    def _end_span(self, named: dict[str, Any], error_type: str | None, ended: int) -> None:
         span, metrics = self._span, self._metrics
         if span is None or not self._is_ours or not (span.is_recording() or metrics is not None):
+            if named:
+                self._set_attributes(named)
             return
         attributes = self.reply.final_attributes()
+        if named:  # with the others: each setting by itself costs as much as several attributes
+            attributes.update(named)
         if self.first_chunk is not None:
             attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self.first_chunk
         if error_type is not None:
@@ -462,10 +472,7 @@ class Call:
         return Record(keys, link) if keys else None
 
     def _mark(self, turn: SessionLink, error_type: str | None = None) -> None:
-        try:
-            emit_marker(self.runtime.roots, self.provider, turn, error_type)
-        except Exception as error:
-            report("mark a turn", error)
+        emit_marker(self.runtime.roots, self.provider, turn, error_type)
 
     def _is_marked(self) -> bool:
         """Whether the turn's span is in another trace than its session's, which then gets a marker if it is sampled."""

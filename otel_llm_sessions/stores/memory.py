@@ -31,10 +31,11 @@ class MemoryStore:
         """Return for each of ``keys``, in order, its link, or None where it is unknown."""
         found = []
         with self._lock:
+            links = self._links
             for key in keys:
-                link = self._links.get(key)
+                link = links.get(key)
                 if link is not None:
-                    self._links.move_to_end(key)
+                    links.move_to_end(key)
                 found.append(link)
         return found
 
@@ -44,7 +45,10 @@ class MemoryStore:
             links = self._links
             for key in keys:
                 known = links.get(key)
-                if known is None or not goes_back(key, link, known):
+                if known is None:
+                    links[key] = link
+                    continue
+                if link.turn > known.turn or not goes_back(key, link, known):
                     links[key] = link
                 links.move_to_end(key)
             while len(links) > self._max_keys:

@@ -119,7 +119,11 @@ def is_owned(context: Context, current: Span) -> bool:
     taken = flight.taken if isinstance(flight, InFlight) else ()
     if current.is_recording() and is_model_call(getattr(current, "attributes", None)) and not _is_among(current, taken):
         return True
-    return any((data := context.get(key)) is not None and not _is_among(data, taken) for key in UTIL_GENAI)
+    for key in UTIL_GENAI:  # no generator: this is asked at each call below a span
+        data = context.get(key)
+        if data is not None and not _is_among(data, taken):
+            return True
+    return False
 
 
 def _is_among(one: object, others: tuple[object, ...]) -> bool:

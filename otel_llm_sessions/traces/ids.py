@@ -73,11 +73,13 @@ class DerivedIdGenerator(IdGenerator):
 
     def generate_trace_id(self) -> int:
         """Return the trace id laid out, else a new one of the application's generator."""
-        return _take(0) or self._inner.generate_trace_id()
+        ids = _laid_out.get()
+        return self._inner.generate_trace_id() if ids is None else _take(ids, 0) or self._inner.generate_trace_id()
 
     def generate_span_id(self) -> int:
         """Return the span id laid out, else a new one of the application's generator."""
-        return _take(1) or self._inner.generate_span_id()
+        ids = _laid_out.get()
+        return self._inner.generate_span_id() if ids is None else _take(ids, 1) or self._inner.generate_span_id()
 
     def is_trace_id_random(self) -> bool:
         """Return False for derived ids: samplers must not take them for random."""
@@ -86,9 +88,6 @@ class DerivedIdGenerator(IdGenerator):
         return not is_derived and self._inner.is_trace_id_random()
 
 
-def _take(which: int) -> int:
-    ids = _laid_out.get()
-    if ids is None:
-        return 0
+def _take(ids: list[int], which: int) -> int:
     id_, ids[which] = ids[which], 0
     return id_

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from opentelemetry.trace import Link, SpanContext, TraceFlags
 
 from otel_llm_sessions.sessions.link import SessionTrace, SpanRef
@@ -11,8 +13,12 @@ from otel_llm_sessions.sessions.tracestate import state_of
 LINK = "llm_session.link"
 
 
+@functools.lru_cache(maxsize=64)
 def span_context(ref: SpanRef) -> SpanContext:
-    """Return the context of a span known by its ids; never remote, so that samplers keep their root rule."""
+    """Return the context of a span known by its ids; never remote, so that samplers keep their root rule.
+
+    Kept for a while: a turn's links and markers, and the turn after it, ask for the same ones.
+    """
     return SpanContext(ref.trace_id, ref.span_id, False, TraceFlags(ref.flags))
 
 
@@ -26,6 +32,12 @@ def root_ref(trace: SessionTrace) -> SpanRef:
     return SpanRef(trace.trace_id, trace.root_span_id, trace.flags)
 
 
+@functools.lru_cache(maxsize=64)
+def root_target(trace: SessionTrace) -> SpanContext:
+    """Return the context by which links name a session trace's root; kept for a while, like ``span_context``."""
+    return span_context(root_ref(trace))
+
+
 def link_to(ref: SpanRef, kind: str) -> Link:
     """Return a link that says what it is: ``previous_turn``, ``session`` or ``other_session``."""
     return Link(span_context(ref), {LINK: kind})
@@ -33,13 +45,12 @@ def link_to(ref: SpanRef, kind: str) -> Link:
 
 def turn_links(resolution: Resolution) -> list[Link]:
     """Return the links of a turn to the previous turn, and to the other session that its evidence names."""
-    if resolution.previous is None and resolution.other is None:
-        return []
-    links = []
-    if resolution.previous is not None:
-        links.append(link_to(resolution.previous.span, "previous_turn"))
-    if resolution.other is not None:
-        other = resolution.other
-        target = root_ref(other.trace) if other.trace is not None else other.span
-        links.append(link_to(target, "other_session"))
-    return [link for link in links if link.context.is_valid]
+    links: list[Link] = []
+    previous, other = resolution.previous, resolution.other
+    if previous is not None and (context := span_context(previous.span)).is_valid:
+        links.append(Link(context, {LINK: "previous_turn"}))
+    if other is not None:
+        context = root_target(other.trace) if other.trace is not None else span_context(other.span)
+        if context.is_valid:
+            links.append(Link(context, {LINK: "other_session"}))
+    return links

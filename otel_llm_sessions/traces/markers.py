@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, TracerProvider
 
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace
 from otel_llm_sessions.traces.ids import start_with_ids
 from otel_llm_sessions.traces.links import span_context
-from otel_llm_sessions.traces.placement import below
+from otel_llm_sessions.traces.placement import below_root
 from otel_llm_sessions.traces.roots import Roots
 
 MARKER_NAME = "turn"
@@ -30,29 +29,26 @@ def emit_marker(roots: Roots, provider: TracerProvider, turn: SessionLink, error
         turn: the turn, which has ended; its ``trace`` says below which root the marker stands.
         error_type: ``error.type`` of a turn that failed.
     """
-    if turn.trace is None:
+    trace = turn.trace
+    if trace is None:
         return
     try:
-        _emit(roots.tracer(provider), turn, turn.trace, error_type)
+        marker = start_with_ids(
+            roots.tracer(provider),
+            None,
+            MARKER_NAME,
+            context=below_root(trace),
+            kind=SpanKind.INTERNAL,
+            attributes=_attributes(turn, trace, error_type),
+            links=[Link(span_context(turn.span))],
+            start_time=turn.start,
+        )
+        if error_type is not None:
+            marker.set_status(Status(StatusCode.ERROR))
+        # A clock that was set back meanwhile, or another machine's, does not make a turn end before it began.
+        marker.end(max(turn.end, turn.start))
     except Exception as error:  # a sampler or a processor of the application's, which costs the turn nothing else
         report("emit a turn's marker", error)
-
-
-def _emit(tracer: Any, turn: SessionLink, trace: SessionTrace, error_type: str | None) -> None:
-    marker = start_with_ids(
-        tracer,
-        None,
-        MARKER_NAME,
-        context=below(trace, Context()),
-        kind=SpanKind.INTERNAL,
-        attributes=_attributes(turn, trace, error_type),
-        links=[Link(span_context(turn.span))],
-        start_time=turn.start,
-    )
-    if error_type is not None:
-        marker.set_status(Status(StatusCode.ERROR))
-    # A clock that was set back meanwhile, or another machine's, does not make a turn end before it began.
-    marker.end(max(turn.end, turn.start))
 
 
 def _attributes(turn: SessionLink, trace: SessionTrace, error_type: str | None) -> dict[str, Any]:

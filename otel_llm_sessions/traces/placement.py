@@ -23,9 +23,9 @@ from opentelemetry.trace import (
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.inside import is_session_root
-from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionLink, SessionTrace
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionLink, SessionTrace
 from otel_llm_sessions.sessions.resolver import Resolution
-from otel_llm_sessions.traces.links import link_to, root_context, root_ref, turn_links
+from otel_llm_sessions.traces.links import LINK, root_context, root_target, turn_links
 from otel_llm_sessions.traces.roots import MAX_KNOWN, NO_PLAN, Plan, Roots
 
 
@@ -180,9 +180,10 @@ class SessionTraces:
         assert session_id is not None
         while (here := plan.trace or plan.opening) is not None:
             # Of a part that nobody sees, the turns' numbers tell enough.
-            counts = is_turn and (plan.trace is None or plan.trace.is_sampled)
+            trace = plan.trace
+            counts = is_turn and (trace is None or bool(trace.flags & SAMPLED))
             before = resolution.turn - here.first_turn
-            is_old = plan.trace is not None and self._is_old(plan.trace)
+            is_old = trace is not None and time.time_ns() - trace.started >= self._max_age
             fits = not is_old and self._turns.add(session_id, here.part, before, counts)
             # The turn that proves a session goes where its first turn is marked.
             if fits or plan.proven is not None:
@@ -199,9 +200,6 @@ class SessionTraces:
                 name=resolution.name,
             )
         return plan
-
-    def _is_old(self, trace: SessionTrace) -> bool:
-        return time.time_ns() - trace.started >= self._max_age
 
     def place(
         self,
@@ -224,16 +222,17 @@ class SessionTraces:
             trace = self._roots.open(plan.opening, owner, provider)
         if trace is None or trace.trace_id == 0:
             return Placement(context, turn_links(resolution), None)
-        proven = plan.proven if owner and trace.is_sampled else None
+        is_sampled = trace.flags & SAMPLED
+        proven = plan.proven if owner and is_sampled else None
         # Traces are sampled as a whole: where neither the session's nor the one around is, nobody sees links.
-        is_seen = trace.is_sampled or (nested and around.trace_flags.sampled)
+        is_seen = is_sampled or (nested and around.trace_flags.sampled)
         links = turn_links(resolution) if is_seen else []
         if not nested:
             return Placement(below(trace, context), links, trace, proven=proven)
         if around.trace_id == trace.trace_id:
             return Placement(context, links, trace, proven=proven)
         if is_seen:
-            links.append(link_to(root_ref(trace), "session"))
+            links.append(Link(root_target(trace), {LINK: "session"}))
         return Placement(context, links, trace, nested=True, proven=proven)
 
     def _unnamed(
@@ -246,7 +245,8 @@ class SessionTraces:
             return Placement(context, [], None)
         root, trace = opened
         try:
-            return Placement(below(trace, context), [], trace, open_root=root)
+            above = NonRecordingSpan(root.get_span_context())
+            return Placement(set_span_in_context(above, context), [], trace, open_root=root)
         except BaseException:  # interrupted: nobody else has the root, to end it
             self._roots.end_fresh(root, trace, None)
             raise
@@ -254,11 +254,12 @@ class SessionTraces:
 
 def below(trace: SessionTrace, context: Context) -> Context:
     """Return ``context`` with a session's root as the current span."""
-    nowhere = _below_root(trace)
+    nowhere = below_root(trace)
     return set_span_in_context(get_current_span(nowhere), context) if context else nowhere
 
 
 @functools.lru_cache(maxsize=64)
-def _below_root(trace: SessionTrace) -> Context:
+def below_root(trace: SessionTrace) -> Context:
+    """Return a context in which there is a session's root as the current span, and nothing else."""
     # Contexts do not change, so that all turns of a session which nothing surrounds share this one.
     return set_span_in_context(NonRecordingSpan(root_context(trace)), Context())
