@@ -79,7 +79,9 @@ class Call:
         "sent_in",
     )
 
-    def __init__(self, runtime: Runtime, request: Request, made_in: Context, context: Context, ambient: Span) -> None:
+    def __init__(
+        self, runtime: Runtime, request: Request, made_in: Context, context: Context, ambient: Span, sending: object
+    ) -> None:
         """Begin a call.
 
         Args:
@@ -88,13 +90,14 @@ class Call:
             made_in: the context that is attached where the call is made.
             context: where it stands: without a call of ours in whose transport it is made, and in its own session.
             ambient: the span that is current there.
+            sending: what tells the request from others.
         """
         self.runtime = runtime
         self.request = request
         self.made_in = made_in
         self.sent_in = context
         """The context to send the request in."""
-        self.sending: list[object] = []
+        self.sending: list[object] = [sending]
         """What tells the request from others while it is being sent, and nothing afterwards."""
         self.context = context
         self._ambient = ambient

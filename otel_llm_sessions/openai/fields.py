@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,18 @@ def field(value: Any, name: str) -> Any:
             return value.get(name)
         # Fields that the model does not know are in pydantic's extras, which only attribute access reads.
         return getattr(value, name, None)
+
+
+def fields_of(value: Any, names: Iterable[str]) -> Mapping[str, Any]:
+    """Return the fields of a reply by name: all that it has, or where that cannot be told those of ``names``."""
+    if type(value) is dict:
+        return value
+    try:
+        extra, fields = value.__pydantic_extra__, value.__dict__
+    except AttributeError:
+        return {name: field(value, name) for name in names}
+    # What the model does not know is in pydantic's extras.
+    return {**extra, **fields} if extra else fields
 
 
 def getter_of(value: Any) -> Callable[[str], Any]:

@@ -127,9 +127,7 @@ def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
     request = read_request(match, client, options, server_of(client, options.url), named_in, runtime.keys, stream)
     if says_more and request.evidence.given is not None:
         context = _of_the_calls_session(request.evidence.given, context)
-    call = Call(runtime, request, made_in, context, ambient)
-    call.sending.append(sending)
-    return call
+    return Call(runtime, request, made_in, context, ambient, sending)
 
 
 def _of_the_calls_session(given: Given, context: Context) -> Context:

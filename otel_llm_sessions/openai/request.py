@@ -66,19 +66,13 @@ def read_request(
         keys: where a session may be named.
         stream: whether the reply is to be streamed.
     """
-    body = mapping(options.json_data)
-    extra = mapping(options.extra_json)
-    model = text_of(extra.get("model")) or text_of(body.get("model")) or server.deployment
-    streams = stream or extra.get("stream", body.get("stream")) is True
+    body, extra = mapping(options.json_data), mapping(options.extra_json)
+    asked = {**body, **extra} if extra else body
+    model = text_of(asked.get("model")) or text_of(body.get("model")) or server.deployment
+    streams = stream or asked.get("stream") is True
     attributes = _attributes_of(match, server, model, streams)
-    add_parameters(attributes, body)
-    if extra:
-        add_parameters(attributes, extra)
-    if not server.is_openai:
-        attributes.pop(semconv.OPENAI_REQUEST_SERVICE_TIER, None)
-    if match.response_id is not None:
-        add_stream_cursor(attributes, options)
-    conversation = extra.get("conversation", body.get("conversation"))
+    _add_asked(attributes, match, server, options, body, extra)
+    conversation = asked.get("conversation")
     if conversation is not None:
         conversation = conversation_id_in(conversation)
     given = given_session(client, options, body, extra, context, keys)
@@ -87,20 +81,12 @@ def read_request(
     previous = match.response_id
     if previous is None and match.route.api == "responses":
         previous = attributes.get(semconv.REQUEST_PREVIOUS_RESPONSE_ID)
-    if given is None and previous is None and keys.baggage:
+    if given is None and previous is None and context and keys.baggage:
         given = from_baggage(context)
-    return Request(
-        match,
-        server,
-        model,
-        attributes,
-        evidence_of(given, previous, server),
-        stream,
-        extra.get("store", body.get("store")) is not False,
-        attributes.get(semconv.REQUEST_CHOICE_COUNT, 1),
-        streams and not stream,
-        conversation,
-    )
+    evidence = evidence_of(given, previous, server)
+    stored, choices = asked.get("store") is not False, attributes.get(semconv.REQUEST_CHOICE_COUNT, 1)
+    is_for_events = streams and not stream
+    return Request(match, server, model, attributes, evidence, stream, stored, choices, is_for_events, conversation)
 
 
 def _attributes_of(match: Match, server: Server, model: str | None, streams: bool) -> dict[str, Any]:
@@ -121,6 +107,24 @@ def _attributes_of(match: Match, server: Server, model: str | None, streams: boo
     if match.response_id is not None:
         attributes[semconv.RESPONSE_ID] = match.response_id
     return attributes
+
+
+def _add_asked(
+    attributes: dict[str, Any],
+    match: Match,
+    server: Server,
+    options: Any,
+    body: Mapping[str, Any],
+    extra: Mapping[str, Any],
+) -> None:
+    """Add what the body asks for; what the application adds to a body of the client's (``extra_body``) counts more."""
+    add_parameters(attributes, body)
+    if extra:
+        add_parameters(attributes, extra)
+    if not server.is_openai:
+        attributes.pop(semconv.OPENAI_REQUEST_SERVICE_TIER, None)
+    if match.response_id is not None:
+        add_stream_cursor(attributes, options)
 
 
 _EMPTY: dict[str, Any] = {}
@@ -179,7 +183,7 @@ def given_session(
         metadata = mapping(source.get("metadata"))
         if metadata and (found := first_id(metadata, keys.metadata)):
             return Given(found, "metadata")
-    if named := from_context(context):
+    if context and (named := from_context(context)):
         return named
     # What a request says of a header, also that it be omitted (openai's ``Omit``), hides the default, as on the wire.
     defaults = lowered(getattr(client, "_custom_headers", None))

@@ -78,24 +78,26 @@ class Reply:
 
     def add_id(self, id_: Any) -> bool:
         """Remember an id; return whether it is a new one."""
-        if self.ids and self.ids[-1] == id_:
+        ids = self.ids
+        if ids and ids[-1] == id_:
             return False
         id_ = id_of(id_)
         if id_ is None:
             return False
-        if id_ in self.ids:
-            self.ids.remove(id_)
-        elif len(self.ids) == MAX_IDS:
-            del self.ids[1]
-        self.ids.append(id_)
+        if id_ in ids:
+            ids.remove(id_)
+        elif len(ids) == MAX_IDS:
+            del ids[1]
+        ids.append(id_)
         return True
 
     def add_fields(self, get: Callable[[str], Any]) -> None:
         """Remember model, service tier and fingerprint, if they are there."""
+        attributes = self.attributes
         for name, attribute in self._fields:
             found = get(name)
             if found is not None and (found := text_of(found)):
-                self.attributes[attribute] = found
+                attributes[attribute] = found
 
     def cut_short(self) -> None:
         """Note that the choices that have not finished never will."""

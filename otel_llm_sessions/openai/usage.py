@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, Final
 
-from otel_llm_sessions.openai.fields import getter_of
+from otel_llm_sessions.openai.fields import fields_of, getter_of
 from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.values import count_of
 
-INPUT_DETAILS: Final = (
-    ("cached_tokens", semconv.USAGE_CACHE_READ_INPUT_TOKENS),
-    ("cache_write_tokens", semconv.USAGE_CACHE_WRITE_INPUT_TOKENS),
-    ("text_tokens", semconv.USAGE_TEXT_INPUT_TOKENS),
-    ("audio_tokens", semconv.USAGE_AUDIO_INPUT_TOKENS),
-    ("image_tokens", semconv.USAGE_IMAGE_INPUT_TOKENS),
-)
-OUTPUT_DETAILS: Final = (
-    ("reasoning_tokens", semconv.USAGE_REASONING_OUTPUT_TOKENS),
-    ("text_tokens", semconv.USAGE_TEXT_OUTPUT_TOKENS),
-    ("audio_tokens", semconv.USAGE_AUDIO_OUTPUT_TOKENS),
-    ("image_tokens", semconv.USAGE_IMAGE_OUTPUT_TOKENS),
-)
-CACHED_DETAILS: Final = (
-    ("text_tokens", semconv.USAGE_TEXT_CACHE_READ_INPUT_TOKENS),
-    ("audio_tokens", semconv.USAGE_AUDIO_CACHE_READ_INPUT_TOKENS),
-    ("image_tokens", semconv.USAGE_IMAGE_CACHE_READ_INPUT_TOKENS),
-)
+INPUT_DETAILS: Final = {
+    "cached_tokens": semconv.USAGE_CACHE_READ_INPUT_TOKENS,
+    "cache_write_tokens": semconv.USAGE_CACHE_WRITE_INPUT_TOKENS,
+    "text_tokens": semconv.USAGE_TEXT_INPUT_TOKENS,
+    "audio_tokens": semconv.USAGE_AUDIO_INPUT_TOKENS,
+    "image_tokens": semconv.USAGE_IMAGE_INPUT_TOKENS,
+}
+OUTPUT_DETAILS: Final = {
+    "reasoning_tokens": semconv.USAGE_REASONING_OUTPUT_TOKENS,
+    "text_tokens": semconv.USAGE_TEXT_OUTPUT_TOKENS,
+    "audio_tokens": semconv.USAGE_AUDIO_OUTPUT_TOKENS,
+    "image_tokens": semconv.USAGE_IMAGE_OUTPUT_TOKENS,
+}
+CACHED_DETAILS: Final = {
+    "text_tokens": semconv.USAGE_TEXT_CACHE_READ_INPUT_TOKENS,
+    "audio_tokens": semconv.USAGE_AUDIO_CACHE_READ_INPUT_TOKENS,
+    "image_tokens": semconv.USAGE_IMAGE_CACHE_READ_INPUT_TOKENS,
+}
 CACHED: Final = "cached_tokens_details"
+DETAIL_NAMES: Final = (*INPUT_DETAILS, *OUTPUT_DETAILS, CACHED)
 
 USAGE_COUNTS: Final = {
     "chat_completions": (
@@ -58,19 +59,22 @@ def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
     """
     get = getter_of(usage)
     for name, attribute in USAGE_COUNTS[api]:
-        count = count_of(get(name))
-        if count is not None:
+        count = get(name)
+        if count is not None and (count := count_of(count)) is not None:
             attributes[attribute] = count
     for name, counts in USAGE_DETAILS[api]:
         details = get(name)
         if details is not None:
-            _add_details(attributes, getter_of(details), counts)
+            _add_details(attributes, details, counts)
 
 
-def _add_details(attributes: dict[str, Any], get: Callable[[str], Any], counts: tuple[tuple[str, str], ...]) -> None:
-    for detail, attribute in counts:
-        count = get(detail)
-        if count and (count := count_of(count)):
-            attributes[attribute] = count
-    if counts is INPUT_DETAILS and (cached := get(CACHED)) is not None:
-        _add_details(attributes, getter_of(cached), CACHED_DETAILS)
+def _add_details(attributes: dict[str, Any], details: Any, counts: Mapping[str, str]) -> None:
+    # Most are zero, or not there: that is told first.
+    for name, count in fields_of(details, DETAIL_NAMES).items():
+        if not count:
+            continue
+        if name in counts:
+            if (known := count_of(count)) is not None:
+                attributes[counts[name]] = known
+        elif name == CACHED and counts is INPUT_DETAILS:
+            _add_details(attributes, count, CACHED_DETAILS)
