@@ -466,7 +466,8 @@ class Call:
             return None
         if not self.request.match.route.is_turn:
             return self._alias()
-        keys, is_marked = self._keys(), self._is_marked()
+        keys = keys_of(self.request, self.reply, self._session_id, self._resolution.origin)
+        is_marked = self._placement.nested and self._is_marked()
         if not keys and not is_marked:
             return None
         link = self._link(ended)

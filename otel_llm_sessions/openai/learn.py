@@ -60,6 +60,7 @@ def link_of(
     """Return the link of a turn; ``ended`` is 0 while it goes on."""
     assert resolution.origin is not None
     said = reply.attributes
+    input_tokens, output_tokens = reply.token_counts()
     return SessionLink(
         session_id,
         resolution.origin,
@@ -68,7 +69,8 @@ def link_of(
         started,
         ended,
         request.model or said.get(semconv.RESPONSE_MODEL, ""),
-        *reply.token_counts(),
+        input_tokens,
+        output_tokens,
         reply.ids[-1] if reply.ids else "",
         trace,
         resolution.name,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.trace import Span
+from opentelemetry.trace import Link, Span, SpanKind
 
 
 def derived_trace_id(session_id: str, namespace: str = "", part: int = 1, key: str | None = None) -> int:
@@ -37,7 +39,16 @@ A context variable, since greenlets have one each also where threads were not pa
 """
 
 
-def start_with_ids(tracer: Any, ids: tuple[int, int] | None, name: str, **arguments: Any) -> Span:
+def start_with_ids(
+    tracer: Any,
+    ids: tuple[int, int] | None,
+    name: str,
+    context: Context | None = None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: Mapping[str, Any] | None = None,
+    links: Sequence[Link] = (),
+    start_time: int | None = None,
+) -> Span:
     """Start a span of this package's own scope; it alone gets the ids laid out for it.
 
     A sampler or a processor may start spans of this scope meanwhile (by a call of the client). They get here too, so
@@ -47,18 +58,23 @@ def start_with_ids(tracer: Any, ids: tuple[int, int] | None, name: str, **argume
         tracer: this package's tracer.
         ids: trace id and span id of a root; None for ids of the application's own generator.
         name: the span's name.
-        arguments: as ``start_span`` takes them.
+        context: as ``start_span`` takes it, like all that follow.
+        kind: see there.
+        attributes: see there.
+        links: see there.
+        start_time: see there.
     """
-    span: Span
-    if ids is None and _laid_out.get() is None:
-        span = tracer.start_span(name, **arguments)
-        return span
-    outer = _laid_out.set(list(ids) if ids is not None else None)
+    outer = None
+    if ids is not None or _laid_out.get() is not None:
+        outer = _laid_out.set(list(ids) if ids is not None else None)
     try:
-        span = tracer.start_span(name, **arguments)
+        span: Span = tracer.start_span(
+            name, context=context, kind=kind, attributes=attributes, links=links, start_time=start_time
+        )
         return span
     finally:
-        _laid_out.reset(outer)
+        if outer is not None:
+            _laid_out.reset(outer)
 
 
 class DerivedIdGenerator(IdGenerator):

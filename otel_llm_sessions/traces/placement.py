@@ -128,14 +128,14 @@ class TurnCounts:
         """
         counts, key = self._counts, (session_id, part)
         with self._lock.held:
-            known = counts.get(key)
+            known = counts.get(key, 0)
             # Below 0 where a chain's fork, whose turns have lower numbers, meets a part that the newest turn opened.
-            count = max(before, known or 0)
+            count = before if before > known else known
             if count >= self._most:
                 return False
             if is_turn:
                 counts[key] = count + 1
-                if known is None and len(counts) > MAX_KNOWN:
+                if not known and len(counts) > MAX_KNOWN:
                     counts.popitem(last=False)
             return True
 
