@@ -15,7 +15,7 @@ from opentelemetry.util.types import AttributeValue
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.telemetry import semconv
-from otel_llm_sessions.telemetry.cardinality import Cardinality
+from otel_llm_sessions.telemetry.cardinality import MAX_SETS, Cardinality
 from otel_llm_sessions.version import __version__
 
 _api: Any = sys.modules.get("opentelemetry.metrics._internal")
@@ -82,6 +82,10 @@ def _by_modality(name: str, total: int, answered: Attributes) -> Iterator[tuple[
         yield UNKNOWN, rest
 
 
+_Series = tuple[Attributes, tuple[tuple[str, Attributes], ...]]
+"""The attributes of a call's times, and of each of its counts of tokens: the same for most calls, so they are kept."""
+
+
 class _Times:
     """The two histograms of seconds, under the names given."""
 
@@ -107,6 +111,7 @@ class CurrentMetrics:
 
     def __init__(self, meter: Meter) -> None:
         self._cardinality = Cardinality()
+        self._series: dict[tuple[object, ...], _Series] = {}
         self._times = _Times(meter, semconv.OPERATION_DURATION, semconv.TIME_TO_FIRST_CHUNK)
         self._tokens = meter.create_histogram(
             semconv.TOKEN_USAGE,
@@ -119,14 +124,25 @@ class CurrentMetrics:
         self, asked: Attributes, answered: Attributes, seconds: float, first_chunk: float | None, context: Context
     ) -> None:
         """Record one call; see ``CallMetrics.record``."""
-        kept = self._cardinality.bounded(_kept(asked, answered))
+        key = (
+            *map(asked.get, semconv.ASKED_METRIC_ATTRIBUTES),
+            *map(answered.get, semconv.ANSWERED_METRIC_ATTRIBUTES),
+        )
+        kept, of_tokens = self._series.get(key) or self._of_new(key, asked, answered)
         self._times.record(seconds, first_chunk, kept, context)
-        of_tokens = _of_tokens(kept)
-        for name, token_type in semconv.TOKEN_TYPES.items():
+        for name, attributes in of_tokens:
             count = answered.get(name)
             if isinstance(count, int):
-                # A dict for each, since the SDK (before 1.45) keeps the one it is given.
-                self._tokens.record(count, {**of_tokens, semconv.TOKEN_TYPE: token_type}, context=NO_EXEMPLARS)
+                self._tokens.record(count, attributes, context=NO_EXEMPLARS)
+
+    def _of_new(self, key: tuple[object, ...], asked: Attributes, answered: Attributes) -> _Series:
+        kept = self._cardinality.bounded(_kept(asked, answered))
+        shared = _of_tokens(kept)
+        # A dict for each, since the SDK (before 1.45) keeps the one it is given.
+        of_tokens = tuple((name, {**shared, semconv.TOKEN_TYPE: kind}) for name, kind in semconv.TOKEN_TYPES.items())
+        if len(self._series) < MAX_SETS:
+            self._series[key] = (kept, of_tokens)
+        return kept, of_tokens
 
 
 class LatestMetrics:
