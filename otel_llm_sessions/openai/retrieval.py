@@ -107,6 +107,8 @@ def retrieve(client: Any, original: Original, options: Any, deadline: float) -> 
 
 async def aretrieve(client: Any, original: Original, options: Any) -> Any:
     """As ``retrieve``, for a client on an event loop; the caller bounds its time."""
+    # Limits of the HTTP client's own would take a loop that stood still for a provider that takes no connections.
+    options.timeout = _without_limits()
     body = bytearray()
     try:
         response = (await original(client, object, options)).http_response
@@ -120,6 +122,12 @@ async def aretrieve(client: Any, original: Original, options: Any) -> Any:
         if (pool := _left_open(client)) is not None:
             await pool.aclose()
     return _response_in(body)
+
+
+def _without_limits() -> Any:
+    import openai
+
+    return openai.Timeout(None, pool=POOL_PATIENCE)
 
 
 def _left_open(client: Any) -> Any:
