@@ -137,8 +137,9 @@ class Call:
 
     def plan_for(self, resolution: Resolution) -> str | None:
         """Settle on a session; return the key to claim if its trace is still to be opened."""
-        self._resolution = resolution = self._named(resolution)
-        self._session_id = resolution.session_id
+        if self.context or resolution.previous is not None:  # else nobody has named it
+            resolution = self._named(resolution)
+        self._resolution, self._session_id = resolution, resolution.session_id
         if self._is_silent:
             return None
         is_turn = self.request.match.route.is_turn
@@ -436,7 +437,8 @@ class Call:
     def _close(self, ended: int) -> None:
         """End what is open. A processor of the application's that raises costs nothing but what it does."""
         try:
-            self._end_root()
+            if self._placement.open_root is not None:
+                self._end_root()
             if self._span is not None and self._is_ours:
                 self._span.end(ended)
         except Exception as error:
