@@ -15,10 +15,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from servers import ROOT, Jaeger, eventually
 
 STARTED = """
-import sys
+import signal, sys
 from pathlib import Path
 from servers import Collector, Jaeger
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 with Jaeger(Path(sys.argv[1])) as jaeger, Collector(Path(sys.argv[1]), jaeger.grpc, jaeger.grpc) as collector:
     print(jaeger.pid, collector.pid, flush=True)
     sys.stdin.read()

@@ -215,7 +215,7 @@ async def test_a_server_that_never_answers_holds_up_one_call_on_a_loop(closing):
             assert await store.aclaim("1")
             assert ((await store.aget_all(["s:1"]))[0]).turn == 1
             took = time.perf_counter() - begun
-        assert took < 0.06 + late.worst
+        assert took < 0.06 + 5 * late.worst  # it is waited for in slices, of which each may be late
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()  # as asyncio.run does with what is still connecting
 
