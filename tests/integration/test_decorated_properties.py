@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -105,9 +106,8 @@ def test_a_decorated_generator_answers_as_the_bare_one(reactions, steps):
     assert dict(get_current()) == {}
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the bare one ignores its end, too
 @given(REACTIONS, STEPS)
-def test_so_does_a_decorated_async_generator(reactions, steps):
+def async_generators_answer_alike(reactions, steps):
     async def both() -> Any:
         decorated, bare = session("mine")(agenerate)(reactions, inside), agenerate(reactions, [])
         return await adriven(decorated, steps), await adriven(bare, steps), dict(get_current())
@@ -117,3 +117,9 @@ def test_so_does_a_decorated_async_generator(reactions, steps):
     assert with_us == without_us
     assert set(inside) <= {"mine"}
     assert left == {}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the bare one ignores its end, too
+def test_so_does_a_decorated_async_generator():
+    async_generators_answer_alike()
+    gc.collect()  # here, and not amid a test that comes later
