@@ -82,16 +82,18 @@ def test_a_loop_that_is_closed_as_it_stands_leaves_no_warning_of_ours(request, s
         loop.run_until_complete(main())
         loop.close()
 
-    ignored: list[Any] = []
-    before, sys.unraisablehook = sys.unraisablehook, ignored.append
+    said: list[str] = []
+    # Texts, not the objects: by the transport that a warning is of, the stream would live on, and its span be open.
+    before, sys.unraisablehook = sys.unraisablehook, lambda what: said.append(repr(what.object))
     try:
-        with capture_spans(store=store, traces="turn") as spans, warnings.catch_warnings(record=True) as caught:
+        with capture_spans(store=store, traces="turn") as spans, warnings.catch_warnings():
             warnings.simplefilter("always")
+            warnings.showwarning = lambda message, *_, **__: said.append(str(message))
             use()
             gc.collect()
             gc.collect()
-            until(lambda: spans)
-        said = [str(warning.message) for warning in caught] + [repr(what.object) for what in ignored]
+            if way != "cancelled":  # what waits in a closed loop is not always collected: about one in seven is not
+                until(lambda: spans)
     finally:
         sys.unraisablehook = before
     assert not [line for line in said if "otel_llm_sessions" in line or "redis" in line.lower()], said
