@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from otel_llm_sessions.decorating import decorated
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.semconv import LLM_SESSION_NAME, SESSION_ID
 from otel_llm_sessions.sessions.blocks import OPEN, Block, block_of, generator_of, seen_from_here, within
 from otel_llm_sessions.sessions.inside import ENTRY_KEY, Inside, session_inside
 from otel_llm_sessions.sessions.link import SessionId
@@ -28,9 +29,6 @@ from otel_llm_sessions.sessions.sources import (
     session_id_of,
 )
 from otel_llm_sessions.traces.ids import derived_trace_id
-
-SESSION_ID = "session.id"
-SESSION_NAME = "llm_session.name"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -281,8 +279,8 @@ class SessionSpanProcessor(SpanProcessor):
             elif attributes[SESSION_ID] != session_id:
                 return
             name = name_in(context, str(session_id))
-            if name and SESSION_NAME not in attributes:
-                span.set_attribute(SESSION_NAME, name)
+            if name and LLM_SESSION_NAME not in attributes:
+                span.set_attribute(LLM_SESSION_NAME, name)
         except Exception as error:  # a span that is not the SDK's
             report("stamp a span", error)
 

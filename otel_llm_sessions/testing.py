@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_llm_sessions.instrumentor import OpenAISessionsInstrumentor
+from otel_llm_sessions.semconv import SESSION_ID
 
 
 class CapturedSpans(list[ReadableSpan]):
@@ -18,7 +19,7 @@ class CapturedSpans(list[ReadableSpan]):
 
     def of_session(self, session_id: str) -> list[ReadableSpan]:
         """Return the spans that carry this ``session.id``."""
-        return [span for span in self if (span.attributes or {}).get("session.id") == session_id]
+        return [span for span in self if (span.attributes or {}).get(SESSION_ID) == session_id]
 
 
 class _IntoList(InMemorySpanExporter):

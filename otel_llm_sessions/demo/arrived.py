@@ -11,11 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.demo.received import ReceivedLink, ReceivedSpan
 
-ROOT: Final = "llm_session.root"
-"""The attribute of a session's root, whatever it is named."""
-MARKER: Final = "turn"
 LINKS_TO_OTHERS: Final = frozenset({"previous_turn", "session", "other_session"})
 """Values of ``llm_session.link`` on a marker's links that do not lead to the call it stands for."""
 
@@ -90,12 +88,12 @@ class ArrivedSession:
     @property
     def part(self) -> int:
         """Which part of a long session this is, from 1."""
-        return int(self.root.attributes.get("llm_session.part", 1)) if self.root else 1
+        return int(self.root.attributes.get(semconv.LLM_SESSION_PART, 1)) if self.root else 1
 
     @property
     def name(self) -> str:
         """What the application called the session; empty if nothing."""
-        return str(self.root.attributes.get("llm_session.name", "")) if self.root else ""
+        return str(self.root.attributes.get(semconv.LLM_SESSION_NAME, "")) if self.root else ""
 
     @property
     def service(self) -> str:
@@ -133,19 +131,19 @@ class Spans:
 def sessions_of(received: Iterable[ReceivedSpan]) -> list[ArrivedSession]:
     """The sessions among these spans, in the order in which they began."""
     spans = Spans(received)
-    roots = [span for span in spans.all if span.attributes.get(ROOT) and not span.parent_id]
+    roots = [span for span in spans.all if span.attributes.get(semconv.LLM_SESSION_ROOT) and not span.parent_id]
     sessions = _from_traces(spans, roots) if roots else _from_ids(spans)
     return sorted(sessions, key=_beginning)
 
 
 def is_call(span: ReceivedSpan) -> bool:
     """Whether the span is a model call."""
-    return "gen_ai.operation.name" in span.attributes or "llm_session.source" in span.attributes
+    return semconv.OPERATION_NAME in span.attributes or semconv.LLM_SESSION_SOURCE in span.attributes
 
 
 def number_of(span: ReceivedSpan) -> int:
     """The span's turn number; 0 when it has none."""
-    return int(span.attributes.get("llm_session.turn", 0))
+    return int(span.attributes.get(semconv.LLM_SESSION_TURN, 0))
 
 
 def key_of(span: ReceivedSpan) -> SpanKey:
@@ -159,7 +157,7 @@ def target_of(link: ReceivedLink) -> SpanKey:
 
 
 def _kind(link: ReceivedLink) -> object:
-    return link.attributes.get("llm_session.link")
+    return link.attributes.get(semconv.LLM_SESSION_LINK)
 
 
 def _beginning(session: ArrivedSession) -> int:
@@ -172,14 +170,14 @@ def _from_traces(spans: Spans, roots: list[ReceivedSpan]) -> Iterator[ArrivedSes
         by_trace[root.trace_id].append(root)
     for first, *others in by_trace.values():
         tops = [span for root in (first, *others) for span in spans.below(root)]
-        yield ArrivedSession(str(first.attributes.get("session.id", "")), _nodes(spans, tops), first)
+        yield ArrivedSession(str(first.attributes.get(semconv.SESSION_ID, "")), _nodes(spans, tops), first)
 
 
 def _from_ids(spans: Spans) -> Iterator[ArrivedSession]:
     by_id: defaultdict[str, list[ReceivedSpan]] = defaultdict(list)
     for span in filter(is_call, spans.all):
-        if "session.id" in span.attributes:
-            by_id[str(span.attributes["session.id"])].append(span)
+        if semconv.SESSION_ID in span.attributes:
+            by_id[str(span.attributes[semconv.SESSION_ID])].append(span)
     for session_id, calls in by_id.items():
         turns = (Turn(call, call, spans.request_of(call)) for call in _in_order(calls))
         yield ArrivedSession(session_id, tuple(Node(turn.span, turn) for turn in turns))
@@ -190,7 +188,7 @@ def _nodes(spans: Spans, siblings: list[ReceivedSpan]) -> tuple[Node, ...]:
 
 
 def _turn(spans: Spans, span: ReceivedSpan) -> Turn | None:
-    if span.name == MARKER and "gen_ai.operation.name" not in span.attributes:
+    if span.name == semconv.MARKER_NAME and semconv.OPERATION_NAME not in span.attributes:
         call = _marked(spans, span)
         return Turn(span, call, spans.request_of(call) if call else None)
     return Turn(span, span) if is_call(span) else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.demo.arrived import ArrivedSession
 
 
@@ -60,7 +61,7 @@ def _wrong(example: Example, session: ArrivedSession) -> Iterator[str]:
 
 
 def _id(example: Example, session: ArrivedSession) -> Iterator[str]:
-    ids = {str(turn.attribute("session.id") or "") for turn in session.turns}
+    ids = {str(turn.attribute(semconv.SESSION_ID) or "") for turn in session.turns}
     if ids - {session.id} or not session.id:
         yield f"its turns say session.id {', '.join(sorted(ids)) or 'nothing'}"
 
@@ -81,7 +82,7 @@ def _calls(example: Example, session: ArrivedSession) -> Iterator[str]:
 
 
 def _sources(example: Example, session: ArrivedSession) -> Iterator[str]:
-    sources = tuple(str(turn.attribute("llm_session.source")) for turn in session.turns)
+    sources = tuple(str(turn.attribute(semconv.LLM_SESSION_SOURCE)) for turn in session.turns)
     if sources != example.sources:
         yield f"found by {', '.join(sources)}, expected {', '.join(example.sources)}"
 

@@ -23,6 +23,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.demo.received import (
     ReceivedEvent,
     ReceivedLink,
@@ -200,6 +201,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _span_line(span: ReceivedSpan) -> str:
-    session = span.attributes.get("session.id", "none")
+    session = span.attributes.get(semconv.SESSION_ID, "none")
     place = f"trace={span.trace_id} id={span.span_id} parent={span.parent_id or 'none'}"
     return f"span {span.name!r} {place} session={session} {span.status}"

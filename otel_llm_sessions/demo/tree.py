@@ -9,6 +9,7 @@ from typing import Final
 from rich.text import Text
 from rich.tree import Tree
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.demo.arrived import ArrivedSession, Node, Turn
 from otel_llm_sessions.demo.received import ReceivedSpan
 
@@ -92,13 +93,13 @@ def _number(turn: Turn) -> str:
 
 
 def _name(turn: Turn) -> str:
-    operation = turn.span.name if turn.is_marker else str(turn.attribute("gen_ai.operation.name") or "")
-    model = turn.attribute("gen_ai.response.model") or turn.attribute("gen_ai.request.model") or ""
+    operation = turn.span.name if turn.is_marker else str(turn.attribute(semconv.OPERATION_NAME) or "")
+    model = turn.attribute(semconv.RESPONSE_MODEL) or turn.attribute(semconv.REQUEST_MODEL) or ""
     return f"{operation} {model}".strip() or turn.span.name
 
 
 def _usage(turn: Turn) -> tuple[object, object]:
-    return turn.attribute("gen_ai.usage.input_tokens"), turn.attribute("gen_ai.usage.output_tokens")
+    return turn.attribute(semconv.USAGE_INPUT_TOKENS), turn.attribute(semconv.USAGE_OUTPUT_TOKENS)
 
 
 def _tokens(turn: Turn) -> str:
@@ -119,11 +120,11 @@ def _milliseconds(span: ReceivedSpan) -> str:
 
 
 def _status(turn: Turn) -> str:
-    return str(turn.attribute("error.type") or "error") if turn.failed else "ok"
+    return str(turn.attribute(semconv.ERROR_TYPE) or "error") if turn.failed else "ok"
 
 
 def _source(turn: Turn) -> str:
-    source = turn.attribute("llm_session.source")
+    source = turn.attribute(semconv.LLM_SESSION_SOURCE)
     return f"found by {source}" if source else ""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.deferral import Deferral, Ending
 from otel_llm_sessions.openai.fields import field
@@ -25,7 +26,6 @@ from otel_llm_sessions.sessions.names import conversation_of, name_of_response
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
 from otel_llm_sessions.sessions.sources import name_in
 from otel_llm_sessions.sessions.tracestate import state_text
-from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.metrics import CallMetrics
 from otel_llm_sessions.telemetry.span import annotate, in_flight, is_owned
 from otel_llm_sessions.traces.links import turn_links
@@ -35,11 +35,6 @@ from otel_llm_sessions.traces.roots import NO_PLAN, Plan
 
 if TYPE_CHECKING:
     from otel_llm_sessions.openai.runtime import Runtime
-
-SOURCE = "llm_session.source"
-TURN = "llm_session.turn"
-PART = "llm_session.part"
-NAME = "llm_session.name"
 
 NOWHERE = SpanRef(0, 0, 0)
 NOT_PLACED = Placement(Context(), [], None)
@@ -224,17 +219,17 @@ class Call:
         resolution = self._resolution
         if resolution.source is None:
             return
-        attributes[SOURCE] = resolution.source
+        attributes[semconv.LLM_SESSION_SOURCE] = resolution.source
         if self._session_id is not None:
             attributes[semconv.SESSION_ID] = self._session_id
         if (conversation := self._conversation_id()) is not None:
             attributes[semconv.CONVERSATION_ID] = conversation
         if self.request.match.route.is_turn:
-            attributes[TURN] = resolution.turn
+            attributes[semconv.LLM_SESSION_TURN] = resolution.turn
         if self._placement.trace is not None:
-            attributes[PART] = self._placement.trace.part
+            attributes[semconv.LLM_SESSION_PART] = self._placement.trace.part
         if resolution.name:
-            attributes[NAME] = resolution.name
+            attributes[semconv.LLM_SESSION_NAME] = resolution.name
 
     def _conversation_id(self) -> str | None:
         """Return the provider's conversation, else what the application or the provider called the session."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.openai.chain_walk import Walk, is_response
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply
@@ -18,7 +19,6 @@ from otel_llm_sessions.sessions.link import (
     SpanRef,
 )
 from otel_llm_sessions.sessions.resolver import Resolution
-from otel_llm_sessions.telemetry import semconv
 
 
 def keys_of(request: Request, reply: Reply, session_id: SessionId | None, origin: Source | None) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.names import id_of
-from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.values import (
     asked_count_of,
     double_of,

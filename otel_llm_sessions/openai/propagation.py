@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.routes import RESPONSES
-from otel_llm_sessions.sessions.carried import OWN_SESSION_ID, SESSION_ID, TRACEPARENT, TRACESTATE, Carried, write
+from otel_llm_sessions.semconv import LLM_SESSION_ID, SESSION_ID
+from otel_llm_sessions.sessions.carried import TRACEPARENT, TRACESTATE, Carried, write
 
 MAX_KEYS: Final = 16
 """Keys that ``metadata`` may have (https://platform.openai.com/docs/api-reference/responses/create)."""
@@ -57,7 +58,7 @@ def _add_metadata(options: Any, values: dict[str, str]) -> None:
         # One of another span's and one of ours would say what is not true.
         values = {name: value for name, value in values.items() if name == SESSION_ID}
     if SESSION_ID in values and merged.get(SESSION_ID, values[SESSION_ID]) != values[SESSION_ID]:
-        values = {OWN_SESSION_ID: values[SESSION_ID], **values}
+        values = {LLM_SESSION_ID: values[SESSION_ID], **values}
     for name, value in values.items():
         if len(merged) < MAX_KEYS:
             merged.setdefault(name, value)

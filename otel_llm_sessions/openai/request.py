@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.openai.fields import conversation_id_in
 from otel_llm_sessions.openai.parameters import add_parameters
 from otel_llm_sessions.openai.routes import Match
@@ -16,7 +17,6 @@ from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.names import MAX_NAME, name_of_conversation, name_of_response
 from otel_llm_sessions.sessions.resolver import Evidence
 from otel_llm_sessions.sessions.sources import Given, first_id, from_baggage, from_context, session_id_of
-from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.values import count_of, text_of
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.openai.fields import conversation_id_in, field, getter_of
 from otel_llm_sessions.openai.parameters import COMPACTION
 from otel_llm_sessions.openai.routes import RESPONSES, Route
 from otel_llm_sessions.openai.usage import add_usage
 from otel_llm_sessions.sessions.names import id_of
-from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.values import OTHER, error_code_of, text_of
 
 INVALID_RESPONSE: Final = "invalid_response"

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions import semconv
 from otel_llm_sessions.telemetry.values import text_of
 
 MAX_KNOWN = 256

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.openai.fields import fields_of, getter_of
-from otel_llm_sessions.telemetry import semconv
 from otel_llm_sessions.telemetry.values import count_of
 
 INPUT_DETAILS: Final = {

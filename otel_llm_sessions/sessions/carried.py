@@ -16,13 +16,10 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_c
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.span import TraceState
 
+from otel_llm_sessions.semconv import LLM_SESSION_ID, SESSION_ID
 from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source, SpanRef
 from otel_llm_sessions.sessions.sources import first_id
 from otel_llm_sessions.sessions.tracestate import MAX_ENTRIES, state_of, state_text
-
-SESSION_ID: Final = "session.id"
-OWN_SESSION_ID: Final = "llm_session.id"
-"""Where the session travels if the application says something else under ``session.id``."""
 
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
@@ -83,7 +80,7 @@ def read(values: Mapping[str, Any]) -> Carried:
     span = SpanRef(context.trace_id, context.span_id, int(context.trace_flags)) if context.is_valid else None
     found = _FORM.fullmatch(context.trace_state.get(ENTRY) or "") if span is not None else None
     # As the process that sent it took it: what is no id for the one is none for the other.
-    named = first_id(values, (OWN_SESSION_ID, SESSION_ID))
+    named = first_id(values, (LLM_SESSION_ID, SESSION_ID))
     if found is None or found["source"] not in _SOURCES:
         return Carried(named, span)
     source: Source = found["source"]  # type: ignore[assignment]

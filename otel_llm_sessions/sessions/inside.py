@@ -13,6 +13,7 @@ from opentelemetry import baggage
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, get_current_span, set_span_in_context
 
+from otel_llm_sessions.semconv import SESSION_ID
 from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.sources import NAME_CONTEXT_KEY, SESSION_CONTEXT_KEY, name_in
 
@@ -33,9 +34,6 @@ SESSION_KEYS = (SESSION_CONTEXT_KEY, NAME_CONTEXT_KEY, PROPAGATED_KEY)
 
 _RENEWED_KEYS = frozenset({*SESSION_KEYS, WITHIN_KEY})
 _ALL_KEYS = frozenset({*SESSION_KEYS, ROOT_CONTEXT_KEY, ENTRY_KEY, WITHIN_KEY})
-
-BAGGAGE_NAME = "session.id"
-"""The baggage entry of a block with ``propagate=True``."""
 
 
 class SessionRoot(NamedTuple):
@@ -66,9 +64,9 @@ class Inside(NamedTuple):
             merged[WITHIN_KEY] = within
         inside, propagated = Context(merged), self.values.get(PROPAGATED_KEY)
         if propagated is not None:
-            inside = baggage.set_baggage(BAGGAGE_NAME, str(propagated), inside)
+            inside = baggage.set_baggage(SESSION_ID, str(propagated), inside)
         elif PROPAGATED_KEY in context:
-            inside = baggage.remove_baggage(BAGGAGE_NAME, inside)
+            inside = baggage.remove_baggage(SESSION_ID, inside)
         return inside if self.root is None else _below(self.root, inside)
 
 
@@ -102,7 +100,7 @@ def outside_of(context: Context) -> Context:
     is_below = is_session_root(context, get_current_span(context).get_span_context())
     outside = Context({key: value for key, value in context.items() if key not in _ALL_KEYS})
     if PROPAGATED_KEY in context:
-        outside = baggage.remove_baggage(BAGGAGE_NAME, outside)
+        outside = baggage.remove_baggage(SESSION_ID, outside)
     return set_span_in_context(INVALID_SPAN, outside) if is_below else outside
 
 

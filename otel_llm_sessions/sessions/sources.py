@@ -11,6 +11,7 @@ from opentelemetry import baggage
 from opentelemetry.context import Context
 
 from otel_llm_sessions.guard import note_once
+from otel_llm_sessions.semconv import CONVERSATION_ID, SESSION_ID
 from otel_llm_sessions.sessions.link import SessionId, Source
 
 SESSION_CONTEXT_KEY = "otel_llm_sessions.session"
@@ -26,12 +27,12 @@ OPENINFERENCE_CONTEXT_KEY = "session.id"
 UTIL_GENAI_MODULE = "opentelemetry.util.genai._conversation_context"
 """The module that holds util-genai's context key, whose name has a random part (1.3b0)."""
 
-BAGGAGE_NAMES = ("gen_ai.conversation.id", "session.id")
+BAGGAGE_NAMES = (CONVERSATION_ID, SESSION_ID)
 
 HEADERS = ("x-litellm-session-id", "x-session-id", "helicone-session-id", "x-litellm-trace-id")
 BODY_KEYS = ("litellm_session_id", "session_id", "litellm_trace_id")
 METADATA_KEYS = (
-    "session.id",
+    SESSION_ID,
     "litellm_session_id",
     "session_id",
     "langfuse_session_id",

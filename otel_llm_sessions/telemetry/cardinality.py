@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions import semconv
 from otel_llm_sessions.telemetry.values import OTHER
 
 MAX_VALUES: Final = 200

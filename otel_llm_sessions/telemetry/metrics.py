@@ -13,8 +13,7 @@ from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider, get_m
 from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
-from otel_llm_sessions import forks
-from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions import forks, semconv
 from otel_llm_sessions.telemetry.cardinality import MAX_SETS, Cardinality
 from otel_llm_sessions.version import __version__
 

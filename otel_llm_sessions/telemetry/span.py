@@ -9,7 +9,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, Tracer, TracerProvider, set_span_in_context
 
-from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions import semconv
 from otel_llm_sessions.version import __version__
 
 SCOPE = "otel_llm_sessions"

@@ -6,11 +6,10 @@ import functools
 
 from opentelemetry.trace import Link, SpanContext, TraceFlags
 
+from otel_llm_sessions.semconv import LLM_SESSION_LINK
 from otel_llm_sessions.sessions.link import SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.sessions.tracestate import state_of
-
-LINK = "llm_session.link"
 
 
 @functools.lru_cache(maxsize=64)
@@ -40,7 +39,7 @@ def root_target(trace: SessionTrace) -> SpanContext:
 
 def link_to(ref: SpanRef, kind: str) -> Link:
     """Return a link that says what it is: ``previous_turn``, ``session`` or ``other_session``."""
-    return Link(span_context(ref), {LINK: kind})
+    return Link(span_context(ref), {LLM_SESSION_LINK: kind})
 
 
 def turn_links(resolution: Resolution) -> list[Link]:
@@ -48,9 +47,9 @@ def turn_links(resolution: Resolution) -> list[Link]:
     links: list[Link] = []
     previous, other = resolution.previous, resolution.other
     if previous is not None and (context := span_context(previous.span)).is_valid:
-        links.append(Link(context, {LINK: "previous_turn"}))
+        links.append(Link(context, {LLM_SESSION_LINK: "previous_turn"}))
     if other is not None:
         context = root_target(other.trace) if other.trace is not None else span_context(other.span)
         if context.is_valid:
-            links.append(Link(context, {LINK: "other_session"}))
+            links.append(Link(context, {LLM_SESSION_LINK: "other_session"}))
     return links

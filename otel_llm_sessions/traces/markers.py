@@ -6,18 +6,13 @@ from typing import Any
 
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, TracerProvider
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace
 from otel_llm_sessions.traces.ids import start_with_ids
 from otel_llm_sessions.traces.links import span_context
 from otel_llm_sessions.traces.placement import below_root
 from otel_llm_sessions.traces.roots import Roots
-
-MARKER_NAME = "turn"
-
-INPUT_TOKENS = "llm_session.usage.input_tokens"
-OUTPUT_TOKENS = "llm_session.usage.output_tokens"
-"""Not ``gen_ai.usage.*``, which a backend adds up: the turn's own span has those."""
 
 
 def emit_marker(roots: Roots, provider: TracerProvider, turn: SessionLink, error_type: str | None = None) -> None:
@@ -36,7 +31,7 @@ def emit_marker(roots: Roots, provider: TracerProvider, turn: SessionLink, error
         marker = start_with_ids(
             roots.tracer(provider),
             None,
-            MARKER_NAME,
+            semconv.MARKER_NAME,
             context=below_root(trace),
             kind=SpanKind.INTERNAL,
             attributes=_attributes(turn, trace, error_type),
@@ -52,19 +47,19 @@ def emit_marker(roots: Roots, provider: TracerProvider, turn: SessionLink, error
 
 
 def _attributes(turn: SessionLink, trace: SessionTrace, error_type: str | None) -> dict[str, Any]:
-    attributes: dict[str, Any] = {"session.id": turn.session_id, "llm_session.turn": turn.turn}
+    attributes: dict[str, Any] = {semconv.SESSION_ID: turn.session_id, semconv.LLM_SESSION_TURN: turn.turn}
     if trace.part:
-        attributes["llm_session.part"] = trace.part
+        attributes[semconv.LLM_SESSION_PART] = trace.part
     if turn.name:
-        attributes["llm_session.name"] = turn.name
+        attributes[semconv.LLM_SESSION_NAME] = turn.name
     if turn.model:
-        attributes["gen_ai.request.model"] = turn.model
+        attributes[semconv.REQUEST_MODEL] = turn.model
     if turn.response_id:
-        attributes["gen_ai.response.id"] = turn.response_id
+        attributes[semconv.RESPONSE_ID] = turn.response_id
     if turn.input_tokens is not None:
-        attributes[INPUT_TOKENS] = turn.input_tokens
+        attributes[semconv.LLM_SESSION_INPUT_TOKENS] = turn.input_tokens
     if turn.output_tokens is not None:
-        attributes[OUTPUT_TOKENS] = turn.output_tokens
+        attributes[semconv.LLM_SESSION_OUTPUT_TOKENS] = turn.output_tokens
     if error_type is not None:
-        attributes["error.type"] = error_type
+        attributes[semconv.ERROR_TYPE] = error_type
     return attributes

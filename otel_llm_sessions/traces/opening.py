@@ -7,14 +7,12 @@ from typing import Any, NamedTuple
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Link, SpanContext, SpanKind, TraceFlags, set_span_in_context
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source
 from otel_llm_sessions.sessions.root_names import ROOT_NAME, part_name
 from otel_llm_sessions.sessions.tracestate import state_text
 from otel_llm_sessions.traces.links import link_to, root_ref
-
-IS_ROOT = "llm_session.root"
-"""Attribute of every session's root, by which a backend lists sessions whatever their names."""
 
 NOWHERE = set_span_in_context(INVALID_SPAN, Context())
 """A context without a current span: what is started in it is a root."""
@@ -53,7 +51,11 @@ def asked(opening: Opening) -> tuple[str, dict[str, Any], list[Link]]:
     Each process asks its own sampler, and all are to decide alike. So it sees only what all of them know: not what
     one process calls the session, nor how it found it.
     """
-    attributes = {"session.id": opening.session_id, IS_ROOT: True, "llm_session.part": opening.part}
+    attributes = {
+        semconv.SESSION_ID: opening.session_id,
+        semconv.LLM_SESSION_ROOT: True,
+        semconv.LLM_SESSION_PART: opening.part,
+    }
     links = [link_to(root_ref(opening.before), "session")] if opening.before is not None else []
     return part_name(ROOT_NAME, opening.part), attributes, links
 
@@ -65,9 +67,9 @@ def told(opening: Opening) -> dict[str, Any]:
     """
     _, attributes, _ = asked(opening)
     if opening.source is not None:
-        attributes["llm_session.source"] = opening.source
+        attributes[semconv.LLM_SESSION_SOURCE] = opening.source
     if opening.name:
-        attributes["llm_session.name"] = opening.name
+        attributes[semconv.LLM_SESSION_NAME] = opening.name
     return attributes
 
 

@@ -22,10 +22,11 @@ from opentelemetry.trace import (
 )
 
 from otel_llm_sessions import forks
+from otel_llm_sessions.semconv import LLM_SESSION_LINK
 from otel_llm_sessions.sessions.inside import is_session_root
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionLink, SessionTrace
 from otel_llm_sessions.sessions.resolver import Resolution
-from otel_llm_sessions.traces.links import LINK, root_context, root_target, turn_links
+from otel_llm_sessions.traces.links import root_context, root_target, turn_links
 from otel_llm_sessions.traces.roots import MAX_KNOWN, NO_PLAN, Plan, Roots
 
 
@@ -232,7 +233,7 @@ class SessionTraces:
         if around.trace_id == trace.trace_id:
             return Placement(context, links, trace, proven=proven)
         if is_seen:
-            links.append(Link(root_target(trace), {LINK: "session"}))
+            links.append(Link(root_target(trace), {LLM_SESSION_LINK: "session"}))
         return Placement(context, links, trace, nested=True, proven=proven)
 
     def _unnamed(

@@ -15,7 +15,7 @@ from opentelemetry.trace import (
     TracerProvider,
 )
 
-from otel_llm_sessions import forks
+from otel_llm_sessions import forks, semconv
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
 from otel_llm_sessions.sessions.root_names import ROOT_NAME, UNNAMED_ROOT_NAME, RootNames, part_name
@@ -27,7 +27,7 @@ from otel_llm_sessions.traces.ids import (
     derived_trace_id,
     start_with_ids,
 )
-from otel_llm_sessions.traces.opening import IS_ROOT, NOWHERE, Opening, asked, decided, told, trace_of
+from otel_llm_sessions.traces.opening import NOWHERE, Opening, asked, decided, told, trace_of
 from otel_llm_sessions.version import __version__
 
 ROOT_NANOSECONDS = 1_000_000
@@ -291,7 +291,7 @@ class Roots:
         Returns:
             The root, for ``end_fresh``, and its trace; None if a sampler or a processor of the application's raises.
         """
-        attributes: dict[str, Any] = {"llm_session.part": 1, "llm_session.source": "new"}
+        attributes: dict[str, Any] = {semconv.LLM_SESSION_PART: 1, semconv.LLM_SESSION_SOURCE: "new"}
         tracer = self._of(provider).tracer
         try:
             root = start_with_ids(
@@ -323,7 +323,7 @@ class Roots:
                 return
             name = self._names.name_of(session_id, "", 1) if session_id is not None else UNNAMED_ROOT_NAME
             if session_id is not None:
-                root.set_attributes({"session.id": session_id, IS_ROOT: True})
+                root.set_attributes({semconv.SESSION_ID: session_id, semconv.LLM_SESSION_ROOT: True})
             if name != ROOT_NAME:
                 root.update_name(name)
             root.end(trace.started + ROOT_NANOSECONDS)

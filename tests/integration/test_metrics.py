@@ -14,7 +14,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.util.genai._instruments import _Instruments
 
-from otel_llm_sessions.telemetry import semconv
+from otel_llm_sessions import semconv
 from otel_llm_sessions.telemetry.metrics import CurrentMetrics, LatestMetrics, MetricsSource
 from otel_llm_sessions.testing import capture_spans
 

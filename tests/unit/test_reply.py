@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseCompletedEvent
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.openai.fields import field
 from otel_llm_sessions.openai.response import Reply, read_reply, see_chat_chunk, see_response_event
 from otel_llm_sessions.openai.routes import CHAT, FETCH, RESPONSES
-from otel_llm_sessions.telemetry import semconv
 
 
 def whole(value: Any, route: Any = CHAT) -> Reply:

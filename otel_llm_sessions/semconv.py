@@ -1,8 +1,8 @@
-"""Names and values of the OpenTelemetry conventions for GenAI clients, in tables.
+"""Every attribute name that spans, links and metrics carry: the conventions' for GenAI clients, and this package's own.
 
 Specified in the `GenAI semantic conventions
 <https://opentelemetry.io/docs/specs/semconv/gen-ai/>`_ and its OpenAI page. The names are written out here, not
-imported from ``opentelemetry.semconv._incubating``: that package is private by name, lags behind the conventions
+imported from ``opensemconv._incubating``: that package is private by name, lags behind the conventions
 (0.66b2 has no ``gen_ai.request.previous_response.id``), and costs start-up time.
 """
 
@@ -63,6 +63,22 @@ SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
 SESSION_ID: Final = "session.id"
+
+LLM_SESSION_ID: Final = "llm_session.id"
+"""Where a session travels if the application says something else under ``session.id``; never on a span."""
+LLM_SESSION_SOURCE: Final = "llm_session.source"
+LLM_SESSION_TURN: Final = "llm_session.turn"
+LLM_SESSION_PART: Final = "llm_session.part"
+LLM_SESSION_NAME: Final = "llm_session.name"
+LLM_SESSION_ROOT: Final = "llm_session.root"
+"""On every session's root, by which a backend lists sessions whatever their names."""
+LLM_SESSION_LINK: Final = "llm_session.link"
+"""On a link, what it is: ``previous_turn``, ``session`` or ``other_session``."""
+LLM_SESSION_INPUT_TOKENS: Final = "llm_session.usage.input_tokens"
+LLM_SESSION_OUTPUT_TOKENS: Final = "llm_session.usage.output_tokens"
+"""On a marker. Not ``gen_ai.usage.*``, which a backend adds up: the turn's own span has those."""
+MARKER_NAME: Final = "turn"
+"""Name of the spans that stand in a session's trace for turns of other traces."""
 
 MODEL_OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content", "fetch_response"})
 """Values of ``gen_ai.operation.name`` that say: this span is a call of a model."""
