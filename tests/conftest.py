@@ -24,7 +24,7 @@ if importlib.util.find_spec("openai") is not None:  # the packaging tests run wi
     from opentelemetry.context import Context, attach, get_current
 
     from otel_llm_sessions import OpenAISessionsInstrumentor
-    from otel_llm_sessions.demo.server import LoopbackServer
+    from otel_llm_sessions.demo.provider.server import LoopbackServer
     from otel_llm_sessions.openai.provider_lookup import ProviderLookup
     from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
@@ -199,7 +199,7 @@ def _nothing_left_behind() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def _receiver() -> Iterator[Any]:
     # Imported here: the contract's environments have no exporter.
-    from otel_llm_sessions.demo.receiver import OtlpReceiver
+    from otel_llm_sessions.view.receiver import OtlpReceiver
 
     with OtlpReceiver() as receiver:
         yield receiver

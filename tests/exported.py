@@ -8,7 +8,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from otel_llm_sessions.demo.receiver import OtlpReceiver, ReceivedSpan
+from otel_llm_sessions.view.receiver import OtlpReceiver
+from otel_llm_sessions.view.spans import ReceivedSpan
 
 
 class Exported:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.demo.arrived import ArrivedSession
+from otel_llm_sessions.view.sessions import ArrivedSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def _calls(example: Example, session: ArrivedSession) -> Iterator[str]:
         if turn.call is None:
             yield f"turn {turn.number} is a marker whose call did not arrive"
         elif turn.failed:
-            yield f"turn {turn.number} failed: {turn.attribute('error.type')} {turn.call.status_message}".rstrip()
+            yield f"turn {turn.number} failed: {turn.attribute(semconv.ERROR_TYPE)} {turn.call.status_message}".rstrip()
 
 
 def _sources(example: Example, session: ArrivedSession) -> Iterator[str]:

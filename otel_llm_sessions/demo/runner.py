@@ -21,11 +21,11 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from otel_llm_sessions.demo.arrived import ArrivedSession, sessions_of
 from otel_llm_sessions.demo.expectations import EXAMPLES, Example, problems
 from otel_llm_sessions.demo.processes import Interrupted, Processes, TimedOut
-from otel_llm_sessions.demo.receiver import OtlpReceiver
-from otel_llm_sessions.demo.tree import trees
+from otel_llm_sessions.view.receiver import OtlpReceiver
+from otel_llm_sessions.view.sessions import ArrivedSession, sessions_of
+from otel_llm_sessions.view.tree import trees
 
 INSTRUMENTATIONS: Final = frozenset({"openai_sessions", "fastapi"})
 """What the examples run under; other instrumentations of this environment are switched off for them."""
@@ -33,7 +33,7 @@ INSTRUMENTATIONS: Final = frozenset({"openai_sessions", "fastapi"})
 NEEDED: Final = ("openai", "fastapi", "uvicorn", "opentelemetry.exporter.otlp.proto.http")
 INSTALL: Final = 'pip install "otel-llm-sessions[demo]"'
 KEPT_PREFIX: Final = "OTEL_LLM_SESSIONS_"
-SERVER: Final = ("-m", "otel_llm_sessions.demo.server", "--port", "0", "--latency", "0.15", "--chunk-delay", "0.005")
+SERVER: Final = ("-m", "otel_llm_sessions.demo.provider", "--port", "0", "--latency", "0.15", "--chunk-delay", "0.005")
 LISTENING: Final = "listening on "
 WIDTH_OF_FILES: Final = 160
 TAIL: Final = 15

@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from servers import Collector, Jaeger, missing
 
 from otel_llm_sessions import OpenAISessionsInstrumentor
+from otel_llm_sessions.demo.provider.server import LoopbackServer
 from otel_llm_sessions.demo.runner import environment_of
-from otel_llm_sessions.demo.server import LoopbackServer
 
 HERE = Path(__file__).parent
 NOT_THE_USERS = (

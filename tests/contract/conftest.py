@@ -14,7 +14,7 @@ import openai
 import pytest
 from client_surface import MODEL, Client
 
-from otel_llm_sessions.demo.server import LoopbackServer
+from otel_llm_sessions.demo.provider.server import LoopbackServer
 
 KINDS = ("OpenAI", "AsyncOpenAI", "AzureOpenAI", "AsyncAzureOpenAI")
 

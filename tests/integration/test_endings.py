@@ -19,9 +19,9 @@ import pytest
 from opentelemetry.trace import StatusCode
 from store_kit import until
 
-from otel_llm_sessions.demo.receiver import OtlpReceiver
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
+from otel_llm_sessions.view.receiver import OtlpReceiver
 
 try:
     import httpx2

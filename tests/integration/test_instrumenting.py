@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, SessionSpanProcessor, session
-from otel_llm_sessions.demo.receiver import OtlpReceiver
+from otel_llm_sessions.view.receiver import OtlpReceiver
 
 CLEARED = ("OTEL_", "OPENAI_", "AZURE_OPENAI_", "PYTHONWARNINGS")
 APP = """

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from fleet import Fleet
 
-from otel_llm_sessions.demo.receiver import OtlpReceiver, ReceivedSpan
+from otel_llm_sessions.view.receiver import OtlpReceiver
+from otel_llm_sessions.view.spans import ReceivedSpan
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +51,7 @@ class Session:
 @contextmanager
 def loopback_process() -> Iterator[str]:
     """The loopback server in a process of its own; yields its base URL."""
-    command = [sys.executable, "-m", "otel_llm_sessions.demo.server"]
+    command = [sys.executable, "-m", "otel_llm_sessions.demo.provider"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

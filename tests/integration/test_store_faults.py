@@ -14,7 +14,7 @@ from disk_faults import filled_up, read_only, small_file_system
 from fleet import Fleet
 from store_kit import Lateness, RedisServer, locked, until
 
-from otel_llm_sessions.demo.receiver import OtlpReceiver
+from otel_llm_sessions.view.receiver import OtlpReceiver
 
 pytestmark = pytest.mark.slow
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from otel_llm_sessions.demo.arrived import sessions_of
 from otel_llm_sessions.demo.expectations import EXAMPLES, Example, problems
-from otel_llm_sessions.demo.received import ReceivedLink, ReceivedSpan
+from otel_llm_sessions.view.sessions import sessions_of
+from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
 
 EXAMPLE = Example("shop.py", sessions=1, sources=("new", "chain"))
 TRACE = "5e" * 16

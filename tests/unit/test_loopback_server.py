@@ -14,8 +14,8 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from otel_llm_sessions.demo.openai_api_schema import Example
-from otel_llm_sessions.demo.server import LoopbackServer
+from otel_llm_sessions.demo.provider.schema import Example
+from otel_llm_sessions.demo.provider.server import LoopbackServer
 
 MODEL = "gpt-4o-mini"
 HELLO = [{"role": "user", "content": "Tell me about tea."}]
@@ -705,7 +705,7 @@ def test_a_port_that_is_taken_is_reported(server):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_until_it_is_told_to_stop(shared, number):
-    command = [sys.executable, "-m", "otel_llm_sessions.demo.server", "--port", "0"]
+    command = [sys.executable, "-m", "otel_llm_sessions.demo.provider", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline()
         assert line.startswith("listening on http://127.0.0.1:")

@@ -16,7 +16,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
-from otel_llm_sessions.demo.receiver import OtlpReceiver, ReceivedEvent, ReceivedLink
+from otel_llm_sessions.view.receiver import OtlpReceiver
+from otel_llm_sessions.view.spans import ReceivedEvent, ReceivedLink
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from itertools import count
 import pytest
 from rich.console import Console
 
-from otel_llm_sessions.demo.arrived import sessions_of
-from otel_llm_sessions.demo.received import ReceivedLink, ReceivedSpan
-from otel_llm_sessions.demo.tree import shortened, trees
+from otel_llm_sessions.view.sessions import sessions_of
+from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
+from otel_llm_sessions.view.tree import shortened, trees
 
 RESOURCE = {"service.name": "shop"}
 SESSION_TRACE, REQUEST_1, REQUEST_2 = "5e" * 16, "a1" * 16, "a2" * 16

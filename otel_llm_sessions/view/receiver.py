@@ -24,25 +24,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.demo.received import (
-    ReceivedEvent,
-    ReceivedLink,
-    ReceivedLog,
-    ReceivedMetric,
-    ReceivedSpan,
-    read_logs,
-    read_metrics,
-    read_spans,
-)
-
-__all__ = [
-    "OtlpReceiver",
-    "ReceivedEvent",
-    "ReceivedLink",
-    "ReceivedLog",
-    "ReceivedMetric",
-    "ReceivedSpan",
-]
+from otel_llm_sessions.view.otlp import read_logs, read_metrics, read_spans
+from otel_llm_sessions.view.spans import ReceivedLog, ReceivedMetric, ReceivedSpan
 
 PROTOBUF: Final = "application/x-protobuf"
 IDLE_SECONDS: Final = 10.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from otel_llm_sessions.demo.openai_api_call import Call
-from otel_llm_sessions.demo.openai_api_errors import missing
-from otel_llm_sessions.demo.openai_api_ids import hexadecimal
-from otel_llm_sessions.demo.openai_api_memory import Conversation, Shelf
-from otel_llm_sessions.demo.openai_api_reply import Json
-from otel_llm_sessions.demo.openai_api_text import entries
+from otel_llm_sessions.demo.provider.call import Call
+from otel_llm_sessions.demo.provider.errors import missing
+from otel_llm_sessions.demo.provider.ids import hexadecimal
+from otel_llm_sessions.demo.provider.memory import Conversation, Shelf
+from otel_llm_sessions.demo.provider.reply import Json
+from otel_llm_sessions.demo.provider.text import entries
 
 PREFIX = "conv_"
 PAGE = 20

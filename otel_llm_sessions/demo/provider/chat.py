@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from otel_llm_sessions.demo.openai_api_call import Call
-from otel_llm_sessions.demo.openai_api_reply import Json
-from otel_llm_sessions.demo.openai_api_text import entries, last_user_text, pieces, tokens
-from otel_llm_sessions.demo.openai_api_tools import ToolCall, wanted_calls
+from otel_llm_sessions.demo.provider.call import Call
+from otel_llm_sessions.demo.provider.reply import Json
+from otel_llm_sessions.demo.provider.text import entries, last_user_text, pieces, tokens
+from otel_llm_sessions.demo.provider.tools import ToolCall, wanted_calls
 
 FINGERPRINT = "fp_loopback"
 HEAD_KEYS = ("id", "created", "model", "service_tier", "system_fingerprint")

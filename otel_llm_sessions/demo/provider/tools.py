@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from otel_llm_sessions.demo.openai_api_errors import ApiError
-from otel_llm_sessions.demo.openai_api_schema import Example
-from otel_llm_sessions.demo.openai_api_text import answer, entries, plain_text
+from otel_llm_sessions.demo.provider.errors import ApiError
+from otel_llm_sessions.demo.provider.schema import Example
+from otel_llm_sessions.demo.provider.text import answer, entries, plain_text
 
 WEATHER = "weather"
 PLACES = frozenset({"city", "location", "place", "town"})

@@ -1,13 +1,11 @@
-"""What arrived over OTLP, as values: the protobuf messages read into frozen dataclasses.
+"""OTLP's protobuf messages, read into values.
 
 Nothing here knows HTTP or this package's own attributes; a message goes in, plain Python values come out.
-Arrays become tuples, as on the SDK's own spans.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -18,77 +16,14 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-Attributes = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedLink:
-    """A span's link to another span."""
-
-    trace_id: str
-    span_id: str
-    attributes: Attributes = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedEvent:
-    """An event on a span; ``time`` in nanoseconds since the epoch."""
-
-    name: str
-    time: int
-    attributes: Attributes = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedSpan:
-    """One span as it stood on the wire; ids in hex, times in nanoseconds since the epoch."""
-
-    name: str
-    trace_id: str
-    span_id: str
-    parent_id: str = ""
-    kind: str = "INTERNAL"
-    start: int = 0
-    end: int = 0
-    attributes: Attributes = field(default_factory=dict)
-    links: tuple[ReceivedLink, ...] = ()
-    events: tuple[ReceivedEvent, ...] = ()
-    status: str = "UNSET"
-    status_message: str = ""
-    resource: Attributes = field(default_factory=dict)
-    scope: str = ""
-    flags: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedMetric:
-    """One metric.
-
-    A point has the keys ``attributes``, ``count``, ``sum``, ``bounds``, ``bucket_counts`` and ``value``; None
-    where the metric's type has no such thing.
-    """
-
-    name: str
-    unit: str
-    type: str
-    points: list[dict[str, Any]]
-    resource: Attributes = field(default_factory=dict)
-    scope: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedLog:
-    """One log record or event."""
-
-    event_name: str
-    time: int
-    body: Any
-    attributes: Attributes
-    trace_id: str = ""
-    span_id: str = ""
-    severity: str = ""
-    resource: Attributes = field(default_factory=dict)
-    scope: str = ""
+from otel_llm_sessions.view.spans import (
+    Attributes,
+    ReceivedEvent,
+    ReceivedLink,
+    ReceivedLog,
+    ReceivedMetric,
+    ReceivedSpan,
+)
 
 
 def read_spans(message: bytes) -> list[ReceivedSpan]:

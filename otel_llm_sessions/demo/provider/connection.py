@@ -9,11 +9,11 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import BinaryIO
 
-from otel_llm_sessions.demo.openai_api_errors import failure
-from otel_llm_sessions.demo.openai_api_gate import Gate, Ticket
-from otel_llm_sessions.demo.openai_api_ids import hexadecimal
-from otel_llm_sessions.demo.openai_api_reply import Reply
-from otel_llm_sessions.demo.openai_api_request import (
+from otel_llm_sessions.demo.provider.errors import failure
+from otel_llm_sessions.demo.provider.gate import Gate, Ticket
+from otel_llm_sessions.demo.provider.ids import hexadecimal
+from otel_llm_sessions.demo.provider.reply import Reply
+from otel_llm_sessions.demo.provider.request import (
     BadRequest,
     Head,
     RecordedRequest,

@@ -7,17 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from otel_llm_sessions.demo import openai_api_chat as chat
-from otel_llm_sessions.demo import openai_api_responses as responses
-from otel_llm_sessions.demo.openai_api_call import Call
-from otel_llm_sessions.demo.openai_api_conversations import Conversations, conversation_id, input_items, page
-from otel_llm_sessions.demo.openai_api_errors import ApiError, failure, missing, refusal
-from otel_llm_sessions.demo.openai_api_events import events, events_after
-from otel_llm_sessions.demo.openai_api_memory import Conversation, Shelf, StoredResponse
-from otel_llm_sessions.demo.openai_api_models import embeddings, list_models, show_model
-from otel_llm_sessions.demo.openai_api_modes import HEADER, KEY_HEADER, FirstFailures, Modes, plain_reply, stream_reply
-from otel_llm_sessions.demo.openai_api_reply import EVENT_STREAM, Json, Reply, document
-from otel_llm_sessions.demo.openai_api_request import RecordedRequest
+from otel_llm_sessions.demo.provider import chat, responses
+from otel_llm_sessions.demo.provider.call import Call
+from otel_llm_sessions.demo.provider.conversations import Conversations, conversation_id, input_items, page
+from otel_llm_sessions.demo.provider.errors import ApiError, failure, missing, refusal
+from otel_llm_sessions.demo.provider.events import events, events_after
+from otel_llm_sessions.demo.provider.memory import Conversation, Shelf, StoredResponse
+from otel_llm_sessions.demo.provider.models import embeddings, list_models, show_model
+from otel_llm_sessions.demo.provider.modes import HEADER, KEY_HEADER, FirstFailures, Modes, plain_reply, stream_reply
+from otel_llm_sessions.demo.provider.reply import EVENT_STREAM, Json, Reply, document
+from otel_llm_sessions.demo.provider.request import RecordedRequest
 
 # What may stand before a route: OpenAI's version, Azure's roots, or a gateway's.
 PREFIX = re.compile(r"^(?:/api)?(?:/openai)?(?:/deployments/(?P<deployment>[^/]+)|/v1)?(?=/)")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from otel_llm_sessions.demo.openai_api_reply import Json
-from otel_llm_sessions.demo.openai_api_responses import unfinished
-from otel_llm_sessions.demo.openai_api_text import pieces
+from otel_llm_sessions.demo.provider.reply import Json
+from otel_llm_sessions.demo.provider.responses import unfinished
+from otel_llm_sessions.demo.provider.text import pieces
 
 
 def events(made: Json) -> list[Json]:

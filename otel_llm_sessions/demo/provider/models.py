@@ -7,10 +7,10 @@ import hashlib
 import struct
 from typing import Any
 
-from otel_llm_sessions.demo.openai_api_call import Call
-from otel_llm_sessions.demo.openai_api_errors import ApiError
-from otel_llm_sessions.demo.openai_api_reply import Json
-from otel_llm_sessions.demo.openai_api_text import tokens
+from otel_llm_sessions.demo.provider.call import Call
+from otel_llm_sessions.demo.provider.errors import ApiError
+from otel_llm_sessions.demo.provider.reply import Json
+from otel_llm_sessions.demo.provider.text import tokens
 
 NAMES = ("gpt-4o-mini", "gpt-4.1", "gpt-5-mini", "text-embedding-3-small")
 DIMENSIONS = 16

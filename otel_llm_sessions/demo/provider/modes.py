@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from urllib.parse import unquote
 
-from otel_llm_sessions.demo.openai_api_errors import ApiError, error_object, failure
-from otel_llm_sessions.demo.openai_api_ids import Ids, LongIds, ShortIds
-from otel_llm_sessions.demo.openai_api_reply import DONE, Json, Reply, chat_event, chunked, typed_event
+from otel_llm_sessions.demo.provider.errors import ApiError, error_object, failure
+from otel_llm_sessions.demo.provider.ids import Ids, LongIds, ShortIds
+from otel_llm_sessions.demo.provider.reply import DONE, Json, Reply, chat_event, chunked, typed_event
 
 HEADER = "x-loopback-mode"
 KEY_HEADER = "x-loopback-key"

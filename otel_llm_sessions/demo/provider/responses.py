@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from otel_llm_sessions.demo.openai_api_call import Call
-from otel_llm_sessions.demo.openai_api_reply import Json
-from otel_llm_sessions.demo.openai_api_text import last_user_text, tokens
-from otel_llm_sessions.demo.openai_api_tools import ToolCall, wanted_calls
+from otel_llm_sessions.demo.provider.call import Call
+from otel_llm_sessions.demo.provider.reply import Json
+from otel_llm_sessions.demo.provider.text import last_user_text, tokens
+from otel_llm_sessions.demo.provider.tools import ToolCall, wanted_calls
 
 # Parameters that a response repeats, and what it says when the request leaves them out.
 ECHOED: Mapping[str, Any] = {

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from otel_llm_sessions.demo.openai_api_errors import ApiError
-from otel_llm_sessions.demo.openai_api_ids import Ids
-from otel_llm_sessions.demo.openai_api_modes import Modes
-from otel_llm_sessions.demo.openai_api_reply import Json
-from otel_llm_sessions.demo.openai_api_request import RecordedRequest
-from otel_llm_sessions.demo.openai_api_text import answer, plain_text
-from otel_llm_sessions.demo.openai_api_tools import example, tool_output
+from otel_llm_sessions.demo.provider.errors import ApiError
+from otel_llm_sessions.demo.provider.ids import Ids
+from otel_llm_sessions.demo.provider.modes import Modes
+from otel_llm_sessions.demo.provider.reply import Json
+from otel_llm_sessions.demo.provider.request import RecordedRequest
+from otel_llm_sessions.demo.provider.text import answer, plain_text
+from otel_llm_sessions.demo.provider.tools import example, tool_output
 
 DEFAULT_MODEL = "gpt-4o-mini"
 REASONING_MODELS = ("o1", "o3", "o4", "gpt-5")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from otel_llm_sessions.demo.openai_api_reply import Json, Reply, document
+from otel_llm_sessions.demo.provider.reply import Json, Reply, document
 
 # status: message, type, code
 KNOWN: dict[int, tuple[str, str, str | None]] = {

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from otel_llm_sessions.demo.openai_api_reply import Json
+from otel_llm_sessions.demo.provider.reply import Json
 
 CAPACITY = 10_000
 

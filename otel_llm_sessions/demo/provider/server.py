@@ -5,7 +5,7 @@
         client.responses.create(model="gpt-4o-mini", input="Hello")
         assert server.requests[0].body["input"] == "Hello"
 
-A request's `x-loopback-mode` header asks for errors and oddities (`openai_api_modes` lists them);
+A request's `x-loopback-mode` header asks for errors and oddities (`modes` lists them);
 `server.script(...)` and `server.script_stream(...)` put exact bytes in the place of the next reply.
 """
 
@@ -22,11 +22,11 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
-from otel_llm_sessions.demo.openai_api import OpenAIApi
-from otel_llm_sessions.demo.openai_api_connection import Connection
-from otel_llm_sessions.demo.openai_api_gate import Gate
-from otel_llm_sessions.demo.openai_api_reply import EVENT_STREAM, Json, Reply, chunked, exact_bytes
-from otel_llm_sessions.demo.openai_api_request import RecordedRequest
+from otel_llm_sessions.demo.provider.api import OpenAIApi
+from otel_llm_sessions.demo.provider.connection import Connection
+from otel_llm_sessions.demo.provider.gate import Gate
+from otel_llm_sessions.demo.provider.reply import EVENT_STREAM, Json, Reply, chunked, exact_bytes
+from otel_llm_sessions.demo.provider.request import RecordedRequest
 
 __all__ = ["LoopbackServer", "RecordedRequest", "main"]
 
@@ -203,7 +203,7 @@ def listening_socket(port: int) -> socket.socket:
 
 def arguments() -> argparse.ArgumentParser:
     """What the command takes."""
-    parser = argparse.ArgumentParser(prog="python -m otel_llm_sessions.demo.server", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m otel_llm_sessions.demo.provider", description=main.__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer of a model")
     parser.add_argument("--chunk-delay", type=float, default=0.0, help="seconds between the chunks of a stream")
@@ -220,7 +220,3 @@ def main(argv: list[str] | None = None) -> int:
         print(f"listening on {server.base_url}", flush=True)
         stop.get()
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

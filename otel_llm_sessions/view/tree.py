@@ -10,8 +10,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.demo.arrived import ArrivedSession, Node, Turn
-from otel_llm_sessions.demo.received import ReceivedSpan
+from otel_llm_sessions.view.sessions import ArrivedSession, Node, Turn
+from otel_llm_sessions.view.spans import ReceivedSpan
 
 LONGEST_ID: Final = 48
 GAP: Final = "  "

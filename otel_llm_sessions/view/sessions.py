@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.demo.received import ReceivedLink, ReceivedSpan
+from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
 
 LINKS_TO_OTHERS: Final = frozenset({"previous_turn", "session", "other_session"})
 """Values of ``llm_session.link`` on a marker's links that do not lead to the call it stands for."""
