@@ -78,7 +78,10 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 def _header_names(value: Any) -> tuple[str, ...]:
-    return tuple(name.lower() for name in _names(value))
+    names = tuple(name.lower() for name in _names(value))
+    if any(name == "*" or name.count("*") > 1 for name in names):
+        raise ValueError
+    return names
 
 
 def _boolean(value: Any) -> bool:
@@ -147,7 +150,7 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "store": (_store, "memory://, sqlite:///PATH, redis://… or rediss://…"),
     "traces": _one_of("session", "turn"),
     "spans": _one_of("auto", "always", "annotate"),
-    "headers": (_header_names, _NAMES_ALLOWED),
+    "headers": (_header_names, f"{_NAMES_ALLOWED}, each with at most one * for any characters beside others"),
     "body_keys": (_names, _NAMES_ALLOWED),
     "metadata_keys": (_names, _NAMES_ALLOWED),
     "threads": _one_of("jobs", "all", "none"),

@@ -7,15 +7,8 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
-from otel_llm_sessions.openai.request import mapping
-
-WORDS: Final = (
-    "auth", "key", "token", "secret", "cookie", "credential", "signature", "organization", "project", "tenant",
-    "account",
-)  # fmt: skip
-"""What the name of a header or a query parameter has in it that says who asks; rather one too many than one too few."""
-
-NO_CREDENTIALS: Final = frozenset({"idempotency-key"})
+from otel_llm_sessions.openai.fields import mapping
+from otel_llm_sessions.openai.headers import tells_who_asks
 
 IDENTITIES: Final = ("workload_identity", "_provider")
 """What openai (3.0 to 3.57) makes a key of while it sends a request."""
@@ -75,11 +68,7 @@ def _is_known(client: Any) -> bool:
 
 
 def _telling(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if isinstance(name, str) and _tells(name.lower())}
-
-
-def _tells(name: str) -> bool:
-    return any(word in name for word in WORDS) and name not in NO_CREDENTIALS
+    return {name: value for name, value in given.items() if isinstance(name, str) and tells_who_asks(name.lower())}
 
 
 def _merged(client: Any, security: Any, given: dict[str, Any]) -> dict[str, Any]:

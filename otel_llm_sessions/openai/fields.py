@@ -8,6 +8,8 @@ from typing import Any
 
 from otel_llm_sessions.sessions.names import id_of
 
+_EMPTY: dict[str, Any] = {}
+
 
 def field(value: Any, name: str) -> Any:
     """Return a field of a reply that may be a model, a dict (old clients) or anything else; None if it has none."""
@@ -53,3 +55,16 @@ def conversation_id_in(conversation: Any) -> str | None:
     if conversation is None or isinstance(conversation, str):
         return id_of(conversation)
     return id_of(field(conversation, "id"))
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return ``value`` if it is a mapping; else an empty one (bytes, lists, ``omit``, None)."""
+    if type(value) is dict:
+        return value
+    # Most often None, of which an ABC takes long to say that it is no mapping.
+    return value if value is not None and isinstance(value, Mapping) else _EMPTY
+
+
+def text(value: Any) -> str | None:
+    """Return ``value`` as a plain string if it is a string with something in it, else None."""
+    return (str.__str__(value) or None) if isinstance(value, str) else None

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from opentelemetry.context import Context
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.openai.fields import conversation_id_in
+from otel_llm_sessions.openai.fields import conversation_id_in, mapping
+from otel_llm_sessions.openai.headers import header_session, lowered
 from otel_llm_sessions.openai.parameters import add_parameters
 from otel_llm_sessions.openai.routes import Match
 from otel_llm_sessions.openai.server import Server
@@ -16,7 +17,7 @@ from otel_llm_sessions.sessions.keys import SCOPED_PREFIX, response_key
 from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.names import MAX_NAME, name_of_conversation, name_of_response
 from otel_llm_sessions.sessions.resolver import Evidence
-from otel_llm_sessions.sessions.sources import Given, first_id, from_baggage, from_context, session_id_of
+from otel_llm_sessions.sessions.sources import Given, first_id, from_baggage, from_context
 from otel_llm_sessions.telemetry.values import count_of, text_of
 
 
@@ -127,22 +128,7 @@ def _add_asked(
         add_stream_cursor(attributes, options)
 
 
-_EMPTY: dict[str, Any] = {}
-
 NOTHING_TOLD = Evidence(None, None, None)
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """Return ``value`` if it is a mapping; else an empty one (bytes, lists, ``omit``, None)."""
-    if type(value) is dict:
-        return value
-    # Most often None, of which an ABC takes long to say that it is no mapping.
-    return value if value is not None and isinstance(value, Mapping) else _EMPTY
-
-
-def text(value: Any) -> str | None:
-    """Return ``value`` as a plain string if it is a string with something in it, else None."""
-    return (str.__str__(value) or None) if isinstance(value, str) else None
 
 
 def evidence_of(given: Given | None, previous: str | None, server: Server) -> Evidence:
@@ -189,21 +175,4 @@ def given_session(
     defaults = lowered(getattr(client, "_custom_headers", None))
     if defaults and (found := header_session({**defaults, **headers}, keys.headers)):
         return Given(found, "header")
-    return None
-
-
-def lowered(headers: Any) -> Mapping[str, Any]:
-    """Return headers by their names in lower case; an empty mapping for what are none."""
-    found = mapping(headers) if headers else _EMPTY
-    if not found:
-        return _EMPTY
-    return {name.lower(): value for name, value in found.items() if isinstance(name, str)}
-
-
-def header_session(headers: Mapping[str, Any], names: tuple[str, ...]) -> SessionId | None:
-    """Return the session id in headers, by their names in lower case."""
-    for name in names:
-        value = headers.get(name)
-        if isinstance(value, (str, int, float)) and (found := session_id_of(value)):
-            return found
     return None

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from typing import Any, Final, Literal, NamedTuple
 
-from otel_llm_sessions.openai.request import mapping
+from otel_llm_sessions.openai.fields import mapping
 
 REST: Final = 30.0
 """Seconds for which a provider that failed is not asked again, or not for a response that it failed to answer with."""

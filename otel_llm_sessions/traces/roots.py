@@ -60,6 +60,10 @@ class _Target(NamedTuple):
     """What tells the tracer which ids come next; None where a provider takes none."""
 
 
+def _tracer_of(provider: TracerProvider) -> Any:
+    return provider.get_tracer(SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
+
+
 class Roots:
     """Opens session traces. Remembers the newest of them, so that only the first turn here asks the store."""
 
@@ -89,7 +93,7 @@ class Roots:
     def tracer(self, provider: TracerProvider) -> Any:
         """Return the tracer of markers, also for a provider that has been replaced while a call went on."""
         target = self._target
-        return target.tracer if provider is target.provider else provider.get_tracer(SCOPE, __version__)
+        return target.tracer if provider is target.provider else _tracer_of(provider)
 
     def _of(self, provider: TracerProvider) -> _Target:
         target = self._target
@@ -99,7 +103,7 @@ class Roots:
         with self._lock.held:
             if provider is self._target.provider:
                 return self._target
-            tracer: Any = provider.get_tracer(SCOPE, __version__)
+            tracer: Any = _tracer_of(provider)
             ids = _derived_ids(tracer)
             if self._target.ids is not None and ids is not None and isinstance(provider, ProxyTracerProvider):
                 # A call began before a provider was set: the API's stand-in hands out that one's tracers now.

@@ -9,6 +9,8 @@ import openai
 import pytest
 from odd_kit import EVENTS, JSON, Telemetry, Wire, attributes, body, sse, telemetry
 
+from otel_llm_sessions import session
+
 COMPACTED = "gen_ai.conversation.compacted"
 ERROR = "error.type"
 ITEM = {"type": "compaction", "id": "cmp_1", "encrypted_content": "x"}
@@ -224,10 +226,11 @@ def test_every_metric_of_a_failed_call_that_used_something_has_the_error(wire, m
         assert [attributes(point).get(ERROR) for point in points] == ["server_error"] * len(points), name
 
 
-def test_spans_and_metrics_say_which_conventions_they_follow(wire, seen):
-    ask(wire)
-    (call,) = seen.calls
-    url = call.instrumentation_scope.schema_url
+def test_spans_and_metrics_say_which_conventions_they_follow(wire):
+    with telemetry() as seen, session("s"):
+        ask(wire)
+    (url,) = {span.instrumentation_scope.schema_url for span in seen.spans}
+    assert len(seen.spans) == 2
     assert url
     assert url.startswith("https://opentelemetry.io/schemas/gen-ai")
     assert seen.schema_urls() == {url}

@@ -103,6 +103,24 @@ def test_what_a_call_says_of_a_header_hides_the_default_as_on_the_wire(api, both
     assert "session.id" not in call(both_modes)
 
 
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({"X-Agent-Session-Id": "agent"}, "agent"),
+        ({"X-Mine": "mine", "x-agent-session-id": "agent"}, "mine"),
+        ({"x-long-session-id": "x" * 300, "x-agent-session-id": "agent"}, "agent"),
+        ({"x-session-id": "no room for a star"}, None),
+        ({"x-agent-session-id-2": "longer"}, None),
+        ({"x-api-key-session-id": "secret", "X-Auth-Session-Id": "secret"}, None),
+    ],
+)
+def test_a_name_in_the_list_of_headers_may_hold_a_star_which_matches_nothing_that_says_who_asks(api, headers, named):
+    with capture_spans(headers="x-mine, x-*-session-id", traces="turn") as spans:
+        api.chat(extra_headers=headers)
+        api.with_options(default_headers=headers).chat()
+    assert [span.attributes.get("session.id") for span in spans] == [named, named]
+
+
 def test_a_conversation_that_is_continued_the_next_day_is_not_cut_in_two_by_the_visit(api, server, both_modes):
     answers(server, 4)
     with visit(session__id="monday"):
