@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from otel_llm_sessions.guard import is_applications
 from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
 from otel_llm_sessions.stores.newest import is_mutable, is_newer, may_be_given_again
 from otel_llm_sessions.stores.recovery import Recovery, Rests
@@ -91,6 +92,46 @@ class GuardedStore:
         except BaseException as fault:
             self._not_written(keys, link, fault)
 
+    def ask(self, keys: Sequence[str]) -> Answer[list[SessionLink | None]]:
+        """Ask for the links of ``keys``, one per key in order, None where it is unknown. Never waits, never raises.
+
+        The answer is there at once where this process knows what cannot have changed, and where the store is left
+        alone; else it comes from the store, on the keeper's thread. ``is_known`` is False where the store was not asked
+        or failed: the links are then what this process knows. Who waits no longer cancels nothing; what comes late is
+        remembered here.
+        """
+        known, open_keys = self._known_of(keys)
+        if not (open_keys and self._recovery.readable):
+            return Answer.of([known[key] for key in keys], is_known=not open_keys)
+        return self._inner.ask(open_keys).then(lambda found: self._found(keys, known, open_keys, found))
+
+    def ask_claim(self, key: str) -> Answer[bool]:
+        """Ask for a claim: the answer is True to exactly one of all callers. Never waits, never raises.
+
+        ``is_known`` is False where the store was not asked or failed: it is then an answer for this process alone. A
+        claim whose caller is cancelled or interrupted while it waits is withdrawn, so that the next caller gets it; one
+        whose caller merely waits no longer is not, and who is given it late has it.
+        """
+        if not self._known.claim(key):
+            return Answer.of(False)
+        if not self._recovery.writable:
+            return Answer.of(self._recovery.keep_claim(key), is_known=False)
+        token = self._recovery.token_of(key)
+        withdrawn: list[bool] = []
+
+        def withdraw() -> None:
+            withdrawn.append(True)
+            self._withdraw(key, token)
+
+        def got(answer: Answer[bool]) -> bool:
+            try:
+                return answer.result()
+            except Exception as fault:
+                self._recovery.failed(fault)
+                return not withdrawn and self._recovery.keep_claim(key)
+
+        return self._inner.ask_claim(key, token).then(got, withdraw)
+
     def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
         """As ``put``, from where nothing may wait (a garbage collector, a cancelled task): another thread writes it."""
         self._known.put(keys, link)
@@ -158,12 +199,29 @@ class GuardedStore:
     def _not_claimed(self, key: str, token: bytes, fault: BaseException) -> bool:
         """As ``_not_written``, for a claim; returns the answer to who made it."""
         if is_applications(fault):
-            # Who is interrupted opens nothing; the store may have the claim already, and nobody else would get it.
-            self._known.withdraw(key)
-            self._recovery.withdraw(key, token)
+            self._withdraw(key, token)
             raise fault
         self._recovery.failed(fault)
         return self._recovery.keep_claim(key)
+
+    def _withdraw(self, key: str, token: bytes) -> None:
+        # Who is interrupted opens nothing; the store may have the claim already, and nobody else would get it.
+        self._known.withdraw(key)
+        self._recovery.withdraw(key, token)
+
+    def _found(
+        self,
+        keys: Sequence[str],
+        known: dict[str, SessionLink | None],
+        open_keys: Sequence[str],
+        found: Answer[list[SessionLink | None]],
+    ) -> list[SessionLink | None]:
+        """Return what the store answered, or what is known without it if it failed."""
+        try:
+            self._merge(known, open_keys, found.result())
+        except Exception as fault:
+            self._recovery.failed(fault)
+        return [known[key] for key in keys]
 
     def _known_of(self, keys: Sequence[str]) -> tuple[dict[str, SessionLink | None], list[str]]:
         """Return what this process knows, and of which keys the store may know better."""

@@ -9,26 +9,19 @@ made of: a greenlet that waits for a lock from before the patch would hold up al
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.shared import StoreDown
 
 Asked = TypeVar("Asked")
 Asking = TypeVar("Asking", contravariant=True)
-T = TypeVar("T")
 
 MAX_WAITING = 1_000
 _AT_ONCE = 100
-_SLICES = 5
-
-
-class Late(Exception):
-    """There was no answer in time. Not a ``TimeoutError``, as a signal handler of the application's may raise one."""
 
 
 class Connected(Protocol[Asking]):
@@ -52,22 +45,17 @@ class Connected(Protocol[Asking]):
 
 
 class Job(Generic[Asked]):
-    """What a caller asks for, and waits for.
+    """What a caller asks for, and its answer."""
 
-    As ``concurrent.futures.Future`` and ``asyncio.wrap_future``, by fewer steps: callers wait a quarter shorter.
-    """
-
-    __slots__ = ("_is_done", "_once", "_outcome", "_tell", "asked")
+    __slots__ = ("_once", "answer", "asked")
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
+        self.answer: Answer[Any] = Answer(self.take)  # who is cancelled or interrupted wants it done no longer
         self._once = [None]  # taken by who does the work, or gives it up before
-        self._is_done = False
-        self._outcome: Any = None
-        self._tell: Callable[[], None]
 
     def take(self) -> bool:
-        """Return True to the first that asks: to the thread, unless nobody waits any more."""
+        """Return True to the first that asks: to the thread, unless nobody wants it done any more."""
         try:
             self._once.pop()
         except IndexError:
@@ -75,74 +63,17 @@ class Job(Generic[Asked]):
         return True
 
     def settle(self, outcome: Any) -> None:
-        """Answer who waits."""
-        self._outcome = outcome
-        self._is_done = True
-        self._tell()
-
-    def wait(self, seconds: float, hand_over: Callable[[Job[Asked]], None]) -> Any:
-        """Hand the job over and return what it comes to, or raise that, or ``Late``."""
-        answered = threading.Lock()
-        answered.acquire()
-        self._tell = answered.release
-        hand_over(self)
-        try:
-            answered.acquire(timeout=seconds)
-        except BaseException:
-            self.take()  # who is interrupted wants it done no longer
-            raise
-        return self._answer()
-
-    async def wait_on_loop(self, seconds: float, hand_over: Callable[[Job[Asked]], None]) -> Any:
-        """As ``wait``, for callers on an event loop.
-
-        A loop that something else holds up is late, not the store, whose answer may lie there unread. So the time is
-        waited in slices, of which one that ends late counts no more than any other.
-        """
-        loop = asyncio.get_running_loop()
-        woken: asyncio.Future[None] = loop.create_future()
-        slices = _SLICES
-        timer: asyncio.TimerHandle
-
-        def wake() -> None:
-            if not woken.done():
-                woken.set_result(None)
-
-        def tell() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits any more
-                loop.call_soon_threadsafe(wake)
-
-        def slice_ended() -> None:
-            nonlocal slices, timer
-            slices -= 1
-            if slices:
-                timer = loop.call_later(seconds / _SLICES, slice_ended)
-            else:
-                wake()
-
-        self._tell = tell
-        hand_over(self)
-        timer = loop.call_later(seconds / _SLICES, slice_ended)
-        try:
-            await woken
-        except BaseException:
-            self.take()  # who is cancelled wants it done no longer
-            raise
-        finally:
-            timer.cancel()
-        return self._answer()
-
-    def _answer(self) -> Any:
-        if not self._is_done:
-            self.take()
-            raise Late
-        outcome = self._outcome
+        """Give the answer, or what went wrong."""
         if isinstance(outcome, BaseException):
-            try:
-                raise outcome
-            finally:
-                del self, outcome  # its traceback leads to here
-        return outcome
+            self.answer.fail(outcome)
+        else:
+            self.answer.settle(outcome)
+
+    def outcome(self) -> Any:
+        """Return the answer, or raise what went wrong, or ``Late``: who is late wants it done no longer."""
+        if not self.answer.is_done:
+            self.take()
+        return self.answer.result()
 
 
 class Keeper(Generic[Asked]):
@@ -158,11 +89,23 @@ class Keeper(Generic[Asked]):
 
     def ask(self, asked: Asked, seconds: float) -> Any:
         """Return what ``asked`` comes to, or raise that, or ``Late``, or ``StoreDown`` if nothing more can be asked."""
-        return Job(asked).wait(seconds, self._take)
+        job = Job(asked)
+        self._take(job)
+        job.answer.wait(seconds)
+        return job.outcome()
 
     async def ask_on_loop(self, asked: Asked, seconds: float) -> Any:
         """As ``ask``, for callers on an event loop."""
-        return await Job(asked).wait_on_loop(seconds, self._take)
+        job = Job(asked)
+        self._take(job)
+        await job.answer.wait_on_loop(seconds)
+        return job.outcome()
+
+    def begin(self, asked: Asked) -> Answer[Any]:
+        """Ask, and wait for nothing: it is done even if nobody waits. ``StoreDown`` if nothing more can be asked."""
+        job = Job(asked)
+        self._take(job)
+        return job.answer
 
     def stop(self, patience: float) -> None:
         """End the thread, after what waits, and release what it owns; who asks again has a new one."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.newest import goes_back
 
 DEFAULT_MAX_KEYS = 50_000
@@ -64,6 +65,18 @@ class MemoryStore:
             if len(self._claims) > self._max_keys:
                 self._claims.popitem(last=False)
             return True
+
+    def ask(self, keys: Sequence[str]) -> Answer[list[SessionLink | None]]:
+        """As ``get_all``: the answer is there at once."""
+        return Answer.of(self.get_all(keys))
+
+    def ask_claim(self, key: str) -> Answer[bool]:
+        """As ``claim``: the answer is there at once."""
+        return Answer.of(self.claim(key))
+
+    def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
+        """As ``put``: it never waits for I/O."""
+        self.put(keys, link)
 
     def withdraw(self, key: str) -> None:
         """Leave ``key`` to the next caller that claims it."""

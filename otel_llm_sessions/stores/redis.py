@@ -27,8 +27,9 @@ from redis.retry import Retry
 from otel_llm_sessions import forks
 from otel_llm_sessions.guard import is_applications
 from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.stores.answer import Answer, Late
 from otel_llm_sessions.stores.codec import KEY_PREFIX, RANK, VERSIONS_WITH_RANK, Row, decode, hashed, rows_of
-from otel_llm_sessions.stores.keeper import Keeper, Late
+from otel_llm_sessions.stores.keeper import Keeper
 from otel_llm_sessions.stores.shared import (
     CONNECT_LIMIT,
     DEFAULT_TIME_LIMIT,
@@ -106,6 +107,14 @@ class RedisStore(SharedStore):
         token = token or uuid.uuid4().bytes
         return bool(_check(await self._arun(self._claim(key, token)))[1] == token)
 
+    def ask(self, keys: Sequence[str]) -> Answer[list[SessionLink | None]]:
+        """As ``get_all``, beside the caller."""
+        return self._begin(self._lookup(keys)).then(lambda replies: self._links(self._settled(replies)))
+
+    def ask_claim(self, key: str, token: bytes) -> Answer[bool]:
+        """As ``claim``, beside the caller."""
+        return self._begin(self._claim(key, token)).then(lambda replies: _check(self._settled(replies))[1] == token)
+
     def withdraw(self, key: str, token: bytes) -> None:
         """Leave ``key`` to the next caller, if the claim with ``token`` is the one that got it."""
         name = hashed(key, b"claim")
@@ -178,6 +187,20 @@ class RedisStore(SharedStore):
             replies: list[Any] = await self._keeper.ask_on_loop(commands, self._time_limit)
             return replies
         except (RedisError, OSError, FutureTimeout, Late) as error:
+            raise self._fault(error) from error
+
+    def _begin(self, commands: list[Command]) -> Answer[list[Any]]:
+        try:
+            return self._keeper.begin(commands)
+        except StoreDown as fault:
+            refused: Answer[list[Any]] = Answer()
+            refused.fail(fault)
+            return refused
+
+    def _settled(self, replies: Answer[list[Any]]) -> list[Any]:
+        try:
+            return replies.result()
+        except (RedisError, OSError, FutureTimeout) as error:
             raise self._fault(error) from error
 
     def _fault(self, error: Exception) -> StoreDown:

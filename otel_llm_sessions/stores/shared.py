@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.stores.answer import Answer
 
 DEFAULT_TTL = 30 * 24 * 3600.0
 """How long a session is remembered, in seconds: as long as the provider keeps responses."""
@@ -67,6 +68,14 @@ class SharedStore(ABC):
     @abstractmethod
     async def aclaim(self, key: str, token: bytes | None = None) -> bool:
         """As ``claim``, for callers on an event loop."""
+
+    @abstractmethod
+    def ask(self, keys: Sequence[str]) -> Answer[list[SessionLink | None]]:
+        """As ``get_all``, beside the caller: never waits, and what it cannot do it says in the answer."""
+
+    @abstractmethod
+    def ask_claim(self, key: str, token: bytes) -> Answer[bool]:
+        """As ``claim``, beside the caller."""
 
     @abstractmethod
     def withdraw(self, key: str, token: bytes) -> None:

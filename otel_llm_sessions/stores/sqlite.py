@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.stores.answer import Answer, Late
 from otel_llm_sessions.stores.codec import hashed, rows_of
-from otel_llm_sessions.stores.keeper import Keeper, Late
+from otel_llm_sessions.stores.keeper import Keeper
 from otel_llm_sessions.stores.shared import (
     DEFAULT_TIME_LIMIT,
     DEFAULT_TTL,
@@ -83,6 +84,16 @@ class SqliteStore(SharedStore):
         claimed, mine = hashed(key, b"claim"), token or uuid.uuid4().bytes
         return await self._ask_on_loop(lambda file: file.claim(claimed, mine, self._ttl))
 
+    def ask(self, keys: Sequence[str]) -> Answer[list[SessionLink | None]]:
+        """As ``get_all``, beside the caller."""
+        hashes = [hashed(key) for key in keys]
+        return self._begin(lambda file: file.read(hashes))
+
+    def ask_claim(self, key: str, token: bytes) -> Answer[bool]:
+        """As ``claim``, beside the caller."""
+        claimed = hashed(key, b"claim")
+        return self._begin(lambda file: file.claim(claimed, token, self._ttl))
+
     def close(self) -> None:
         """Close the connection once what waits is done."""
         self._keeper.refuse("the store is closed")
@@ -121,6 +132,14 @@ class SqliteStore(SharedStore):
             return answer
         except Late:
             raise self._late() from None
+
+    def _begin(self, work: Callable[[File], T]) -> Answer[T]:
+        try:
+            return self._keeper.begin(work)
+        except StoreDown as fault:
+            refused: Answer[T] = Answer()
+            refused.fail(fault)
+            return refused
 
     def _late(self) -> StoreDown:
         return StoreDown(f"no answer from {self.path} in {self._time_limit * 1000:.0f} ms")

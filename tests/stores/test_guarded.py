@@ -12,6 +12,7 @@ import pytest
 from store_kit import a_link, in_child, until
 
 from otel_llm_sessions.stores import recovery
+from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.recovery import Rests
 from otel_llm_sessions.stores.shared import SharedStore, StoreDown, StoreRefused
@@ -54,6 +55,20 @@ class FakeStore(SharedStore):
             raise self.write_fault
         if self.claims.get(key) == token:
             del self.claims[key]
+
+    def ask(self, keys):
+        return self._answered(lambda: self.get_all(keys))
+
+    def ask_claim(self, key, token):
+        return self._answered(lambda: self.claim(key, token))
+
+    def _answered(self, call):
+        answer = Answer()
+        try:
+            answer.settle(call())
+        except Exception as fault:
+            answer.fail(fault)
+        return answer
 
     def close(self):
         self.asked.append("close")

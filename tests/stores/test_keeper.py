@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 from store_kit import until
 
-from otel_llm_sessions.stores.keeper import Keeper, Late
+from otel_llm_sessions.stores.answer import Late
+from otel_llm_sessions.stores.keeper import Keeper
 from otel_llm_sessions.stores.shared import StoreDown
 
 

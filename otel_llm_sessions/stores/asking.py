@@ -1,0 +1,120 @@
+"""Asks any store beside the call, also one that an application made after the protocol, which only answers at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from otel_llm_sessions.guard import is_applications, report
+from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.stores.answer import Answer
+from otel_llm_sessions.stores.protocol import SessionStore
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@runtime_checkable
+class AskedStore(Protocol):
+    """What a call asks: `GuardedStore` and `MemoryStore` are such, and ``asked`` makes one of any other store.
+
+    No failure of a store's is raised here: the answer then is that nothing is known, with ``is_known`` False.
+    """
+
+    def ask(self, keys: Sequence[str]) -> Answer[list[SessionLink | None]]:
+        """Ask for the link of each of ``keys``, in order, None where it is unknown."""
+        ...
+
+    def ask_claim(self, key: str) -> Answer[bool]:
+        """Ask for a claim, which exactly one of all callers gets."""
+        ...
+
+    def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
+        """Remember ``link`` under each of ``keys``, and wait for nothing."""
+        ...
+
+
+def asked(store: SessionStore) -> AskedStore:
+    """Return ``store`` as one that can be asked beside the call."""
+    return store if isinstance(store, AskedStore) else _Adapted(store)
+
+
+class _Adapted:
+    """A store that answers its callers only.
+
+    One that is asked on asyncio is asked by a task, which goes on when its caller waits no longer. Any other caller is
+    held up for as long as the store takes, and finds the answer there.
+    """
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
+        self._waits = getattr(store, "waits", True)
+        self._tasks: set[asyncio.Future[Any]] = set()  # a loop alone does not keep them alive
+
+    def ask(self, keys: Sequence[str]) -> Answer[list[SessionLink | None]]:
+        store = self._store
+        answer = self._asked(lambda: store.get_all(keys), lambda: store.aget_all(keys))
+
+        def links(found: Answer[Sequence[SessionLink | None]]) -> list[SessionLink | None]:
+            known = _or_else(found, None, "look a session up")
+            return [None] * len(keys) if known is None else list(known)
+
+        return answer.then(links)
+
+    def ask_claim(self, key: str) -> Answer[bool]:
+        store = self._store
+        answer = self._asked(lambda: store.claim(key), lambda: store.aclaim(key))
+        return answer.then(lambda got: bool(_or_else(got, False, "claim a session's root")))
+
+    def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
+        store = self._store
+        answer = self._asked(lambda: store.put(keys, link), lambda: store.aput(keys, link))
+        answer.when_done(lambda done: _or_else(done, None, "record a turn"))
+
+    def _asked(self, call: Callable[[], T], begin: Callable[[], Coroutine[Any, Any, T]]) -> Answer[T]:
+        answer: Answer[T] = Answer()
+        try:
+            if self._waits and _is_on_asyncio():
+                self._begin(begin(), answer)
+            else:
+                answer.settle(call())
+        except Exception as fault:
+            if is_applications(fault):
+                raise
+            answer.fail(fault)
+        return answer
+
+    def _begin(self, asking: Coroutine[Any, Any, T], answer: Answer[T]) -> None:
+        task = asyncio.ensure_future(asking)
+        self._tasks.add(task)
+
+        def settle(ended: asyncio.Future[T]) -> None:
+            self._tasks.discard(ended)
+            if ended.cancelled():
+                return answer.fail(asyncio.CancelledError())
+            fault = ended.exception()
+            if fault is not None:
+                return answer.fail(fault)
+            answer.settle(ended.result())
+
+        task.add_done_callback(settle)
+
+
+def _or_else(answer: Answer[T], otherwise: U, what: str) -> T | U:
+    """Return the answer, or ``otherwise`` where it is a failure of the store's, which is reported."""
+    try:
+        return answer.result()
+    except asyncio.CancelledError:
+        return otherwise
+    except Exception as fault:
+        report(what, fault)
+        return otherwise
+
+
+def _is_on_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
