@@ -19,12 +19,12 @@ if importlib.util.find_spec("hypothesis") is not None:
     hypothesis.settings.load_profile("tests")
 
 if importlib.util.find_spec("openai") is not None:  # the packaging tests run without it
+    from loopback import LoopbackServer
     from loopback_client import MODEL, options_for
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
     from opentelemetry.context import Context, attach, get_current
 
     from otel_llm_sessions import OpenAISessionsInstrumentor
-    from otel_llm_sessions.demo.provider.server import LoopbackServer
     from otel_llm_sessions.openai.provider_lookup import ProviderLookup
     from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
@@ -85,8 +85,7 @@ def _loopback() -> Iterator[LoopbackServer]:
 @pytest.fixture
 def server(_loopback: LoopbackServer) -> LoopbackServer:
     """The loopback server, with no requests recorded so far."""
-    _loopback.requests.clear()
-    _loopback._scripts.clear()
+    _loopback.forget()
     return _loopback
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_llm_sessions.demo.provider.server import LoopbackServer
+from loopback import LoopbackServer
 
 MODEL = "gpt-4o-mini"
 

@@ -127,3 +127,18 @@ def test_where_nothing_is_set_all_signals_go_where_readme_says() -> None:
     assert asked.stdout.split() == ["localhost:4317"] * 3
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     assert "Spans, metrics and logs go over gRPC to `localhost:4317`" in readme
+
+
+def test_the_demo_holds_nothing_that_it_does_not_use() -> None:
+    """What only tests need stands under tests/, and so not in the wheel."""
+    package = Path(str(importlib.import_module("otel_llm_sessions").__file__)).parent
+    code = (
+        "import sys, otel_llm_sessions.demo.runner, otel_llm_sessions.demo.provider.server;"
+        "print(*(name for name in sys.modules if name.startswith('otel_llm_sessions.')))"
+    )
+    used = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    files = {file for room in ("demo", "view") for file in (package / room).rglob("*.py")}
+    named = {"otel_llm_sessions." + ".".join(file.relative_to(package).with_suffix("").parts): file for file in files}
+    unused = {name.removesuffix(".__init__") for name in named if not name.endswith(".__main__")} - set(used)
+    assert not unused
+    assert not [str(file) for file in files if "x-loopback" in file.read_text(encoding="utf-8")]

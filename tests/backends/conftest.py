@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from loopback import LoopbackServer
 from loopback_client import options_for
 from openai import OpenAI
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -17,7 +18,6 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from servers import Collector, Jaeger, missing
 
 from otel_llm_sessions import OpenAISessionsInstrumentor
-from otel_llm_sessions.demo.provider.server import LoopbackServer
 from otel_llm_sessions.demo.runner import environment_of
 
 HERE = Path(__file__).parent

@@ -13,8 +13,7 @@ from typing import Any
 import openai
 import pytest
 from client_surface import MODEL, Client
-
-from otel_llm_sessions.demo.provider.server import LoopbackServer
+from loopback import LoopbackServer
 
 KINDS = ("OpenAI", "AsyncOpenAI", "AzureOpenAI", "AsyncAzureOpenAI")
 
@@ -61,8 +60,7 @@ def loopback() -> Iterator[LoopbackServer]:
 @pytest.fixture
 def server(loopback: LoopbackServer) -> LoopbackServer:
     """The same, with no requests recorded so far."""
-    loopback.requests.clear()
-    loopback._scripts.clear()
+    loopback.forget()
     return loopback
 
 

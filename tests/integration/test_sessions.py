@@ -220,7 +220,7 @@ def test_a_retrieved_id_is_an_alias(api, spans, server):
 
 
 def test_short_ids_of_two_servers_are_not_mixed_up(spans, server):
-    from otel_llm_sessions.demo.provider.server import LoopbackServer
+    from loopback import LoopbackServer
 
     headers = {"x-loopback-mode": "short_ids"}
     with (

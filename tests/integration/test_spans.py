@@ -9,12 +9,12 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from loopback.modes import STREAM_ERROR
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_llm_sessions.demo.provider.errors import KNOWN
-from otel_llm_sessions.demo.provider.modes import STREAM_ERROR
 from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.testing import capture_spans
 

@@ -448,7 +448,7 @@ def test_a_retrieved_id_is_an_alias(server, client):
 
 
 def test_short_ids_of_two_servers_tie_nothing_together(server, client):
-    from otel_llm_sessions.demo.provider.server import LoopbackServer
+    from loopback import LoopbackServer
 
     with LoopbackServer() as other, openai.OpenAI(base_url=other.base_url, api_key="x") as stranger:
         server.script(response(id="resp_0"))

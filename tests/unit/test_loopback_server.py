@@ -12,10 +12,10 @@ from urllib.parse import quote, urlsplit
 
 import openai
 import pytest
+from loopback import LoopbackServer
 from pydantic import BaseModel
 
 from otel_llm_sessions.demo.provider.schema import Example
-from otel_llm_sessions.demo.provider.server import LoopbackServer
 
 MODEL = "gpt-4o-mini"
 HELLO = [{"role": "user", "content": "Tell me about tea."}]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from otel_llm_sessions.demo.provider import chat, responses
 from otel_llm_sessions.demo.provider.call import Call
 from otel_llm_sessions.demo.provider.conversations import Conversations, conversation_id, input_items, page
-from otel_llm_sessions.demo.provider.errors import ApiError, failure, missing, refusal
+from otel_llm_sessions.demo.provider.errors import ApiError, missing, refusal
 from otel_llm_sessions.demo.provider.events import events, events_after
+from otel_llm_sessions.demo.provider.manner import Manner
 from otel_llm_sessions.demo.provider.memory import Conversation, Shelf, StoredResponse
 from otel_llm_sessions.demo.provider.models import embeddings, list_models, show_model
-from otel_llm_sessions.demo.provider.modes import HEADER, KEY_HEADER, FirstFailures, Modes, plain_reply, stream_reply
-from otel_llm_sessions.demo.provider.reply import EVENT_STREAM, Json, Reply, document
-from otel_llm_sessions.demo.provider.request import RecordedRequest
+from otel_llm_sessions.demo.provider.reply import Json, Reply
+from otel_llm_sessions.demo.provider.request import Request
 
 # What may stand before a route: OpenAI's version, Azure's roots, or a gateway's.
 PREFIX = re.compile(r"^(?:/api)?(?:/openai)?(?:/deployments/(?P<deployment>[^/]+)|/v1)?(?=/)")
@@ -40,7 +40,6 @@ class OpenAIApi:
     def __init__(self) -> None:
         self._responses: Shelf[StoredResponse] = Shelf()
         self._conversations = Conversations()
-        self._failures = FirstFailures()
         talks = self._conversations
         self._routes: tuple[tuple[str, re.Pattern[str], Handler], ...] = tuple(
             (method, re.compile(path.replace("{id}", "(?P<id>[^/]+)")), handler)
@@ -64,30 +63,24 @@ class OpenAIApi:
             )
         )
 
-    def answer(self, request: RecordedRequest) -> Reply:
-        """The reply to a request, with whatever its modes ask for."""
+    def answer(self, request: Request) -> Reply:
+        """Return the reply to a request."""
         try:
-            modes = Modes(request.headers.get(HEADER, ""))
-            return replace(self._answer(request, modes), delay=modes.delay)
+            return self.handled(request, Manner())
         except ApiError as error:
             return refusal(error)
 
-    def _answer(self, request: RecordedRequest, modes: Modes) -> Reply:
-        if self._failures.due(modes, request.headers.get(KEY_HEADER, "")):
-            return failure(500)
-        return modes.preset() or self._handled(request, modes)
-
-    def _handled(self, request: RecordedRequest, modes: Modes) -> Reply:
-        """What the route's handler answers."""
+    def handled(self, request: Request, manner: Manner) -> Reply:
+        """Return what the route's handler answers; raises ApiError for what the API refuses."""
         if request.raw and not isinstance(request.body, dict):
             raise ApiError(400, "We could not parse the JSON body of your request.")
         handler, names = self._route(request)
-        answer = handler(Call(request, modes, names, modes.ids()))
+        answer = handler(Call(request, manner, names, manner.ids()))
         if isinstance(answer, Stream):
-            return stream_reply(answer.events, answer.typed, modes, EVENT_STREAM)
-        return plain_reply(document(answer), modes)
+            return manner.stream(answer.events, answer.typed)
+        return manner.plain(answer)
 
-    def _route(self, request: RecordedRequest) -> tuple[Handler, Mapping[str, str]]:
+    def _route(self, request: Request) -> tuple[Handler, Mapping[str, str]]:
         """The handler for a request and the names in its path; raises ApiError 404 or 405."""
         prefix = PREFIX.match(request.path)
         path = request.path[prefix.end() :] if prefix else request.path

@@ -1,4 +1,4 @@
-"""What a handler is given: the request with its modes, and what the path names."""
+"""What a handler is given: the request, how it is to be answered, and what the path names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from otel_llm_sessions.demo.provider.errors import ApiError
 from otel_llm_sessions.demo.provider.ids import Ids
-from otel_llm_sessions.demo.provider.modes import Modes
+from otel_llm_sessions.demo.provider.manner import Manner
 from otel_llm_sessions.demo.provider.reply import Json
-from otel_llm_sessions.demo.provider.request import RecordedRequest
+from otel_llm_sessions.demo.provider.request import Request
 from otel_llm_sessions.demo.provider.text import answer, plain_text
 from otel_llm_sessions.demo.provider.tools import example, tool_output
 
@@ -23,8 +23,8 @@ REASONING_MODELS = ("o1", "o3", "o4", "gpt-5")
 class Call:
     """One request on its way through a handler; `names` are the parts of the path that vary."""
 
-    request: RecordedRequest
-    modes: Modes
+    request: Request
+    manner: Manner
     names: Mapping[str, str]
     ids: Ids
     now: int = field(default_factory=lambda: int(time.time()))

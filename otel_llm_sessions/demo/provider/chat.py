@@ -27,7 +27,7 @@ def completion(call: Call) -> Json:
         "service_tier": "default",
         "system_fingerprint": FINGERPRINT,
     }
-    return made if "no_usage" in call.modes else {**made, "usage": usage(call, choices)}
+    return {**made, "usage": usage(call, choices)} if call.manner.counts else made
 
 
 def number_of_choices(call: Call) -> int:
@@ -45,7 +45,7 @@ def choice(call: Call, index: int) -> Json:
     message: Json = {"role": "assistant", "content": said, "refusal": None, "annotations": []}
     if called:
         message["tool_calls"] = called
-    reason = "length" if "incomplete" in call.modes else "tool_calls" if called else "stop"
+    reason = "length" if call.manner.status == "incomplete" else "tool_calls" if called else "stop"
     return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
 
 

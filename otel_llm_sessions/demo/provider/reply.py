@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,6 @@ class Reply:
     """One answer, down to the byte.
 
     A reply with `chunks` is sent chunk by chunk with chunked transfer encoding, any other with a content length.
-    `break_after` cuts the connection after that many chunks, `hold_after` stops sending there until released.
-    `hangs_up` closes the connection without a single byte.
     """
 
     status: int = 200
@@ -27,22 +25,13 @@ class Reply:
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
     chunks: tuple[bytes, ...] | None = None
-    break_after: int | None = None
-    hold_after: int | None = None
     delay: float = 0.0
-    hangs_up: bool = False
+    """Seconds before its first byte."""
 
 
 def json_bytes(value: Any) -> bytes:
     """The value as JSON text; ASCII, so that any text a caller sent can be echoed."""
     return json.dumps(value).encode("ascii")
-
-
-def exact_bytes(body: str | bytes | Json | list[Any]) -> bytes:
-    """Bytes and text as they are, anything else as JSON."""
-    if isinstance(body, bytes):
-        return body
-    return body.encode() if isinstance(body, str) else json_bytes(body)
 
 
 def document(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
@@ -58,9 +47,3 @@ def chat_event(chunk: Json) -> bytes:
 def typed_event(event: Json) -> bytes:
     """An event of the Responses API: its type stands on a line of its own, too."""
     return b"event: " + str(event["type"]).encode() + b"\ndata: " + json_bytes(event) + b"\n\n"
-
-
-def chunked(parts: bytes | str | Iterable[bytes | str]) -> tuple[bytes, ...]:
-    """The chunks to send; empty ones are left out, because an empty chunk would end the body."""
-    whole = [parts] if isinstance(parts, (bytes, str)) else parts
-    return tuple(chunk for chunk in map(exact_bytes, whole) if chunk)

@@ -1,4 +1,4 @@
-"""A request as it arrived: how it is read off the wire, and what is kept of it."""
+"""A request as it arrived, and how it is read off the wire."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class BadRequest(Exception):
 
 
 @dataclass(frozen=True)
-class RecordedRequest:
+class Request:
     """One request; `body` is its parsed JSON, or None when it has none, and `raw` the bytes that arrived."""
 
     method: str
@@ -85,11 +85,11 @@ def read_chunk(stream: BinaryIO) -> bytes:
     return data
 
 
-def recorded(head: Head, raw: bytes) -> RecordedRequest:
+def request_of(head: Head, raw: bytes) -> Request:
     """The request made of its head and its body."""
     target = urlsplit(head.target)
     query = dict(parse_qsl(target.query, keep_blank_values=True))
-    return RecordedRequest(head.method, unquote(target.path), query, head.headers, parsed(raw), raw)
+    return Request(head.method, unquote(target.path), query, head.headers, parsed(raw), raw)
 
 
 def parsed(raw: bytes) -> Any:

@@ -35,7 +35,7 @@ CUT = {"reason": "max_output_tokens"}
 
 def response(call: Call, context: int, conversation: str | None) -> Json:
     """The finished `response` that answers the call; `context` counts the tokens of earlier turns."""
-    status = "failed" if "failed" in call.modes else "incomplete" if "incomplete" in call.modes else "completed"
+    status = call.manner.status
     output = [] if status == "failed" else output_items(call, status)
     made: Json = {
         "id": call.ids.response(),
@@ -48,7 +48,7 @@ def response(call: Call, context: int, conversation: str | None) -> Json:
         "model": call.model,
         "output": output,
         "service_tier": "default",
-        "usage": None if status == "failed" or "no_usage" in call.modes else usage(call, output, context),
+        "usage": usage(call, output, context) if call.manner.counts and status != "failed" else None,
     }
     made |= {key: default if call.body.get(key) is None else call.body[key] for key, default in ECHOED.items()}
     return made if conversation is None else {**made, "conversation": {"id": conversation}}

@@ -8,9 +8,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from urllib.parse import unquote
 
-from otel_llm_sessions.demo.provider.errors import ApiError, error_object, failure
-from otel_llm_sessions.demo.provider.ids import Ids, LongIds, ShortIds
-from otel_llm_sessions.demo.provider.reply import DONE, Json, Reply, chat_event, chunked, typed_event
+from otel_llm_sessions.demo.provider.api import OpenAIApi
+from otel_llm_sessions.demo.provider.errors import ApiError, error_object, failure, refusal
+from otel_llm_sessions.demo.provider.ids import Ids
+from otel_llm_sessions.demo.provider.manner import Manner
+from otel_llm_sessions.demo.provider.reply import (
+    DONE,
+    EVENT_STREAM,
+    Json,
+    Reply,
+    chat_event,
+    document,
+    typed_event,
+)
+from otel_llm_sessions.demo.provider.request import Request
+
+from .ids import LongIds, ShortIds
+from .reply import OddReply, chunked
 
 HEADER = "x-loopback-mode"
 KEY_HEADER = "x-loopback-key"
@@ -21,7 +35,7 @@ STREAM_ERROR = "The server had an error while processing your request."
 
 # Modes that answer by themselves, in the order in which they are tried.
 PRESETS: Mapping[str, Callable[[str], Reply]] = {
-    "close": lambda _: Reply(hangs_up=True),
+    "close": lambda _: OddReply(hangs_up=True),
     "status": lambda value: failure(int(value)),
     "html": lambda _: Reply(body=HTML, content_type="text/html; charset=utf-8"),
     "empty": lambda _: Reply(),
@@ -34,7 +48,7 @@ FLAGS = frozenset({"failed", "incomplete", "no_usage", "crlf", "comments", "no_d
 ALL = FLAGS | PRESETS.keys() | NUMBERS.keys()
 
 
-class Modes:
+class Modes(Manner):
     """The modes of one request; raises ApiError on a header that says nothing this server knows."""
 
     def __init__(self, header: str = "") -> None:
@@ -60,9 +74,40 @@ class Modes:
         asked = (make(self._values[name]) for name, make in PRESETS.items() if name in self._values)
         return next(asked, None)
 
+    @property
+    def status(self) -> str:  # type: ignore[override]
+        """How a response ends."""
+        return "failed" if "failed" in self else "incomplete" if "incomplete" in self else "completed"
+
+    @property
+    def counts(self) -> bool:  # type: ignore[override]
+        """Whether replies say how many tokens were used."""
+        return "no_usage" not in self
+
     def ids(self) -> Ids:
         """The kind of ids to make."""
         return ShortIds() if "short_ids" in self else LongIds() if "long_ids" in self else Ids()
+
+    def plain(self, value: Json) -> Reply:
+        """A JSON reply with what its request's modes ask for."""
+        made = document(value)
+        body = BLANK_LINES + made.body if "comments" in self else made.body
+        return OddReply(body=body, break_after=self.number("break"))
+
+    def stream(self, events: list[Json], typed: bool) -> Reply:
+        """The events as a stream, one chunk for each, with what the request's modes ask for."""
+        encode = typed_event if typed else chat_event
+        chunks = [encode(event) for event in events]
+        if (count := self.number("error_event")) is not None:
+            chunks[count:] = [encode(error_event(typed, min(count, len(events))))]
+        elif not typed and "no_done" not in self:
+            chunks.append(DONE)
+        return OddReply(
+            content_type=EVENT_STREAM,
+            chunks=chunked(decorated(chunk, self) for chunk in chunks),
+            break_after=self.number("break"),
+            hold_after=self.number("hold"),
+        )
 
 
 def check(name: str, value: str) -> None:
@@ -73,28 +118,6 @@ def check(name: str, value: str) -> None:
         raise ApiError(400, f"{HEADER}: {name} needs a number, not {value!r}") from None
     if name not in ALL:
         raise ApiError(400, f"{HEADER}: {name!r} is none of {', '.join(sorted(ALL))}")
-
-
-def plain_reply(reply: Reply, modes: Modes) -> Reply:
-    """A JSON reply with what its request's modes ask for."""
-    body = BLANK_LINES + reply.body if "comments" in modes else reply.body
-    return replace(reply, body=body, break_after=modes.number("break"))
-
-
-def stream_reply(events: list[Json], typed: bool, modes: Modes, content_type: str) -> Reply:
-    """The events as a stream, one chunk for each, with what the request's modes ask for."""
-    encode = typed_event if typed else chat_event
-    chunks = [encode(event) for event in events]
-    if (count := modes.number("error_event")) is not None:
-        chunks[count:] = [encode(error_event(typed, min(count, len(events))))]
-    elif not typed and "no_done" not in modes:
-        chunks.append(DONE)
-    return Reply(
-        content_type=content_type,
-        chunks=chunked(decorated(chunk, modes) for chunk in chunks),
-        break_after=modes.number("break"),
-        hold_after=modes.number("hold"),
-    )
 
 
 def decorated(chunk: bytes, modes: Modes) -> bytes:
@@ -127,3 +150,24 @@ class FirstFailures:
         with self._lock:
             self._seen[key] += 1
             return self._seen[key] <= first
+
+
+class OddApi(OpenAIApi):
+    """The API of a server that does what a request's modes ask for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failures = FirstFailures()
+
+    def answer(self, request: Request) -> Reply:
+        """The reply to a request, with whatever its modes ask for."""
+        try:
+            modes = Modes(request.headers.get(HEADER, ""))
+            return replace(self._answer(request, modes), delay=modes.delay)
+        except ApiError as error:
+            return refusal(error)
+
+    def _answer(self, request: Request, modes: Modes) -> Reply:
+        if self._failures.due(modes, request.headers.get(KEY_HEADER, "")):
+            return failure(500)
+        return modes.preset() or self.handled(request, modes)

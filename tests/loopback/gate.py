@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import threading
 import time
+from collections.abc import Iterator
 
 
 class Ticket:
@@ -44,18 +46,18 @@ class Gate:
         self._lock = threading.Lock()
         self._tickets: set[Ticket] = set()
 
-    def enter(self) -> Ticket:
-        """Take a place."""
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Ticket]:
+        """Take a place, and give it back at the end."""
         ticket = Ticket()
         with self._lock:
             self._tickets.add(ticket)
-        return ticket
-
-    def leave(self, ticket: Ticket) -> None:
-        """Give a place back."""
-        with self._lock:
-            self._tickets.discard(ticket)
-            ticket.close()
+        try:
+            yield ticket
+        finally:
+            with self._lock:
+                self._tickets.discard(ticket)
+                ticket.close()
 
     def release(self) -> None:
         """Let every reply go on that has started."""
