@@ -29,7 +29,6 @@ from otel_llm_sessions.sessions.tracestate import state_text
 from otel_llm_sessions.telemetry.metrics import CallMetrics
 from otel_llm_sessions.telemetry.span import annotate, in_flight, is_owned
 from otel_llm_sessions.traces.links import turn_links
-from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.placement import Placement
 from otel_llm_sessions.traces.roots import NO_PLAN, Plan
 
@@ -49,6 +48,7 @@ class Call:
         "_ended",
         "_fetched",
         "_found",
+        "_home",
         "_is_ours",
         "_is_owned",
         "_is_silent",
@@ -61,12 +61,10 @@ class Call:
         "_session_id",
         "_span",
         "_started",
-        "_tracer",
         "context",
         "deferral",
         "first_chunk",
         "made_in",
-        "provider",
         "reply",
         "request",
         "runtime",
@@ -97,8 +95,7 @@ class Call:
         self.context = context
         self._ambient = ambient
         self.reply = Reply(request.match.route, is_openai=request.server.is_openai)
-        self._tracer = runtime.tracers.get()
-        self.provider: Any = runtime.tracers.provider
+        self._home = runtime.homes.get()
         self._metrics: CallMetrics | None = runtime.metrics.get()
         self._is_silent = runtime.settings.spans == "annotate" and not is_owned(context, ambient)
         self.first_chunk: float | None = None
@@ -138,7 +135,7 @@ class Call:
         if self._is_silent:
             return None
         is_turn = self.request.match.route.is_turn
-        self._plan = self.runtime.placer.plan(resolution, self.provider, is_turn=is_turn, now=self._started)
+        self._plan = self._home.placer.plan(resolution, is_turn=is_turn, now=self._started)
         return self._plan.opening.claim_key if self._plan.opening is not None else None
 
     def _named(self, resolution: Resolution) -> Resolution:
@@ -150,22 +147,14 @@ class Call:
         Args:
             owner: whether the claim of the session's trace was got.
         """
-        runtime, context = self.runtime, self.context
+        context = self.context
         if self._is_silent:
             self._start_clock()
             return
         ambient = self._ambient
-        self._placement = placement = runtime.placer.place(
-            self._resolution,
-            self._plan,
-            owner,
-            context,
-            ambient,
-            weak=not self.request.stored,
-            provider=self.provider,
+        self._placement = placement = self._home.placer.place(
+            self._resolution, self._plan, owner, context, ambient, weak=not self.request.stored
         )
-        if placement.proven is not None and placement.trace is not None:
-            self._mark(placement.proven._replace(trace=placement.trace))
         # The span of a deferred call is made late, and began when the request went out.
         self._start_clock()
         self._make_span(placement)
@@ -193,7 +182,7 @@ class Call:
         operation = request.match.route.operation
         named = request.match.route.is_turn and request.model
         try:
-            self._span = span = self._tracer.start_span(
+            self._span = span = self._home.tracer.start_span(
                 f"{operation} {request.model}" if named else operation,
                 context=placement.context,
                 kind=SpanKind.CLIENT,
@@ -373,9 +362,8 @@ class Call:
         return attributes
 
     def _end_root(self) -> None:
-        root, trace = self._placement.open_root, self._placement.trace
-        if root is not None and trace is not None:
-            self.runtime.roots.end_fresh(root, trace, self._session_id)
+        if self._placement.open_root is not None:
+            self._placement.open_root.end(self._session_id)
 
     # --- the end --------------------------------------------------------------------------------------------
 
@@ -473,7 +461,7 @@ class Call:
         return Record(keys, link) if keys else None
 
     def _mark(self, turn: SessionLink, error_type: str | None = None) -> None:
-        emit_marker(self.runtime.roots, self.provider, turn, error_type)
+        self._home.placer.mark(turn, error_type)
 
     def _is_marked(self) -> bool:
         """Whether the turn's span is in another trace than its session's, which then gets a marker if it is sampled."""

@@ -16,7 +16,6 @@ from otel_llm_sessions.sessions.link import SessionId, SessionLink
 from otel_llm_sessions.sessions.resolver import Evidence, Resolution, resolve
 from otel_llm_sessions.sessions.sources import Given, name_in
 from otel_llm_sessions.telemetry.span import outside
-from otel_llm_sessions.traces.placement import Placement
 from otel_llm_sessions.traces.roots import Plan
 
 
@@ -83,7 +82,6 @@ class SessionOpener:
         self._on_use()
         if self._runtime.settings.traces != "session" or not is_instrumentation_enabled():
             return None
-        self._runtime.tracers.get()
         around, span = outside(context, get_current_span(context))
         current = span.get_span_context()
         return around if not current.is_valid or is_session_root(around, current) else None
@@ -94,18 +92,11 @@ class SessionOpener:
         given = Given(SessionId(session_id), "context")
         resolution = resolve(Evidence(given, None, None), answers, starts_session=False)
         resolution = resolution.named(name_in(context, session_id))
-        return resolution, self._runtime.placer.plan(resolution, self._runtime.tracers.provider, is_turn=False)
+        return resolution, self._runtime.homes.get().placer.plan(resolution, is_turn=False)
 
     def _inside(self, resolution: Resolution, plan: Plan, owner: bool, context: Context) -> Context:
-        placement: Placement = self._runtime.placer.place(
-            resolution,
-            plan,
-            owner,
-            context,
-            get_current_span(Context()),
-            weak=False,
-            provider=self._runtime.tracers.provider,
-        )
+        placer = self._runtime.homes.get().placer
+        placement = placer.place(resolution, plan, owner, context, get_current_span(Context()), weak=False)
         if placement.trace is None:
             return context
         root = SessionRoot(str(resolution.session_id), get_current_span(placement.context))

@@ -13,13 +13,10 @@ from otel_llm_sessions.openai.propagation import Propagation
 from otel_llm_sessions.openai.provider_lookup import ProviderLookup
 from otel_llm_sessions.openai.request import KeyLists
 from otel_llm_sessions.sessions.link import Record
-from otel_llm_sessions.sessions.root_names import RootNames
 from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.telemetry.metrics import MetricsSource
-from otel_llm_sessions.telemetry.span import TracerSource
-from otel_llm_sessions.traces.placement import Placer, SessionTraces, TurnTraces
-from otel_llm_sessions.traces.roots import Roots
+from otel_llm_sessions.traces.home import Homes
 
 
 class Runtime:
@@ -49,14 +46,8 @@ class Runtime:
         self._at_exit = at_exit
         self.store = store
         self.store_never_waits = not getattr(store, "waits", True)
-        self.tracers = TracerSource(tracer_provider, self._met)
+        self.homes = Homes(tracer_provider, settings, store, self._met)
         self.metrics = MetricsSource(meter_provider, at_exit)
-        self.roots = Roots(store, settings.namespace, RootNames(settings.root_name), settings.key)
-        self.placer: Placer = (
-            SessionTraces(self.roots, settings.max_turns, settings.max_age)
-            if settings.traces == "session"
-            else TurnTraces()
-        )
         self.keys = KeyLists(
             settings.headers,
             settings.body_keys,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, Tracer, TracerProvider, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.version import __version__
-
-SCOPE = "otel_llm_sessions"
 
 UTIL_GENAI_INFERENCE = "opentelemetry.genai.client.inference.context"
 UTIL_GENAI_FETCH = "opentelemetry.genai.client.fetch_response.context"
@@ -26,25 +22,6 @@ NOTHING_TAKEN: tuple[object, ...] = ()
 
 IN_FLIGHT_KEY = "otel_llm_sessions.in_flight"
 """Context key that holds the ``InFlight`` of the innermost call."""
-
-
-class TracerSource:
-    """Hands out this package's tracer of the provider in force: given, or the global one, whenever it is set."""
-
-    def __init__(self, provider: TracerProvider | None, on_provider: Callable[[TracerProvider], None]) -> None:
-        self._given = provider
-        self._on_provider = on_provider
-        self.provider: TracerProvider = trace.NoOpTracerProvider()
-        self._tracer: Tracer = trace.NoOpTracer()
-
-    def get(self) -> Tracer:
-        """Return the tracer; asked anew for every call, since a provider may be set late or replaced."""
-        provider = self._given if self._given is not None else trace.get_tracer_provider()
-        if provider is not self.provider:
-            self._tracer = provider.get_tracer(SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
-            self.provider = provider
-            self._on_provider(provider)
-        return self._tracer
 
 
 def is_model_call(attributes: Mapping[str, Any] | None) -> bool:

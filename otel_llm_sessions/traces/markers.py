@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace
+from otel_llm_sessions.traces.below import below_root
 from otel_llm_sessions.traces.ids import start_with_ids
 from otel_llm_sessions.traces.links import span_context
-from otel_llm_sessions.traces.placement import below_root
-from otel_llm_sessions.traces.roots import Roots
 
 
-def emit_marker(roots: Roots, provider: TracerProvider, turn: SessionLink, error_type: str | None = None) -> None:
+def emit_marker(tracer: Any, turn: SessionLink, error_type: str | None = None) -> None:
     """Emit the marker of a turn below its session's root: the turn's own times, and a link to its span.
 
     Args:
-        roots: where markers' tracer comes from.
-        provider: the tracer provider in force.
+        tracer: the tracer of roots and markers.
         turn: the turn, which has ended; its ``trace`` says below which root the marker stands.
         error_type: ``error.type`` of a turn that failed.
     """
@@ -29,7 +27,7 @@ def emit_marker(roots: Roots, provider: TracerProvider, turn: SessionLink, error
         return
     try:
         marker = start_with_ids(
-            roots.tracer(provider),
+            tracer,
             None,
             semconv.MARKER_NAME,
             context=below_root(trace),

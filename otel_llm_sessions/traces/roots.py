@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import (
     ProxyTracerProvider,
@@ -48,86 +48,90 @@ class Plan(NamedTuple):
     """The first turn, if this one is what proves that there is a session."""
 
 
-NO_PLAN = Plan()
+NO_PLAN: Final = Plan()
 
 
-class _Target(NamedTuple):
-    """Where spans go: a provider, and this package's tracer of it."""
+class FreshRoot:
+    """The root of a session that has no id yet; open until whoever learns the id has told it."""
 
-    provider: TracerProvider | None
-    tracer: Any
-    ids: DerivedIdGenerator | None
-    """What tells the tracer which ids come next; None where a provider takes none."""
+    __slots__ = ("_names", "span", "trace")
 
+    def __init__(self, span: Span, trace: SessionTrace, names: RootNames) -> None:
+        self.span = span
+        self.trace = trace
+        self._names = names
 
-def _tracer_of(provider: TracerProvider) -> Any:
-    return provider.get_tracer(SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
+    def end(self, session_id: SessionId | None) -> None:
+        """Name and end it; does nothing if it has ended. The id is None if the call failed before it had one."""
+        root = self.span
+        try:
+            if not root.is_recording():
+                return
+            name = self._names.name_of(session_id, "", 1) if session_id is not None else UNNAMED_ROOT_NAME
+            if session_id is not None:
+                root.set_attributes({semconv.SESSION_ID: session_id, semconv.LLM_SESSION_ROOT: True})
+            if name != ROOT_NAME:
+                root.update_name(name)
+            root.end(self.trace.started + ROOT_NANOSECONDS)
+        except Exception as error:
+            report("end a session's root", error)
 
 
 class Roots:
-    """Opens session traces. Remembers the newest of them, so that only the first turn here asks the store."""
+    """Opens session traces with one tracer provider.
+
+    Remembers the newest of them, so that only the first turn here asks the store.
+    """
 
     def __init__(
-        self, store: SessionStore, namespace: str | None, names: RootNames | None = None, key: str | None = None
+        self,
+        provider: TracerProvider,
+        store: SessionStore,
+        namespace: str | None = None,
+        names: RootNames | None = None,
+        key: str | None = None,
+        *,
+        since: int = 0,
     ) -> None:
         """Open session traces.
 
         Args:
+            provider: where their spans go.
             store: what tells who opens a part.
             namespace: the setting ``NAMESPACE``; None for ``service.namespace`` of the resource.
             names: how roots are named; as by default if it is None.
             key: the setting ``KEY``.
+            since: when the provider took the place of another, where the roots of before went, in nanoseconds since
+                the epoch; 0 if it took nobody's.
         """
+        self._provider = provider
         self._store = store
         self._names = names or RootNames()
-        self._namespace = namespace
         self._key = key
         self._known: OrderedDict[tuple[str, int], SessionTrace] = OrderedDict()
         self._unsure: OrderedDict[tuple[str, int], Opening] = OrderedDict()
         self._lock = forks.Lock()
-        self._target = _Target(None, None, None)
         self._own = uuid.uuid4().hex
-        self._replaced = 0
-        self._since = 0
+        self._since = since
+        self.namespace = namespace if namespace is not None else _namespace_of(provider)
+        """The setting, else ``service.namespace`` of the provider's resource, else an empty string."""
+        self.tracer: Any = _tracer_of(provider)
+        """The tracer of roots and markers."""
+        self._ids = _derived_ids(self.tracer)
 
-    def tracer(self, provider: TracerProvider) -> Any:
-        """Return the tracer of markers, also for a provider that has been replaced while a call went on."""
-        target = self._target
-        return target.tracer if provider is target.provider else _tracer_of(provider)
-
-    def _of(self, provider: TracerProvider) -> _Target:
-        target = self._target
-        return target if provider is target.provider else self._of_another(provider)
-
-    def _of_another(self, provider: TracerProvider) -> _Target:
-        with self._lock.held:
-            if provider is self._target.provider:
-                return self._target
-            tracer: Any = _tracer_of(provider)
-            ids = _derived_ids(tracer)
-            if self._target.ids is not None and ids is not None and isinstance(provider, ProxyTracerProvider):
-                # A call began before a provider was set: the API's stand-in hands out that one's tracers now.
-                return _Target(provider, tracer, ids)
-            if self._target.ids is not None:
-                self._replaced += 1
-                self._since = time.time_ns()
-            self._known.clear()
-            self._unsure.clear()
-            self._target = target = _Target(provider, tracer, ids)
-            return target
-
-    def namespace(self, provider: TracerProvider) -> str:
-        """Return the setting, else ``service.namespace`` of the provider's resource, else an empty string."""
-        if self._namespace is not None:
-            return self._namespace
-        attributes = getattr(getattr(provider, "resource", None), "attributes", None) or {}
-        return str(attributes.get("service.namespace", ""))
+    @property
+    def takes_ids(self) -> bool:
+        """Whether the provider's spans can have derived ids."""
+        if self._ids is None and isinstance(self._provider, ProxyTracerProvider):
+            # The API's stand-in hands out the tracers of the provider that was set meanwhile.
+            self.tracer = _tracer_of(self._provider)
+            self._ids = _derived_ids(self.tracer)
+        return self._ids is not None
 
     def plan(
         self,
         session_id: SessionId,
         source: Source | None,
-        provider: TracerProvider,
         *,
         part: int = 1,
         first_turn: int = 1,
@@ -136,13 +140,11 @@ class Roots:
         name: str = "",
     ) -> Plan:
         """Return the trace of a part of a session, or what has to be opened for it."""
-        target = self._of(provider)
         known = self.known(session_id, part)
         if known is not None:
             return self._sure(session_id, known)
-        namespace = self.namespace(provider)
-        trace_id = derived_trace_id(session_id, namespace, part, self._key)
-        root_span_id = derived_root_span_id(session_id, namespace, part, self._store.scope, self._key)
+        trace_id = derived_trace_id(session_id, self.namespace, part, self._key)
+        root_span_id = derived_root_span_id(session_id, self.namespace, part, self._store.scope, self._key)
         return Plan(
             opening=Opening(
                 session_id,
@@ -153,35 +155,26 @@ class Roots:
                 trace_id,
                 root_span_id,
                 before,
-                self._claim_key(target, trace_id, root_span_id),
+                self._claim_key(trace_id, root_span_id),
                 name,
             )
         )
 
-    def resume(
-        self,
-        session_id: SessionId,
-        source: Source | None,
-        trace: SessionTrace,
-        provider: TracerProvider,
-        *,
-        name: str = "",
-    ) -> Plan:
+    def resume(self, session_id: SessionId, source: Source | None, trace: SessionTrace, *, name: str = "") -> Plan:
         """Return the plan for a trace that was opened before.
 
         Its root is emitted again if the provider it was opened for has been replaced: its spans went elsewhere.
         """
-        target = self._of(provider)
-        if not self._replaced or trace.started >= self._since:
+        if not self._since or trace.started >= self._since:
             return self._sure(session_id, trace)
         known = self.known(session_id, trace.part)
         if known is not None:
             return Plan(known)
-        key = self._claim_key(target, trace.trace_id, trace.root_span_id)
         ids = trace.trace_id, trace.root_span_id
-        return Plan(
-            opening=Opening(session_id, source, trace.part, trace.first_turn, trace.started, *ids, None, key, name)
+        again = Opening(
+            session_id, source, trace.part, trace.first_turn, trace.started, *ids, None, self._claim_key(*ids), name
         )
+        return Plan(opening=again)
 
     def _sure(self, session_id: SessionId, trace: SessionTrace) -> Plan:
         """Return the plan for a trace that is open: to claim its root once more, if another caller had the claim.
@@ -191,52 +184,50 @@ class Roots:
         again = self._unsure.get((session_id, trace.part)) if self._unsure else None
         return Plan(trace) if again is None or again.trace_id != trace.trace_id else Plan(opening=again)
 
-    def _claim_key(self, target: _Target, trace_id: int, root_span_id: int) -> str:
+    def _claim_key(self, trace_id: int, root_span_id: int) -> str:
         # A root that cannot have derived ids is this process's own; so is one for another provider than the first.
-        mine = f":{self._own}:{self._replaced}" if target.ids is None or self._replaced else ""
+        mine = f":{self._own}" if self._since or not self.takes_ids else ""
         return f"root:{trace_id:032x}:{root_span_id:016x}{mine}"
 
-    def open(self, opening: Opening, owner: bool, provider: TracerProvider) -> SessionTrace:
+    def open(self, opening: Opening, owner: bool) -> SessionTrace:
         """Open a part of a session's trace; its owner emits the root span.
 
         Args:
             opening: what to open.
             owner: whether this caller got the claim.
-            provider: the tracer provider in force.
         """
-        target = self._of(provider)
-        if target.ids is None:
-            return self._open_here(opening, target)
+        if not self.takes_ids:
+            return self._open_here(opening)
         known = self.known(opening.session_id, opening.part)
         self._note(opening, owner)
         if opening.is_again and not owner and known is not None:
             return known
-        root = self._start(opening, target) if owner else None
-        trace = trace_of(opening, root.get_span_context()) if root is not None else decided(opening, target.tracer)
+        root = self._start(opening) if owner else None
+        trace = trace_of(opening, root.get_span_context()) if root is not None else decided(opening, self.tracer)
         # Not under the lock: a processor may export the root right here.
         self._end(opening, root)
         return self._keep(opening, trace)
 
-    def _open_here(self, opening: Opening, target: _Target) -> SessionTrace:
+    def _open_here(self, opening: Opening) -> SessionTrace:
         """Open a part where the provider takes no ids: its trace has a random one, known to this process only."""
         with self._lock.held:
             known = self.known(opening.session_id, opening.part)
             if known is not None:
                 return known
-            root = self._start(opening, target)
+            root = self._start(opening)
             if root is None:
                 return SessionTrace(0, 0, 0, opening.part, opening.start, opening.first_turn)
             trace = self._keep(opening, trace_of(opening, root.get_span_context()))
         self._end(opening, root)
         return trace
 
-    def _start(self, opening: Opening, target: _Target) -> Span | None:
+    def _start(self, opening: Opening) -> Span | None:
         """Start a root; None if a sampler or a processor of the application's raises."""
         name, attributes, links = asked(opening)
-        ids = (opening.trace_id, opening.root_span_id) if target.ids is not None else None
+        ids = (opening.trace_id, opening.root_span_id) if self._ids is not None else None
         try:
             return start_with_ids(
-                target.tracer,
+                self.tracer,
                 ids,
                 name,
                 context=NOWHERE,
@@ -261,9 +252,9 @@ class Roots:
         except Exception as error:
             report("end a session's root", error)
 
-    def expected(self, opening: Opening | None, provider: TracerProvider) -> SessionTrace | None:
+    def expected(self, opening: Opening | None) -> SessionTrace | None:
         """Return the trace that ``opening`` is going to make; None where its ids are not known before."""
-        if opening is None or self._of(provider).ids is None:
+        if opening is None or not self.takes_ids:
             return None
         ids = opening.trace_id, opening.root_span_id
         return SessionTrace(*ids, int(TraceFlags.SAMPLED), opening.part, opening.start, opening.first_turn)
@@ -289,17 +280,16 @@ class Roots:
                 self._known.popitem(last=False)
         return trace
 
-    def fresh(self, provider: TracerProvider, start: int) -> tuple[Span, SessionTrace] | None:
-        """Start the root of a session that has no id yet, in a trace with a random id; left open, to be named.
+    def fresh(self, start: int) -> FreshRoot | None:
+        """Start the root of a session that has no id yet, in a trace with a random id.
 
         Returns:
-            The root, for ``end_fresh``, and its trace; None if a sampler or a processor of the application's raises.
+            The root, left open to be named; None if a sampler or a processor of the application's raises.
         """
         attributes: dict[str, Any] = {semconv.LLM_SESSION_PART: 1, semconv.LLM_SESSION_SOURCE: "new"}
-        tracer = self._of(provider).tracer
         try:
             root = start_with_ids(
-                tracer,
+                self.tracer,
                 None,
                 ROOT_NAME,
                 context=NOWHERE,
@@ -312,27 +302,17 @@ class Roots:
             return None
         context = root.get_span_context()
         flags, state = int(context.trace_flags), state_text(context.trace_state)
-        return root, SessionTrace(context.trace_id, context.span_id, flags, 1, start, 1, state)
+        trace = SessionTrace(context.trace_id, context.span_id, flags, 1, start, 1, state)
+        return FreshRoot(root, trace, self._names)
 
-    def end_fresh(self, root: Span, trace: SessionTrace, session_id: SessionId | None) -> None:
-        """Name and end the root that ``fresh`` started; does nothing if it has ended.
 
-        Args:
-            root: the root.
-            trace: its trace.
-            session_id: the session; None if the call that started it failed before it had an id.
-        """
-        try:
-            if not root.is_recording():
-                return
-            name = self._names.name_of(session_id, "", 1) if session_id is not None else UNNAMED_ROOT_NAME
-            if session_id is not None:
-                root.set_attributes({semconv.SESSION_ID: session_id, semconv.LLM_SESSION_ROOT: True})
-            if name != ROOT_NAME:
-                root.update_name(name)
-            root.end(trace.started + ROOT_NANOSECONDS)
-        except Exception as error:
-            report("end a session's root", error)
+def _tracer_of(provider: TracerProvider) -> Any:
+    return provider.get_tracer(SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
+
+
+def _namespace_of(provider: TracerProvider) -> str:
+    attributes = getattr(getattr(provider, "resource", None), "attributes", None) or {}
+    return str(attributes.get("service.namespace", ""))
 
 
 def _derived_ids(tracer: Any) -> DerivedIdGenerator | None:

@@ -88,7 +88,7 @@ def test_the_namespace_is_the_one_that_the_application_has(capsys, monkeypatch, 
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     settings, provider = settings_from(), TracerProvider(shutdown_on_exit=False)
-    assert Roots(MemoryStore(), settings.namespace).namespace(provider) == namespace
+    assert Roots(provider, MemoryStore(), settings.namespace).namespace == namespace
     assert main(["trace-id", "chat-42"]) == 0
     assert capsys.readouterr().out.strip() == session_trace_id("chat-42", namespace=namespace)
     assert main(["trace-id", "chat-42", "--namespace", "mine"]) == 0

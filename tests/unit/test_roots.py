@@ -9,13 +9,19 @@ from typing import Any
 import pytest
 from announced_lock import AnnouncedLock
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import INVALID_SPAN
 
+from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
+from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.memory import MemoryStore
-from otel_llm_sessions.traces.placement import SessionTraces, TurnCounts
+from otel_llm_sessions.traces.home import Homes
+from otel_llm_sessions.traces.parts import TurnCounts
+from otel_llm_sessions.traces.placement import SessionTraces
 from otel_llm_sessions.traces.roots import MAX_KNOWN, Roots
 
 X: Any = "X"
@@ -44,18 +50,18 @@ def provider(memory):
     return provider
 
 
-def planned(roots: Roots, provider: Any) -> Any:
-    opening = roots.plan(X, "metadata", provider).opening
+def planned(roots: Roots) -> Any:
+    opening = roots.plan(X, "metadata").opening
     assert opening is not None
     return opening
 
 
 def test_two_that_planned_before_either_opened_have_one_root(provider, memory):
     store = MemoryStore()
-    roots = Roots(store, None)
-    one, two = planned(roots, provider), planned(roots, provider)
+    roots = Roots(provider, store)
+    one, two = planned(roots), planned(roots)
     assert one.claim_key == two.claim_key
-    traces = [roots.open(opening, store.claim(opening.claim_key), provider) for opening in (two, one)]
+    traces = [roots.open(opening, store.claim(opening.claim_key)) for opening in (two, one)]
     assert traces[0][:3] == traces[1][:3]
     assert len(memory.get_finished_spans()) == 1
 
@@ -63,19 +69,19 @@ def test_two_that_planned_before_either_opened_have_one_root(provider, memory):
 def test_two_that_planned_have_one_root_with_a_provider_that_takes_no_ids_too(provider, memory):
     store = MemoryStore()
     plain: Any = Plain(provider)
-    roots = Roots(store, None)
-    one, two = planned(roots, plain), planned(roots, plain)
-    assert roots.open(one, False, plain) == roots.open(two, True, plain)
+    roots = Roots(plain, store)
+    one, two = planned(roots), planned(roots)
+    assert roots.open(one, False) == roots.open(two, True)
     assert len(memory.get_finished_spans()) == 1
 
 
 def test_what_is_known_is_bounded(provider):
-    roots = Roots(MemoryStore(), None)
+    roots = Roots(provider, MemoryStore())
     for number in range(MAX_KNOWN + 10):
         id_: Any = str(number)
-        opening = roots.plan(id_, None, provider).opening
+        opening = roots.plan(id_, None).opening
         assert opening is not None
-        roots.open(opening, False, provider)
+        roots.open(opening, False)
     assert len(roots._known) == MAX_KNOWN
 
 
@@ -110,59 +116,80 @@ def test_turns_of_a_fork_with_lower_numbers_than_the_part_began_with_count_too()
 
 def test_turns_that_plan_a_part_at_the_same_time_do_not_overfill_it(provider, memory):
     """Each plans before any has opened the part."""
-    roots = Roots(MemoryStore(), None)
+    roots = Roots(provider, MemoryStore())
     placer = SessionTraces(roots, 2, 3600)
     resolutions = [Resolution(X, "metadata", "metadata", turn, None, None) for turn in (1, 1, 1, 1, 1)]
-    openings = [placer.plan(resolution, provider).opening for resolution in resolutions]
+    openings = [placer.plan(resolution).opening for resolution in resolutions]
     assert [opening.part for opening in openings if opening] == [1, 1, 2, 2, 3]
-    traces = [roots.open(opening, True, provider) for opening in openings if opening]
+    traces = [roots.open(opening, True) for opening in openings if opening]
     (link,) = memory.get_finished_spans()[2].links
     assert (link.context.trace_id, link.context.span_id) == traces[0][:2]
 
 
 def test_the_first_two_calls_at_the_same_time_replace_no_provider(provider, memory):
     """Otherwise each session that an earlier process opened would get its root once more from this one."""
-    roots = Roots(MemoryStore(), None)
-    earlier = Roots(MemoryStore(), None).fresh(provider, 1)[1]
-    lock = roots._lock = AnnouncedLock()
 
     class Slow(TracerProvider):
         def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
-            other.start()
-            lock.wait_for(2)
+            if not other.ident:
+                other.start()
+                lock.wait_for(2)
             return provider.get_tracer(*args, **kwargs)
 
     slow = Slow(shutdown_on_exit=False)
-    other = threading.Thread(target=roots.plan, args=(X, "metadata", slow))
-    opening = planned(roots, slow)
+    homes = Homes(slow, Settings(), MemoryStore())
+    lock = homes._lock = AnnouncedLock()
+    others: list[Any] = []
+    other = threading.Thread(target=lambda: others.append(homes.get()))
+    home = homes.get()
     other.join(10)
     assert not other.is_alive()
-    assert roots.resume(X, "metadata", earlier, slow).opening is None
-    assert planned(roots, slow).claim_key == opening.claim_key
+    assert others == [home]
 
 
-def test_a_call_that_outlives_its_provider_does_not_bring_it_back(provider, memory):
-    """A stream that goes on while the provider is replaced ends with spans of the provider that it began with."""
-    roots = Roots(MemoryStore(), None)
-    new = TracerProvider(shutdown_on_exit=False)
-    roots.fresh(provider, 1)
-    trace = roots.open(planned(roots, new), True, new)
-    roots.tracer(provider).start_span("turn").end()
-    assert [span.name for span in memory.get_finished_spans()] == ["turn"]
-    assert roots.resume(X, "metadata", trace, new).opening is None
-    assert roots.plan(X, "metadata", new).trace == trace
-
-
-def test_a_call_that_began_before_the_provider_was_set_replaces_none(provider, memory, monkeypatch):
-    """The API's stand-in hands out the tracers of the provider that was set meanwhile."""
-    roots = Roots(MemoryStore(), None)
-    opened = roots.open(planned(roots, provider), True, provider)
+def test_a_provider_that_takes_anothers_place_emits_the_roots_again(provider, memory, monkeypatch):
+    """Those of before went elsewhere; what it has opened itself it knows."""
+    homes = Homes(None, Settings(), store := MemoryStore())
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", TracerProvider(shutdown_on_exit=False))
+    before = homes.get().placer
+    turn = Resolution(X, "metadata", "metadata", 1, None, None)
+    trace_id = before.place(turn, before.plan(turn), True, Context(), INVALID_SPAN, weak=False).trace.trace_id
     monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
-    stand_in: Any = trace.ProxyTracerProvider()
-    assert roots.plan(X, "metadata", stand_in).trace == opened
-    other: Any = "Y"
-    opening = roots.plan(other, "metadata", stand_in).opening
+    after = homes.get().placer
+    opening = after.plan(turn).opening
     assert opening is not None
-    roots.open(opening, True, stand_in)
-    assert [span.context.span_id for span in memory.get_finished_spans()] == [opened.root_span_id, opening.root_span_id]
-    assert roots.resume(X, "metadata", opened, provider).opening is None
+    assert opening.trace_id == trace_id
+    assert store.claim(opening.claim_key)
+    opened = after.place(turn, after.plan(turn), True, Context(), INVALID_SPAN, weak=False)
+    assert after.plan(turn).trace == opened.trace
+    assert [span.context.trace_id for span in memory.get_finished_spans()] == [trace_id]
+
+
+def test_a_call_that_outlives_its_provider_does_not_bring_it_back(provider, memory, monkeypatch):
+    """A stream that goes on while the provider is replaced ends with spans of the provider that it began with."""
+    homes = Homes(None, Settings(), MemoryStore())
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
+    old = homes.get()
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", TracerProvider(shutdown_on_exit=False))
+    new = homes.get()
+    trace_ = SessionTrace(1, 2, 1, 1, 1, 1)
+    old.placer.mark(SessionLink(X, "metadata", 1, SpanRef(1, 3, 1), 1, 2, trace=trace_))
+    assert [span.name for span in memory.get_finished_spans()] == ["turn"]
+    assert homes.get() is new
+
+
+def test_a_call_that_began_before_the_provider_was_set_opens_what_others_do(provider, memory, monkeypatch):
+    """The API's stand-in hands out the tracers of the provider that was set meanwhile."""
+    store = MemoryStore()
+    early = Roots(trace.ProxyTracerProvider(), store, "")
+    assert not early.takes_ids
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
+    late = Roots(provider, store, "")
+    openings = [planned(early), planned(late)]
+    assert openings[0].claim_key == openings[1].claim_key
+    traces = [
+        roots.open(opening, store.claim(opening.claim_key))
+        for roots, opening in zip((early, late), openings, strict=True)
+    ]
+    assert traces[0][:3] == traces[1][:3]
+    assert [span.context.span_id for span in memory.get_finished_spans()] == [traces[0].root_span_id]
