@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import openai
 from opentelemetry.sdk.metrics import MeterProvider
@@ -84,11 +85,8 @@ def floor(setup: Setup, provider: TracerProvider) -> Iterator[None]:
                 span.set_attribute("gen_ai.output.total", usage.total_tokens)
             return result
 
-    openai.OpenAI.request = request  # type: ignore[method-assign]
-    try:
+    with patch.object(openai.OpenAI, "request", request):  # which knows that the class inherits it, and takes it away
         yield
-    finally:
-        openai.OpenAI.request = original  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

@@ -184,15 +184,20 @@ def both_modes(request: pytest.FixtureRequest) -> Iterator[CapturedSpans]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    """No test leaves the client instrumented or a context attached."""
+    """No test leaves the client patched or a context attached."""
     yield
     instrumentor = OpenAISessionsInstrumentor()
     if instrumentor.is_instrumented_by_opentelemetry:
         instrumentor.uninstrument()
+    patched = [client for client in (OpenAI, AsyncOpenAI) if "request" in vars(client)]
+    for client in patched:
+        del client.request
     left = get_current()
     if left:
         attach(Context())
         pytest.fail(f"the test left a context attached: {left}")
+    if patched:
+        pytest.fail(f"the test left a request() on {patched}")
 
 
 @pytest.fixture(scope="session")
