@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections import OrderedDict
 from typing import Any, Final, Literal, NamedTuple
 
+from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.openai.fields import mapping
 
 REST: Final = 30.0
@@ -56,9 +56,9 @@ class Resting:
     """What rests; takes no lock, so that it may be asked from anywhere."""
 
     def __init__(self) -> None:
-        self._providers: OrderedDict[bytes, Rest] = OrderedDict()
-        self._responses: OrderedDict[tuple[bytes, str], Rest] = OrderedDict()
-        self._answering: OrderedDict[bytes, None] = OrderedDict()
+        self._providers: Bounded[bytes, Rest] = Bounded(MAX_RESTING)
+        self._responses: Bounded[tuple[bytes, str], Rest] = Bounded(MAX_RESTING)
+        self._answering: Bounded[bytes, None] = Bounded(MAX_RESTING)
 
     def provider_rests(self, scope: bytes) -> bool:
         """Whether a provider is not to be asked for anything with a key."""
@@ -75,7 +75,7 @@ class Resting:
 
     def answered(self, scope: bytes) -> None:
         """Note that a provider can retrieve responses with a key."""
-        _keep(self._answering, scope, None)
+        self._answering[scope] = None
 
     def can_retrieve(self, scope: bytes) -> bool:
         """Whether a provider has retrieved a response with a key before."""
@@ -83,7 +83,7 @@ class Resting:
 
     def let_provider_rest(self, scope: bytes) -> None:
         """Ask a provider for nothing more with a key, for a while."""
-        _keep(self._providers, scope, Rest(time.monotonic() + REST, False))
+        self._providers[scope] = Rest(time.monotonic() + REST, False)
 
     def let_response_rest(self, scope: bytes, response_id: str, seconds: float, *, is_gone: bool = False) -> None:
         """Do not ask for a response with a key.
@@ -94,21 +94,11 @@ class Resting:
             seconds: for how long.
             is_gone: whether the provider has said that it has no such response.
         """
-        _keep(self._responses, (scope, response_id), Rest(time.monotonic() + seconds, is_gone))
+        self._responses[scope, response_id] = Rest(time.monotonic() + seconds, is_gone)
 
 
 def _is_on(rest: Rest | None) -> bool:
     return rest is not None and rest.until > time.monotonic()
-
-
-def _keep(table: OrderedDict[Any, Any], key: Any, value: Any) -> None:
-    table.pop(key, None)
-    table[key] = value
-    while len(table) > MAX_RESTING:
-        try:
-            table.popitem(last=False)
-        except KeyError:  # another thread was faster
-            return
 
 
 def finding(error: Exception, asked: str, client: Any, *, can_retrieve: bool) -> Finding:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.telemetry.values import text_of
 
 MAX_KNOWN = 256
@@ -38,8 +39,8 @@ class Server(NamedTuple):
     """Whether the conventions have its spans carry ``openai.*`` attributes."""
 
 
-_known: dict[int, tuple[Any, type, Server]] = {}
-_by_text: dict[tuple[type, str], Server] = {}
+_known: Bounded[int, tuple[Any, type, Server]] = Bounded(MAX_KNOWN)
+_by_text: Bounded[tuple[type, str], Server] = Bounded(MAX_KNOWN)
 
 
 def server_of(client: Any, path: str = "") -> Server:
@@ -63,9 +64,6 @@ def server_of(client: Any, path: str = "") -> Server:
     server = _by_text.get(key) or _read(client, url)
     if len(key[1]) > MAX_URL:
         return server
-    for table in (_known, _by_text):
-        if len(table) >= MAX_KNOWN:
-            table.clear()
     _known[id(url)] = (url, type(client), server)
     _by_text[key] = server
     return server

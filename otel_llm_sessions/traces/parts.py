@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from otel_llm_sessions import forks
+from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.traces.roots import MAX_KNOWN
 
 
@@ -16,7 +15,7 @@ class TurnCounts:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._counts: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._counts: Bounded[tuple[str, int], int] = Bounded(MAX_KNOWN)
         self._lock = forks.Lock()
 
     def add(self, session_id: str, part: int, before: int, is_turn: bool) -> bool:
@@ -37,6 +36,4 @@ class TurnCounts:
                 return False
             if is_turn:
                 counts[key] = count + 1
-                if not known and len(counts) > MAX_KNOWN:
-                    counts.popitem(last=False)
             return True

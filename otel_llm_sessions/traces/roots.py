@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import OrderedDict
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import (
@@ -16,6 +15,7 @@ from opentelemetry.trace import (
 )
 
 from otel_llm_sessions import forks, semconv
+from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
 from otel_llm_sessions.sessions.root_names import ROOT_NAME, UNNAMED_ROOT_NAME, RootNames, part_name
@@ -108,8 +108,8 @@ class Roots:
         self._store = store
         self._names = names or RootNames()
         self._key = key
-        self._known: OrderedDict[tuple[str, int], SessionTrace] = OrderedDict()
-        self._unsure: OrderedDict[tuple[str, int], Opening] = OrderedDict()
+        self._known: Bounded[tuple[str, int], SessionTrace] = Bounded(MAX_KNOWN)
+        self._unsure: Bounded[tuple[str, int], Opening] = Bounded(MAX_KNOWN)
         self._lock = forks.Lock()
         self._own = uuid.uuid4().hex
         self._since = since
@@ -270,14 +270,10 @@ class Roots:
                 self._unsure.pop((opening.session_id, opening.part), None)
             else:
                 self._unsure[opening.session_id, opening.part] = opening._replace(is_again=True)
-                if len(self._unsure) > MAX_KNOWN:
-                    self._unsure.popitem(last=False)
 
     def _keep(self, opening: Opening, trace: SessionTrace) -> SessionTrace:
         with self._lock.held:
             self._known[opening.session_id, opening.part] = trace
-            if len(self._known) > MAX_KNOWN:
-                self._known.popitem(last=False)
         return trace
 
     def fresh(self, start: int) -> FreshRoot | None:

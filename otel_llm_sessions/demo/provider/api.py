@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.demo.provider import chat, responses
 from otel_llm_sessions.demo.provider.call import Call
 from otel_llm_sessions.demo.provider.conversations import Conversations, conversation_id, input_items, page
 from otel_llm_sessions.demo.provider.errors import ApiError, missing, refusal
 from otel_llm_sessions.demo.provider.events import events, events_after
 from otel_llm_sessions.demo.provider.manner import Manner
-from otel_llm_sessions.demo.provider.memory import Conversation, Shelf, StoredResponse
+from otel_llm_sessions.demo.provider.memory import CAPACITY, Conversation, StoredResponse
 from otel_llm_sessions.demo.provider.models import embeddings, list_models, show_model
 from otel_llm_sessions.demo.provider.reply import Json, Reply
 from otel_llm_sessions.demo.provider.request import Request
@@ -38,7 +39,7 @@ class OpenAIApi:
     """One server's API with all that it remembers."""
 
     def __init__(self) -> None:
-        self._responses: Shelf[StoredResponse] = Shelf()
+        self._responses: Bounded[str, StoredResponse] = Bounded(CAPACITY)
         self._conversations = Conversations()
         talks = self._conversations
         self._routes: tuple[tuple[str, re.Pattern[str], Handler], ...] = tuple(
@@ -109,7 +110,7 @@ class OpenAIApi:
         total = (made["usage"] or {}).get("total_tokens", context)
         if made["store"]:
             pending = made["background"] and not call.body.get("stream")
-            self._responses.put(made["id"], StoredResponse(made, given, total, pending))
+            self._responses[made["id"]] = StoredResponse(made, given, total, pending)
         if talk is not None:
             talk.items.extend([*given, *made["output"]])
             talk.context = total
@@ -155,7 +156,7 @@ class OpenAIApi:
     def _delete(self, call: Call) -> Answer:
         """DELETE /responses/{id}."""
         self._stored(call)
-        self._responses.pop(call.names["id"])
+        self._responses.pop(call.names["id"], None)
         return {"id": call.names["id"], "object": "response.deleted", "deleted": True}
 
     def _input_items(self, call: Call) -> Answer:

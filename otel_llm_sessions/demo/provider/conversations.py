@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.demo.provider.call import Call
 from otel_llm_sessions.demo.provider.errors import missing
 from otel_llm_sessions.demo.provider.ids import hexadecimal
-from otel_llm_sessions.demo.provider.memory import Conversation, Shelf
+from otel_llm_sessions.demo.provider.memory import CAPACITY, Conversation
 from otel_llm_sessions.demo.provider.reply import Json
 from otel_llm_sessions.demo.provider.text import entries
 
@@ -20,13 +21,13 @@ class Conversations:
     """The conversations made on this server."""
 
     def __init__(self) -> None:
-        self._shelf: Shelf[Conversation] = Shelf()
+        self._kept: Bounded[str, Conversation] = Bounded(CAPACITY)
 
     def make(self, call: Call) -> Json:
         """Start a conversation with the items given."""
         made = Conversation(hexadecimal("conv"), call.now, call.body.get("metadata") or {})
         made.items += input_items(call, call.body.get("items"))
-        self._shelf.put(made.id, made)
+        self._kept[made.id] = made
         return made.document()
 
     def show(self, call: Call) -> Json:
@@ -42,7 +43,7 @@ class Conversations:
     def delete(self, call: Call) -> Json:
         """Forget a conversation."""
         found = self.known(call.names["id"])
-        self._shelf.pop(found.id)
+        self._kept.pop(found.id, None)
         return {"id": found.id, "object": "conversation.deleted", "deleted": True}
 
     def list_items(self, call: Call) -> Json:
@@ -57,7 +58,7 @@ class Conversations:
 
     def known(self, identifier: str) -> Conversation:
         """The conversation; raises ApiError 404 when there is none of this id."""
-        found = self._shelf.get(identifier)
+        found = self._kept.get(identifier)
         if found is None:
             raise missing("Conversation", identifier)
         return found
