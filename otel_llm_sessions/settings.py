@@ -143,6 +143,8 @@ def _secret(value: Any) -> str:
 
 
 _NAMES_ALLOWED = "a comma-separated list of names"
+_SAYS_SOMETHING_EMPTY = frozenset({"headers", "body_keys", "metadata_keys"})
+"""Settings whose variable says something where it is empty: that nothing is read there. Others are not set then."""
 _DURATION_ALLOWED = "a time greater than 0, such as 90s, 30m, 24h or 7d"
 _COUNT_ALLOWED = "a whole number greater than 0"
 
@@ -194,7 +196,8 @@ def settings_from(keywords: Mapping[str, Any] | None = None, environ: Mapping[st
     Args:
         keywords: settings by name, as given to ``instrument()``; None values count as not given.
         environ: where ``OTEL_LLM_SESSIONS_*`` are read from; the process's environment by default. A wrong
-            value there is logged once, clearly, and the default is used.
+            value there is logged once, clearly, and the default is used; so it is for an empty one, but in lists of
+            names, where it means none.
 
     Raises:
         ValueError: a keyword has a wrong value; the message names the setting, the value and what is allowed.
@@ -206,7 +209,7 @@ def settings_from(keywords: Mapping[str, Any] | None = None, environ: Mapping[st
         keyword = (keywords or {}).get(name)
         if keyword is not None:
             settings = replace(settings, **{name: _parsed(name, keyword, name)})
-        elif environ.get(variable, "").strip():
+        elif environ.get(variable, "").strip() or (variable in environ and name in _SAYS_SOMETHING_EMPTY):
             try:
                 settings = replace(settings, **{name: _parsed(name, environ[variable], variable)})
             except ValueError as error:

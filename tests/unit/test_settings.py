@@ -108,6 +108,17 @@ def test_a_keyword_wins_over_the_environment_which_wins_over_the_default():
     assert (settings.traces, settings.max_turns, settings.spans) == ("session", 9, "auto")
 
 
+@pytest.mark.parametrize("name", ["headers", "body_keys", "metadata_keys"])
+@pytest.mark.parametrize("value", ["", "  ", ","])
+def test_an_empty_variable_switches_a_source_off(name, value):
+    assert getattr(settings_from(environ={PREFIX + name.upper(): value}), name) == ()
+
+
+def test_an_empty_variable_of_another_setting_is_not_set():
+    others = {field.name for field in fields(Settings)} - {"headers", "body_keys", "metadata_keys"}
+    assert settings_from(environ={PREFIX + name.upper(): "" for name in others}) == Settings()
+
+
 def test_an_empty_keyword_switches_a_source_off():
     assert settings_from({"headers": ""}, {PREFIX + "HEADERS": "x-a"}).headers == ()
 
