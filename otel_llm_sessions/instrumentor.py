@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 INSTRUMENTS = ("openai >= 1.66, < 4",)
 
-OTHER_KEYWORDS = frozenset({"tracer_provider", "meter_provider", "logger_provider"})
+OTHER_KEYWORDS = frozenset({"tracer_provider", "meter_provider"})
 
 MEMORY = "memory://"
 

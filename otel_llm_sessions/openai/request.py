@@ -45,8 +45,6 @@ class Request(NamedTuple):
     stream: bool
     stored: bool
     """False if the application said ``store=False``: then no later turn can name this one."""
-    choices: int
-    """How many choices were asked for."""
     is_body_for_events: bool = False
     """Whether the body asks for a stream that the client does not know of, so that the application reads it itself."""
     conversation: str | None = None
@@ -85,9 +83,9 @@ def read_request(
     if given is None and previous is None and context and keys.baggage:
         given = from_baggage(context)
     evidence = evidence_of(given, previous, server)
-    stored, choices = asked.get("store") is not False, attributes.get(semconv.REQUEST_CHOICE_COUNT, 1)
+    stored = asked.get("store") is not False
     is_for_events = streams and not stream
-    return Request(match, server, model, attributes, evidence, stream, stored, choices, is_for_events, conversation)
+    return Request(match, server, model, attributes, evidence, stream, stored, is_for_events, conversation)
 
 
 def _attributes_of(match: Match, server: Server, model: str | None, streams: bool) -> dict[str, Any]:

@@ -87,11 +87,6 @@ class SessionLink(NamedTuple):
     name: str = ""
     """The session's name; empty if the application gave it none."""
 
-    @property
-    def is_given(self) -> bool:
-        """Whether the id is the application's or the provider's own."""
-        return self.source in GIVEN_SOURCES
-
 
 class Record(NamedTuple):
     """What a turn leaves behind: its link, and the evidence keys under which it is remembered."""

@@ -68,10 +68,6 @@ class GuardedStore:
         """The same for all who share the store, once the store has answered; random before."""
         return self._inner.scope
 
-    @scope.setter
-    def scope(self, scope: str) -> None:
-        self._inner.scope = scope
-
     def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
         """Return for each of ``keys``, in order, its link, or None where it is unknown."""
         known, open_keys = self._known_of(keys)

@@ -23,8 +23,10 @@ class SessionStore(Protocol):
     The ``a`` variants are for callers on an event loop and never block it.
     """
 
-    scope: str
-    """The same for all who share the store; random for a store of one process."""
+    @property
+    def scope(self) -> str:
+        """The same for all who share the store; random for a store of one process."""
+        ...
 
     waits: bool
     """Whether an answer may take longer than a look into memory; a store that does not say so may."""
