@@ -1,4 +1,4 @@
-"""Who may import whom (DESIGN, Layout), read from the source and not from a running process."""
+"""Who may import whom (docs/architecture.md, Rooms), read from the source and not from a running process."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def given_session(
     context: Context,
     keys: KeyLists,
 ) -> Given | None:
-    """Return the session that the application names: sources 1 to 5, in this order."""
+    """Return the session that the application names: by headers, body, metadata, context, the client's own headers."""
     headers = lowered(options.headers)
     if headers and (found := header_session(headers, keys.headers)):
         return Given(found, "header")

@@ -14,7 +14,7 @@ class Evidence(NamedTuple):
     """What a request says about its session."""
 
     given: Given | None
-    """A session named by the application or the provider (sources 1 to 5)."""
+    """A session named by the application or the provider."""
     previous_id: str | None
     """The ``previous_response_id`` of the request (for a retrieved response, its own id)."""
     previous_key: str | None

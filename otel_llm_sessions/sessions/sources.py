@@ -1,4 +1,4 @@
-"""Where an application says which session a call belongs to, and what counts as an id (sources 1 to 5)."""
+"""Where an application says which session a call belongs to, and what counts as an id."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def first_id(values: Mapping[str, Any], names: Sequence[str]) -> SessionId | Non
 
 
 def from_context(context: Context) -> Given | None:
-    """Return the session that the application's context names (source 4), the nearest mechanism first."""
+    """Return the session that the application's context names, the nearest mechanism first."""
     if not context:
         return None
     for key in (SESSION_CONTEXT_KEY, OPENINFERENCE_CONTEXT_KEY, _util_genai_key()):
@@ -107,7 +107,7 @@ def from_context(context: Context) -> Given | None:
 
 
 def from_baggage(context: Context) -> Given | None:
-    """Return the session that the baggage of the request being served names (source 12)."""
+    """Return the session that the baggage of the request being served names."""
     entries = baggage.get_all(context) if context else None
     if entries and (found := first_id({name: _value(entries.get(name)) for name in BAGGAGE_NAMES}, BAGGAGE_NAMES)):
         return Given(found, "baggage")

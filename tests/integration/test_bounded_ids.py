@@ -1,4 +1,4 @@
-"""Ids from outside are bounded and printable before anything is kept by them (DESIGN 4)."""
+"""Ids from outside are bounded and printable before anything is kept by them (docs/architecture.md)."""
 
 from __future__ import annotations
 

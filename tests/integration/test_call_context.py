@@ -1,4 +1,4 @@
-"""What is started below a call belongs to the call's session, whichever the application named around it (DESIGN 4)."""
+"""What is started below a call belongs to the call's session, whatever is named around it (docs/sessions.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``@session(...)``: whatever it decorates is inside while it runs, or it says that it cannot be (DESIGN 6)."""
+"""``@session(...)``: whatever it decorates is inside while it runs, or it says that it cannot be (docs/sessions.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A decorated generator answers as it would without us, whatever is done to it (DESIGN 9.1)."""
+"""A decorated generator answers as it would without us, whatever is done to it (docs/architecture.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The block of a generator that contextlib or a test's fixture drives lasts until it is left (DESIGN 6)."""
+"""The block of a generator that contextlib or a test's fixture drives lasts until it is left (docs/sessions.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every span ends exactly once, whatever becomes of the reply (DESIGN 9.2)."""
+"""Every span ends exactly once, whatever becomes of the reply (docs/architecture.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A block in a generator counts only while that generator runs, wherever it is stepped (DESIGN 6)."""
+"""A block in a generator counts only while that generator runs, wherever it is stepped (docs/sessions.md)."""
 
 from __future__ import annotations
 

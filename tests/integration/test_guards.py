@@ -1,4 +1,4 @@
-"""Failures of this package where no call is under way: none reaches the application (DESIGN 9.3)."""
+"""Failures of this package where no call is under way: none reaches the application (docs/architecture.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With a key nobody outside chooses or tells a session's trace id (DESIGN 6)."""
+"""With a key nobody outside chooses or tells a session's trace id (docs/operations.md)."""
 
 from __future__ import annotations
 

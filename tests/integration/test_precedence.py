@@ -1,4 +1,4 @@
-"""Which source wins, and what ``gen_ai.conversation.id`` says (DESIGN 4)."""
+"""Which source wins, and what ``gen_ai.conversation.id`` says (docs/sessions.md)."""
 
 from __future__ import annotations
 

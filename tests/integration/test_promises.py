@@ -1,4 +1,4 @@
-"""What the application sees and sends is what it would be without us (DESIGN 9)."""
+"""What the application sees and sends is what it would be without us (docs/architecture.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``session(...)``, ``current_session()`` and ``SessionSpanProcessor``: what an application says itself (DESIGN 6)."""
+"""``session(...)``, ``current_session()`` and ``SessionSpanProcessor``: what an application says (docs/sessions.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each session as one trace (DESIGN 6): where turns stand, on exported OTLP unless there are very many."""
+"""Each session as one trace (docs/traces.md): where turns stand, on exported OTLP unless there are very many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which session a call belongs to (DESIGN 4): sources 1 to 6, 10 and 11, through both clients over real HTTP."""
+"""Which session a call belongs to (docs/sessions.md), through both clients over real HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No two strangers in one session, whatever ids their servers give them (DESIGN 4)."""
+"""No two strangers in one session, whatever ids their servers give them (docs/architecture.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session belongs to a piece of work: jobs take it along, threads and forked workers do not keep it (DESIGN 4, 6)."""
+"""A session belongs to a piece of work: jobs take it along, threads and workers do not keep it (docs/sessions.md)."""
 
 from __future__ import annotations
 
