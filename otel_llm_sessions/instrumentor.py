@@ -194,9 +194,9 @@ def store_of(given: Any, settings: Settings) -> SessionStore | None:
 class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Instruments the ``openai`` client: every chat and responses call becomes a span of its session.
 
-    ``opentelemetry-instrument`` finds it through its entry point. In code::
+    ``opentelemetry-instrument`` finds it through its entry point. Example, in code::
 
-        OpenAISessionsInstrumentor().instrument(store="redis://localhost")
+        OpenAISessionsInstrumentor().instrument(traces="turn", max_age="1h")
 
     Keywords are the settings (see the README's table), and ``tracer_provider`` and ``meter_provider``. May be called
     before or after ``import openai``, and before or after the providers are set.

@@ -37,6 +37,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Session:
     """A session that the application named.
 
+    Example::
+
+        with session("chat-42") as inside:
+            assert inside == Session(id="chat-42")
+
     Attributes:
         id: what its calls are grouped by, a string of 1 to 256 characters.
     """
@@ -51,6 +56,10 @@ def session_trace_id(session_id: str, *, namespace: str = "", part: int = 1, key
     key of HMAC-SHA-256.
     That is the trace of a session whose id the application or the provider gave; a chain that started without an id
     begins in a trace of its own, named by the link that its turns carry.
+
+    Example::
+
+        assert session_trace_id("chat-42") == "335b0016c289f8cc56b5e6847a5708e4"
 
     Args:
         session_id: the session.
@@ -112,7 +121,7 @@ class session:
     Example::
 
         with session("chat-42"):
-            client.chat.completions.create(...)
+            client.responses.create(model="gpt-4o-mini", input="Hello")
 
         @session("chat-42")
         async def answer(question): ...
@@ -247,6 +256,11 @@ def current_session() -> Session | None:
 
     The nearest of ``session(...)``, OpenInference's ``using_session`` and util-genai's conversation id; else the
     baggage of the request being served, unless the setting ``BAGGAGE`` is false.
+
+    Example::
+
+        with session("chat-42"):
+            assert current_session().id == "chat-42"
     """
     context = seen_from_here(get_current())
     given = from_context(context) or (from_baggage(context) if _reads_baggage else None)
@@ -257,6 +271,11 @@ class SessionSpanProcessor(SpanProcessor):
     """Stamps ``session.id`` and the name on every span started inside ``session(...)``, whoever starts it.
 
     ``instrument()`` adds one to the tracer provider; add one yourself to a provider that is not the global one.
+
+    Example::
+
+        provider = TracerProvider()
+        provider.add_span_processor(SessionSpanProcessor())
     """
 
     def __init__(self) -> None:

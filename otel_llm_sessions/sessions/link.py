@@ -65,6 +65,11 @@ class SessionLink(NamedTuple):
 
     A store maps evidence keys to links. A link holds ids, times, counts and a name; it never holds prompts, replies
     or API keys. A tuple, since one is made in every call, in a fifth of the time that a frozen dataclass takes.
+
+    Example, of a store of your own::
+
+        (link,) = my_store.get_all(["s:chat-42"])
+        known = link is not None and link.turn > 7
     """
 
     session_id: SessionId

@@ -20,7 +20,9 @@ class SessionStore(Protocol):
     """Maps evidence keys to the newest turn that left them.
 
     Implementations are thread-safe and fork-safe, hold ids, times, counts and names only, and bound what they keep.
-    The ``a`` variants are for callers on an event loop and never block it.
+    The ``a`` variants are for callers on an event loop and never block it. Example::
+
+        OpenAISessionsInstrumentor().instrument(store=my_store)
     """
 
     @property
