@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from otel_llm_sessions.sessions.names import id_of
@@ -36,18 +36,33 @@ def fields_of(value: Any, names: Iterable[str]) -> Mapping[str, Any]:
     return {**extra, **fields} if extra else fields
 
 
-def getter_of(value: Any) -> Callable[[str], Any]:
-    """Return what gets the fields of a reply by name, as ``field`` does: cheaper for who wants several."""
-    if type(value) is dict:
-        return value.get
-    try:
-        extra, fields = value.__pydantic_extra__, value.__dict__
-    except AttributeError:
-        return partial(field, value)
-    if not extra:
-        return fields.get  # type: ignore[no-any-return]
-    # What the model does not know is in pydantic's extras; a copy costs less than to look there for each field.
-    return {**extra, **fields}.get
+class Fields:
+    """Reads the same fields of many values, as ``field`` does; in one step of a model that knows them all.
+
+    Example::
+
+        choice = Fields("index", "finish_reason")
+        index, reason = choice.of(reply.choices[0])
+    """
+
+    __slots__ = ("_get", "_names")
+
+    def __init__(self, *names: str) -> None:
+        """Read the fields under ``names``: two or more, which the newest client's models know."""
+        self._names = names
+        self._get: Callable[[Any], tuple[Any, ...]] = itemgetter(*names)
+
+    def of(self, value: Any) -> tuple[Any, ...]:
+        """Return the fields of a value, in order; None for each that it has not."""
+        try:
+            return self._get(value.__dict__)
+        except (AttributeError, KeyError, TypeError):
+            return tuple(map(fields_of(value, self._names).get, self._names))
+
+
+def extras_of(value: Any) -> Mapping[str, Any]:
+    """Return the fields of a reply that its model does not know; all fields of a dict."""
+    return value if type(value) is dict else getattr(value, "__pydantic_extra__", None) or _EMPTY
 
 
 def conversation_id_in(conversation: Any) -> str | None:

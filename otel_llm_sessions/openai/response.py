@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.openai.fields import conversation_id_in, field, getter_of
+from otel_llm_sessions.openai.fields import Fields, conversation_id_in, extras_of, field
 from otel_llm_sessions.openai.parameters import COMPACTION
 from otel_llm_sessions.openai.routes import RESPONSES, Route
 from otel_llm_sessions.openai.usage import add_usage
@@ -16,13 +16,30 @@ from otel_llm_sessions.telemetry.values import OTHER, error_code_of, text_of
 INVALID_RESPONSE: Final = "invalid_response"
 """``error.type`` of a reply that is none: HTML, plain text or nothing with status 200."""
 
-REPLY_ATTRIBUTES: Final = (("model", semconv.RESPONSE_MODEL),)
-OPENAI_REPLY_ATTRIBUTES: Final = (
-    *REPLY_ATTRIBUTES,
-    ("service_tier", semconv.OPENAI_RESPONSE_SERVICE_TIER),
-    ("system_fingerprint", semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT),
+TEXTS: Final = ("model", "service_tier", "system_fingerprint")
+TEXT_ATTRIBUTES: Final = (semconv.RESPONSE_MODEL,)
+OPENAI_TEXT_ATTRIBUTES: Final = (
+    *TEXT_ATTRIBUTES,
+    semconv.OPENAI_RESPONSE_SERVICE_TIER,
+    semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT,
 )
-"""Fields of a reply that become attributes as they are, if they are strings with something in them."""
+"""What becomes of the fields of a reply that are attributes as they are, if they are strings with something in them."""
+
+CHAT_COMPLETION: Final = Fields("id", "choices", "usage", *TEXTS)
+CHUNK_TEXTS: Final = Fields(*TEXTS)
+CHOICE: Final = Fields("index", "finish_reason")
+RESPONSE: Final = Fields(
+    "id",
+    "usage",
+    "model",
+    "service_tier",
+    "status",
+    "conversation",
+    "background",
+    "output",
+    "incomplete_details",
+    "error",
+)
 
 INCOMPLETE_REASONS: Final = {"max_output_tokens": "length"}
 """``incomplete_details.reason`` by the finish reason that the conventions have for it; others are kept."""
@@ -42,7 +59,7 @@ class Reply:
     """What is known of a reply so far; filled from a whole reply, or chunk by chunk."""
 
     __slots__ = (
-        "_fields",
+        "_text_attributes",
         "attributes",
         "choices",
         "conversation",
@@ -62,7 +79,7 @@ class Reply:
             is_openai: whether the reply's own ``openai.*`` attributes are recorded.
         """
         self.route = route
-        self._fields = OPENAI_REPLY_ATTRIBUTES if is_openai else REPLY_ATTRIBUTES
+        self._text_attributes = OPENAI_TEXT_ATTRIBUTES if is_openai else TEXT_ATTRIBUTES
         self.attributes: dict[str, Any] = {}
         self.ids: list[str] = []
         """Every id that the reply went by, in order; the last is the one it is known by."""
@@ -91,13 +108,11 @@ class Reply:
         ids.append(id_)
         return True
 
-    def add_fields(self, get: Callable[[str], Any]) -> None:
+    def add_texts(self, texts: Iterable[Any]) -> None:
         """Remember model, service tier and fingerprint, if they are there."""
-        attributes = self.attributes
-        for name, attribute in self._fields:
-            found = get(name)
+        for attribute, found in zip(self._text_attributes, texts, strict=False):
             if found is not None and (found := text_of(found)):
-                attributes[attribute] = found
+                self.attributes[attribute] = found
 
     def cut_short(self) -> None:
         """Note that the choices that have not finished never will."""
@@ -113,7 +128,9 @@ class Reply:
             attributes[semconv.RESPONSE_ID] = self.ids[-1]
         if self.conversation is not None:
             attributes[semconv.CONVERSATION_ID] = self.conversation
-        reasons = [reason for reason in self.choices.values() if reason is not None]
+        reasons = list(self.choices.values())
+        if None in reasons:
+            reasons = [reason for reason in reasons if reason is not None]
         if reasons:
             attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
         if self.status is not None and (not self.route.is_turn or self.status != "completed"):
@@ -132,19 +149,18 @@ class Reply:
 
 def read_reply(reply: Reply, value: Any) -> None:
     """Read a whole reply: a model, a dict, or whatever a server sent in its place."""
-    if isinstance(value, (str, bytes)) or value is None:
+    kind = type(value)
+    if value is None or kind is str or kind is bytes:
         reply.error_type = INVALID_RESPONSE
-        return
-    get = getter_of(value)
-    reply.add_id(get("id"))
-    reply.add_fields(get)
-    reply.usage = get("usage")
-    if reply.route.api == "responses":
-        read_response_state(reply, get)
+    elif reply.route.api == "responses":
+        read_response(reply, value)
     else:
-        read_choices(reply, get("choices"))
+        id_, choices, reply.usage, *texts = CHAT_COMPLETION.of(value)
+        reply.add_id(id_)
+        reply.add_texts(texts)
+        read_choices(reply, choices)
         if not reply.choices:
-            read_error(reply, get("error"))
+            read_error(reply, field(value, "error"))
 
 
 def read_choices(reply: Reply, choices: Any) -> None:
@@ -152,34 +168,39 @@ def read_choices(reply: Reply, choices: Any) -> None:
     if not isinstance(choices, (list, tuple)):
         return
     for position, choice in enumerate(choices):
-        get = getter_of(choice)
-        index, reason = get("index"), text_of(get("finish_reason"))
+        index, reason = CHOICE.of(choice)
         key = index if type(index) is int else position
         if key not in reply.choices and len(reply.choices) == MAX_CHOICES:
             continue
+        reason = text_of(reason)
         if reason is not None:
             reply.choices[key] = reason
         else:
             reply.choices.setdefault(key, None)
 
 
-def read_response_state(reply: Reply, get: Callable[[str], Any]) -> None:
-    """Read status, finish reason and error of a response object."""
-    status = text_of(get("status"))
+def read_response(reply: Reply, response: Any) -> bool:
+    """Read a response object, whole or as far as it is there; return whether it brought an id not seen before."""
+    id_, usage, model, tier, status, conversation, background, output, details, error = RESPONSE.of(response)
+    is_new = reply.add_id(id_)
+    reply.add_texts((model, tier, extras_of(response).get("system_fingerprint")))
+    if usage is not None:
+        reply.usage = usage
+    status = text_of(status)
     if status is not None:
         reply.status = status
-    conversation = get("conversation")
     if conversation is not None:
         reply.conversation = conversation_id_in(conversation)
-    reply.goes_on = reply.status in UNFINISHED and get("background") is True
-    kinds = kinds_of(get("output"))
+    reply.goes_on = reply.status in UNFINISHED and background is True
+    kinds = kinds_of(output)
     note_compaction(reply, kinds or ())
-    reason = finish_reason(reply.status, get, kinds)
+    reason = finish_reason(reply.status, details, kinds)
     if reason is not None:
         reply.choices[0] = reason
-    read_error(reply, get("error"))
+    read_error(reply, error)
     if reply.status == "failed" and reply.error_type is None and reply.route.is_turn:
         reply.error_type = "failed"
+    return is_new
 
 
 def kinds_of(items: Any) -> list[Any] | None:
@@ -193,10 +214,10 @@ def note_compaction(reply: Reply, kinds: Sequence[Any]) -> None:
         reply.attributes[semconv.CONVERSATION_COMPACTED] = True
 
 
-def finish_reason(status: str | None, get: Callable[[str], Any], kinds: list[Any] | None) -> str | None:
+def finish_reason(status: str | None, details: Any, kinds: list[Any] | None) -> str | None:
     """Return why a response ended; None while it has not, or if it says nothing of it."""
     if status == "incomplete":
-        reason = text_of(field(get("incomplete_details"), "reason")) or status
+        reason = text_of(field(details, "reason")) or status
         return INCOMPLETE_REASONS.get(reason, reason)
     if status in STATUS_REASONS:
         return STATUS_REASONS[status]
@@ -230,7 +251,7 @@ def see_chat_chunk(reply: Reply, chunk: Any) -> bool:
     is_new = reply.add_id(id_)
     if usage is not None:
         reply.usage = usage
-    reply.add_fields(getter_of(chunk))
+    reply.add_texts(CHUNK_TEXTS.of(chunk))
     read_choices(reply, choices)
     read_error(reply, field(chunk, "error"))
     return is_new
@@ -261,14 +282,7 @@ def see_response_event(reply: Reply, event: Any) -> bool:
     except (AttributeError, KeyError, TypeError):
         kind = field(event, "type")
     if type(kind) is str and kind in STATE_EVENTS:
-        get = getter_of(field(event, "response"))
-        is_new = reply.add_id(get("id"))
-        reply.add_fields(get)
-        usage = get("usage")
-        if usage is not None:
-            reply.usage = usage
-        read_response_state(reply, get)
-        return is_new
+        return read_response(reply, field(event, "response"))
     if type(kind) is str and kind in ITEM_EVENTS:
         note_compaction(reply, (field(field(event, "item"), "type"),))
     elif kind == "error" or type(kind) is not str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.openai.fields import fields_of, getter_of
+from otel_llm_sessions.openai.fields import Fields, fields_of
 from otel_llm_sessions.telemetry.values import count_of
 
 INPUT_DETAILS: Final = {
@@ -30,26 +30,13 @@ CACHED_DETAILS: Final = {
 CACHED: Final = "cached_tokens_details"
 DETAIL_NAMES: Final = (*INPUT_DETAILS, *OUTPUT_DETAILS, CACHED)
 
-USAGE_COUNTS: Final = {
-    "chat_completions": (
-        ("prompt_tokens", semconv.USAGE_INPUT_TOKENS),
-        ("completion_tokens", semconv.USAGE_OUTPUT_TOKENS),
+USAGE: Final = {
+    "chat_completions": Fields(
+        "prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details"
     ),
-    "responses": (
-        ("input_tokens", semconv.USAGE_INPUT_TOKENS),
-        ("output_tokens", semconv.USAGE_OUTPUT_TOKENS),
-    ),
+    "responses": Fields("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details"),
 }
-USAGE_DETAILS: Final = {
-    "chat_completions": (
-        ("prompt_tokens_details", INPUT_DETAILS),
-        ("completion_tokens_details", OUTPUT_DETAILS),
-    ),
-    "responses": (
-        ("input_tokens_details", INPUT_DETAILS),
-        ("output_tokens_details", OUTPUT_DETAILS),
-    ),
-}
+"""The fields of a usage: how many tokens went in and came out, and which of them were what."""
 
 
 def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
@@ -57,20 +44,22 @@ def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
 
     Of the details (cached, reasoning, by modality) the conventions ask "when applicable": a zero is left out too.
     """
-    get = getter_of(usage)
-    for name, attribute in USAGE_COUNTS[api]:
-        count = get(name)
-        if count is not None and (count := count_of(count)) is not None:
-            attributes[attribute] = count
-    for name, counts in USAGE_DETAILS[api]:
-        details = get(name)
-        if details is not None:
-            _add_details(attributes, details, counts)
+    input_tokens, output_tokens, input_details, output_details = USAGE[api].of(usage)
+    if (count := count_of(input_tokens)) is not None:
+        attributes[semconv.USAGE_INPUT_TOKENS] = count
+    if (count := count_of(output_tokens)) is not None:
+        attributes[semconv.USAGE_OUTPUT_TOKENS] = count
+    if input_details is not None:
+        _add_details(attributes, input_details, INPUT_DETAILS)
+    if output_details is not None:
+        _add_details(attributes, output_details, OUTPUT_DETAILS)
 
 
 def _add_details(attributes: dict[str, Any], details: Any, counts: Mapping[str, str]) -> None:
-    # Most are zero, or not there: that is told first.
-    for name, count in fields_of(details, DETAIL_NAMES).items():
+    sent = fields_of(details, DETAIL_NAMES)
+    if not any(sent.values()):  # most are zero, or not there: that is told first
+        return
+    for name, count in sent.items():
         if not count:
             continue
         if name in counts:

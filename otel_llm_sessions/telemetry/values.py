@@ -38,15 +38,12 @@ def text_of(value: Any, limit: int = MAX_TEXT) -> str | None:
         value: anything. A string of a subclass (an enum's member) counts as the plain string that it is.
         limit: characters that are kept.
     """
-    if type(value) is not str:
-        if not isinstance(value, str):
-            return None
-        value = str.__str__(value)
-    if len(value) > limit:
-        value = value[:limit]
-    if "\0" in value:
-        value = value.replace("\0", REPLACEMENT)  # databases behind a backend take none
-    return (value if value.isascii() else _encodable(value)) or None
+    if type(value) is str and value.isascii() and len(value) <= limit and "\0" not in value:  # nearly all
+        return value or None
+    if not isinstance(value, str):
+        return None
+    value = str.__str__(value)[:limit].replace("\0", REPLACEMENT)  # databases behind a backend take none
+    return _encodable(value) or None
 
 
 def _encodable(text: str) -> str:
