@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
+from otel_llm_sessions.guard import pass_on
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -48,7 +50,8 @@ class Bounded(OrderedDict[K, V]):
         super().__setitem__(key, value)
         try:
             self.move_to_end(key)
-        except KeyError:  # another thread needed the room
+        except KeyError as error:  # another thread needed the room
+            pass_on(error)
             return
         if len(self) > self._most:
             self._make_room()
@@ -57,14 +60,15 @@ class Bounded(OrderedDict[K, V]):
         """Make an entry the newest, if it is there."""
         try:
             self.move_to_end(key)
-        except KeyError:
-            return
+        except KeyError as error:
+            pass_on(error)
 
     def _make_room(self) -> None:
         while len(self) > self._most:
             try:
                 self.popitem(last=False)
-            except KeyError:  # another thread was faster
+            except KeyError as error:  # another thread was faster
+                pass_on(error)
                 return
 
 
@@ -81,12 +85,9 @@ class Once:
     __slots__ = ("_left",)
 
     def __init__(self) -> None:
-        self._left = [None]
+        self._left = iter((True,))
 
     def take(self) -> bool:
         """Return True to the first that asks."""
-        try:
-            self._left.pop()
-        except IndexError:
-            return False
-        return True
+        # No exception tells the others, as one of the same kind may be a signal handler's.
+        return next(self._left, False)

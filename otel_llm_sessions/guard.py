@@ -72,6 +72,18 @@ def say(level: int, message: str, *values: object, error: BaseException | None =
             raise
 
 
+def pass_on(error: Exception) -> None:
+    """Raise an exception again that is the application's; for where one kind of ours is expected and caught.
+
+    What a signal handler raises may be of any kind: a ``ValueError`` of its own, a ``TimeoutError``.
+
+    Raises:
+        Exception: ``error`` itself, if it is the application's; see ``is_applications``.
+    """
+    if is_applications(error):
+        raise error
+
+
 def is_applications(error: BaseException) -> bool:
     """Whether an exception that comes out of code of ours is none of that code's.
 

@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.guard import report
+from otel_llm_sessions.guard import pass_on, report
 from otel_llm_sessions.openai.deferral import Deferral, Ending
 from otel_llm_sessions.openai.fields import field
 from otel_llm_sessions.openai.learn import alias_keys, keys_of, learned_of, link_of
@@ -392,7 +392,8 @@ class Call:
     def _finish(self, error_type: str | None, cut_short: bool, ended: int) -> Record | None:
         try:
             self._once.pop()
-        except IndexError:
+        except IndexError as error:
+            pass_on(error)
             return None
         ended = ended or self.now()
         if self.deferral is not None:

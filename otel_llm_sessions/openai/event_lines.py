@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from otel_llm_sessions.guard import pass_on
+
 
 class EventLines:
     """Takes in lines, and tells when they make an event.
@@ -48,6 +50,7 @@ class EventLines:
 def _is_whole(value: bytes) -> bool:
     try:
         int(value)
-    except ValueError:
+    except ValueError as error:
+        pass_on(error)
         return False
     return True

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
+from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.sessions.names import id_of
 
 _EMPTY: dict[str, Any] = {}
@@ -17,7 +18,8 @@ def field(value: Any, name: str) -> Any:
         return value.get(name)
     try:
         return value.__dict__[name]
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError) as error:
+        pass_on(error)
         if isinstance(value, Mapping):
             return value.get(name)
         # Fields that the model does not know are in pydantic's extras, which only attribute access reads.
@@ -30,7 +32,8 @@ def fields_of(value: Any, names: Iterable[str]) -> Mapping[str, Any]:
         return value
     try:
         extra, fields = value.__pydantic_extra__, value.__dict__
-    except AttributeError:
+    except AttributeError as error:
+        pass_on(error)
         return {name: field(value, name) for name in names}
     # What the model does not know is in pydantic's extras.
     return {**extra, **fields} if extra else fields
@@ -56,7 +59,8 @@ class Fields:
         """Return the fields of a value, in order; None for each that it has not."""
         try:
             return self._get(value.__dict__)
-        except (AttributeError, KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError) as error:
+            pass_on(error)
             return tuple(map(fields_of(value, self._names).get, self._names))
 
 

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_llm_sessions.guard import report
+from otel_llm_sessions.guard import pass_on, report
 
 if TYPE_CHECKING:
     from otel_llm_sessions.openai.call import Call
@@ -88,7 +88,8 @@ def settle() -> None:
     while notes:
         try:
             note = notes.popleft()
-        except IndexError:  # another thread was faster
+        except IndexError as error:  # another thread was faster
+            pass_on(error)
             return
         if note.process == os.getpid():
             _end(note)

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.event_lines import EventLines
 from otel_llm_sessions.openai.response import INVALID_RESPONSE
@@ -23,7 +24,8 @@ def parse(content: bytes | str) -> Any:
     """Return the JSON value of a body; None if it has none."""
     try:
         return json.loads(content)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        pass_on(error)
         return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.fields import Fields, conversation_id_in, extras_of, field
 from otel_llm_sessions.openai.parameters import COMPACTION
 from otel_llm_sessions.openai.routes import RESPONSES, Route
@@ -246,7 +247,8 @@ def see_chat_chunk(reply: Reply, chunk: Any) -> bool:
             choice = choices[0].__dict__
             if choice["finish_reason"] is None and choice["index"] in reply.choices:
                 return False
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError) as odd:
+        pass_on(odd)
         id_, choices, usage = field(chunk, "id"), field(chunk, "choices"), field(chunk, "usage")
     is_new = reply.add_id(id_)
     if usage is not None:
@@ -279,7 +281,8 @@ def see_response_event(reply: Reply, event: Any) -> bool:
     """Take in one event of a response stream; return whether it brought an id not seen before."""
     try:
         kind = event.__dict__["type"]
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError) as odd:
+        pass_on(odd)
         kind = field(event, "type")
     if type(kind) is str and kind in STATE_EVENTS:
         return read_response(reply, field(event, "response"))

@@ -8,6 +8,8 @@ import re
 from itertools import pairwise
 from typing import Final
 
+from otel_llm_sessions.guard import pass_on
+
 UNIQUE_BITS: Final = 80
 """From here on an id is one of a kind: a million ids a second meet once in 34,000 years."""
 
@@ -101,7 +103,8 @@ def _unwrapped(id_: str) -> str | None:
     try:
         text = base64.b64decode(data + "=" * (-len(data) % 4), b"-_" if "-" in data or "_" in data else None)
         return text.decode("ascii") if text.isascii() and text.decode("ascii").isprintable() else None
-    except ValueError:
+    except ValueError as error:
+        pass_on(error)
         return None
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, get_args
 
-from otel_llm_sessions.guard import report
+from otel_llm_sessions.guard import pass_on, report
 from otel_llm_sessions.sessions import names, sources
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, Source, SpanRef
 from otel_llm_sessions.sessions.tracestate import MAX_STATE
@@ -139,7 +139,7 @@ def rows_of(entries: Iterable[tuple[str, SessionLink]]) -> list[Row]:
             if encoded[0] is not link:
                 encoded = link, encode(link)
             written.append(Row(hashed(key), encoded[1], is_mutable(key)))
-        except (ValueError, struct.error, KeyError) as error:
+        except (ValueError, OverflowError, struct.error, KeyError) as error:
             report("write a session link down", error)
     return written
 
@@ -148,7 +148,8 @@ def encode(link: SessionLink) -> bytes:
     """Return ``link`` as a record, without what a reader would not take: an odd model, a count that is none.
 
     Raises:
-        ValueError, struct.error: no reader would take it at all (a turn 0, a trace id of more than 128 bits).
+        ValueError, OverflowError, struct.error: no reader would take it at all (a turn 0, a trace id of more than 128
+            bits).
         KeyError: the source is unknown.
     """
     if not _is_sound(link):
@@ -183,7 +184,8 @@ def decode(record: bytes | None) -> SessionLink | None:
     try:
         reader = Reader(body)
         link = _read_v2(reader) if record[0] == codec_v2.VERSION else _read(reader)
-    except (IndexError, KeyError, TypeError, ValueError, struct.error):  # TypeError: a field is missing
+    except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:  # TypeError: a field is missing
+        pass_on(error)
         return None
     return link if _is_sound(link) else None
 

@@ -34,6 +34,7 @@ from otel_llm_sessions.stores.shared import (
     CONNECT_LIMIT,
     DEFAULT_TIME_LIMIT,
     DEFAULT_TTL,
+    MAX_SCOPE,
     Entry,
     SharedStore,
     StoreDown,
@@ -166,7 +167,7 @@ class RedisStore(SharedStore):
         """Take over the scope that all share, and notice when it is no longer the Redis that it was."""
         known, self._incarnation = self._incarnation, None
         if found is not None:
-            self.scope, _, self._incarnation = found.decode("ascii", "replace").partition(":")
+            self.scope, _, self._incarnation = found[:MAX_SCOPE].decode("ascii", "replace").partition(":")
         if known not in (None, self._incarnation) and self.on_emptied is not None:
             self.on_emptied()
 

@@ -17,6 +17,9 @@ DEFAULT_TIME_LIMIT = 0.05
 CONNECT_LIMIT = 2.0
 """How long making a connection may take, in seconds; no caller waits that long for it."""
 
+MAX_SCOPE = 128
+"""Characters of a scope that are taken: what a store holds is not trusted, and each derived id is made with it."""
+
 Entry = tuple[str, SessionLink]
 
 

@@ -13,6 +13,7 @@ from otel_llm_sessions import forks
 from otel_llm_sessions.guard import logger
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.codec import KEY_PREFIX, RANK, VERSIONS_WITH_RANK, Row, decode
+from otel_llm_sessions.stores.shared import MAX_SCOPE
 
 try:
     import fcntl
@@ -156,7 +157,7 @@ def _agree_on_scope(connection: sqlite3.Connection, proposed: str) -> str:
             for statement in _TABLES:
                 connection.execute(statement)
             connection.execute("INSERT OR IGNORE INTO scope VALUES (1, ?)", (proposed,))
-    return str(connection.execute("SELECT name FROM scope").fetchone()[0])
+    return str(connection.execute("SELECT name FROM scope").fetchone()[0])[:MAX_SCOPE]
 
 
 @contextlib.contextmanager

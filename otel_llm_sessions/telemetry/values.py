@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from otel_llm_sessions.guard import pass_on
+
 MAX_COUNT: Final = 2**53
 """The largest count that is recorded: JSON's whole numbers go no further on most readers."""
 
@@ -49,7 +51,8 @@ def text_of(value: Any, limit: int = MAX_TEXT) -> str | None:
 def _encodable(text: str) -> str:
     try:
         text.encode()
-    except UnicodeEncodeError:
+    except UnicodeEncodeError as error:
+        pass_on(error)
         # Two halves that belong together become the character that they are; a lone one the replacement character.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
@@ -70,7 +73,8 @@ def double_of(value: Any) -> float | None:
         return None
     try:
         return float(value)
-    except OverflowError:
+    except OverflowError as error:
+        pass_on(error)
         return None
 
 

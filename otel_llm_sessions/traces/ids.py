@@ -67,14 +67,24 @@ def start_with_ids(
     outer = None
     if ids is not None or _laid_out.get() is not None:
         outer = _laid_out.set(list(ids) if ids is not None else None)
+    span: Span | None = None
     try:
-        span: Span = tracer.start_span(
+        span = tracer.start_span(
             name, context=context, kind=kind, attributes=attributes, links=links, start_time=start_time
         )
         return span
+    except BaseException:  # interrupted where nobody else has the span yet
+        end_early(span)
+        raise
     finally:
         if outer is not None:
             _laid_out.reset(outer)
+
+
+def end_early(span: Span | None) -> None:
+    """End a span, if there is one that has not ended: for who is interrupted (Ctrl-C, a time limit) amid making it."""
+    if span is not None and span.is_recording():
+        span.end()
 
 
 class DerivedIdGenerator(IdGenerator):

@@ -218,14 +218,16 @@ class SessionTraces:
     def _unnamed(self, resolution: Resolution, context: Context, opens_nothing: bool) -> Placement:
         if opens_nothing or resolution.source is None:
             return Placement(context, [], None)
-        fresh = self._roots.fresh(time.time_ns())
-        if fresh is None or fresh.trace.trace_id == 0:
-            return Placement(context, [], None)
+        fresh: FreshRoot | None = None
         try:
+            fresh = self._roots.fresh(time.time_ns())
+            if fresh is None or fresh.trace.trace_id == 0:
+                return Placement(context, [], None)
             above = NonRecordingSpan(fresh.span.get_span_context())
             return Placement(set_span_in_context(above, context), [], fresh.trace, open_root=fresh)
         except BaseException:  # interrupted: nobody else has the root, to end it
-            fresh.end(None)
+            if fresh is not None:
+                fresh.end(None)
             raise
 
     def open(self, plan: Plan) -> None:

@@ -25,6 +25,7 @@ from otel_llm_sessions.traces.ids import (
     DerivedIdGenerator,
     derived_root_span_id,
     derived_trace_id,
+    end_early,
     start_with_ids,
 )
 from otel_llm_sessions.traces.opening import NOWHERE, Opening, asked, decided, told, trace_of
@@ -203,10 +204,14 @@ class Roots:
         if opening.is_again and not owner and known is not None:
             return known
         root = self._start(opening) if owner else None
-        trace = trace_of(opening, root.get_span_context()) if root is not None else decided(opening, self.tracer)
-        # Not under the lock: a processor may export the root right here.
-        self._end(opening, root)
-        return self._keep(opening, trace)
+        try:
+            trace = trace_of(opening, root.get_span_context()) if root is not None else decided(opening, self.tracer)
+            # Not under the lock: a processor may export the root right here.
+            self._end(opening, root)
+            return self._keep(opening, trace)
+        except BaseException:
+            end_early(root)
+            raise
 
     def _open_here(self, opening: Opening) -> SessionTrace:
         """Open a part where the provider takes no ids: its trace has a random one, known to this process only."""
@@ -218,8 +223,12 @@ class Roots:
             if root is None:
                 return SessionTrace(0, 0, 0, opening.part, opening.start, opening.first_turn)
             trace = self._keep(opening, trace_of(opening, root.get_span_context()))
-        self._end(opening, root)
-        return trace
+        try:
+            self._end(opening, root)
+            return trace
+        except BaseException:
+            end_early(root)
+            raise
 
     def _start(self, opening: Opening) -> Span | None:
         """Start a root; None if a sampler or a processor of the application's raises."""
@@ -296,10 +305,14 @@ class Roots:
         except Exception as error:
             report("start a session's root", error)
             return None
-        context = root.get_span_context()
-        flags, state = int(context.trace_flags), state_text(context.trace_state)
-        trace = SessionTrace(context.trace_id, context.span_id, flags, 1, start, 1, state)
-        return FreshRoot(root, trace, self._names)
+        try:
+            context = root.get_span_context()
+            flags, state = int(context.trace_flags), state_text(context.trace_state)
+            trace = SessionTrace(context.trace_id, context.span_id, flags, 1, start, 1, state)
+            return FreshRoot(root, trace, self._names)
+        except BaseException:
+            end_early(root)
+            raise
 
 
 def _tracer_of(provider: TracerProvider) -> Any:

@@ -104,7 +104,10 @@ def test_keys_are_short_and_prefixed_and_tell_nothing():
     assert key != hashed("s:" + "secret" * 40, b"claim")
 
 
-@pytest.mark.parametrize("bad", [{"turn": -1}, {"turn": 0}, {"session_id": ""}, {"source": "hearsay"}])
+TOO_LARGE = {"trace": SessionTrace(2**128, 7, 1, 1, 1, 1)}
+
+
+@pytest.mark.parametrize("bad", [{"turn": -1}, {"turn": 0}, {"session_id": ""}, {"source": "hearsay"}, TOO_LARGE])
 def test_a_link_that_cannot_be_written_is_left_out_and_reported(caplog, bad):
     written = rows_of([("s:bad", a_link()._replace(**bad)), ("s:good", a_link())])
     assert [row.key for row in written] == [hashed("s:good")]

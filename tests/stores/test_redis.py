@@ -353,3 +353,11 @@ def test_connections_are_few_after_many_threads(redis_server, closing):
         thread.join()
     assert store.get_all(["s:1"])[0].turn == 1
     assert 1 <= len(store._connections._idle) <= 16
+
+
+def test_a_scope_that_somebody_else_wrote_is_bounded(redis_server, closing):
+    redis_server.ask("SETRANGE", "ols:scope", "200000", "x")
+    store = closing(redis_store(redis_server.url, time_limit=5))
+    store.get_all(["s:1"])
+    assert len(store.scope) <= 128
+    assert store.claim("1")

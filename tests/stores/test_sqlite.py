@@ -380,3 +380,12 @@ def test_processes_that_all_begin_at_once_share_one_file(path, other):
     won = [int(process.communicate()[0]) for process in processes]
     assert sum(won) == 50
     assert all(other.get_all([f"s:{me}:{number}" for me in range(6) for number in range(50)]))
+
+
+def test_a_scope_that_somebody_else_wrote_is_bounded(path, closing):
+    closing(SqliteStore(path, time_limit=PATIENT)).get_all(["s:1"])
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE scope SET name = ?", ("x" * 200_000,))
+    store = closing(SqliteStore(path, time_limit=PATIENT))
+    store.get_all(["s:1"])
+    assert len(store.scope) <= 128
