@@ -57,8 +57,9 @@ class Fields:
 
     def of(self, value: Any) -> tuple[Any, ...]:
         """Return the fields of a value, in order; None for each that it has not."""
+        get = self._get
         try:
-            return self._get(value.__dict__)
+            return get(value.__dict__)
         except (AttributeError, KeyError, TypeError) as error:
             pass_on(error)
             return tuple(map(fields_of(value, self._names).get, self._names))

@@ -55,10 +55,10 @@ PARAMETERS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
 
 def add_parameters(attributes: dict[str, Any], body: Mapping[str, Any]) -> None:
     """Add what the body says of the generation; wrong types, sentinels and what no attribute can hold are left out."""
-    for name, value in body.items():
-        if name in PARAMETERS or name in _SHAPED:
+    for name in body:
+        if name in _KNOWN:
             try:
-                _add(attributes, name, value)
+                _add(attributes, name, body[name])
             except Exception as error:  # a value whose own methods raise costs its attribute, not the span
                 report("read a parameter", error)
 
@@ -67,9 +67,10 @@ def _add(attributes: dict[str, Any], name: str, value: Any) -> None:
     known = PARAMETERS.get(name)
     if known is None:
         return _SHAPED[name](attributes, value)
-    found = known[1](value)
+    attribute, value_of = known
+    found = value_of(value)
     if found is not None:
-        attributes[known[0]] = found
+        attributes[attribute] = found
     return None
 
 
@@ -150,3 +151,5 @@ _SHAPED: Final = {
     "prompt": _prompt,
 }
 """Parameters that are more than one value."""
+
+_KNOWN: Final = frozenset({*PARAMETERS, *_SHAPED})

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.context import Context
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.openai.fields import conversation_id_in, mapping
+from otel_llm_sessions.openai.fields import Fields, conversation_id_in, mapping
 from otel_llm_sessions.openai.headers import header_session, lowered
 from otel_llm_sessions.openai.parameters import add_parameters
-from otel_llm_sessions.openai.routes import Match
+from otel_llm_sessions.openai.routes import Match, Route
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.keys import SCOPED_PREFIX, response_key
 from otel_llm_sessions.sessions.link import SessionId
@@ -21,7 +23,8 @@ from otel_llm_sessions.sessions.sources import Given, first_id, from_baggage, fr
 from otel_llm_sessions.telemetry.values import count_of, text_of
 
 
-class KeyLists(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class KeyLists:
     """Where a request may name its session, as the settings say."""
 
     headers: tuple[str, ...]
@@ -31,6 +34,10 @@ class KeyLists(NamedTuple):
     """The same as ``body``: most requests have none of them, which a set tells at once."""
     baggage: bool = True
     """Whether baggage may name a session, too."""
+
+
+SENT: Final = Fields("headers", "json_data", "extra_json")
+"""What a request consists of, in openai's ``FinalRequestOptions``."""
 
 
 class Request(NamedTuple):
@@ -65,16 +72,20 @@ def read_request(
         keys: where a session may be named.
         stream: whether the reply is to be streamed.
     """
-    body, extra = mapping(options.json_data), mapping(options.extra_json)
+    headers, json_data, extra_json = SENT.of(options)
+    body, extra = mapping(json_data), mapping(extra_json)
     asked = {**body, **extra} if extra else body
     model = text_of(asked.get("model")) or text_of(body.get("model")) or server.deployment
     streams = stream or asked.get("stream") is True
-    attributes = _attributes_of(match, server, model, streams)
-    _add_asked(attributes, match, server, options, body, extra)
+    attributes = _first_attributes(match.route, server, model, streams).copy()
+    if match.response_id is not None:
+        attributes[semconv.RESPONSE_ID] = match.response_id
+        add_stream_cursor(attributes, options)
+    _add_asked(attributes, server, body, extra)
     conversation = asked.get("conversation")
     if conversation is not None:
         conversation = conversation_id_in(conversation)
-    given = given_session(client, options, body, extra, context, keys)
+    given = given_session(client, headers, body, extra, context, keys)
     if given is None and conversation is not None:
         given = Given(name_of_conversation(conversation, server.name), "conversation")
     previous = match.response_id
@@ -88,42 +99,32 @@ def read_request(
     return Request(match, server, model, attributes, evidence, stream, stored, is_for_events, conversation)
 
 
-def _attributes_of(match: Match, server: Server, model: str | None, streams: bool) -> dict[str, Any]:
-    """Return what a span's first attributes say of the request besides its parameters."""
+@functools.lru_cache(maxsize=128)
+def _first_attributes(route: Route, server: Server, model: str | None, streams: bool) -> dict[str, Any]:
+    """Return what all requests of a kind say of themselves, to be copied: most applications make a few kinds."""
     attributes: dict[str, Any] = {
-        semconv.OPERATION_NAME: match.route.operation,
+        semconv.OPERATION_NAME: route.operation,
         semconv.PROVIDER_NAME: server.provider,
         semconv.SERVER_ADDRESS: server.address,
     }
     if server.is_openai:
-        attributes[semconv.OPENAI_API_TYPE] = match.route.api
+        attributes[semconv.OPENAI_API_TYPE] = route.api
     if server.port is not None:
         attributes[semconv.SERVER_PORT] = server.port
     if model:
         attributes[semconv.REQUEST_MODEL] = model
     if streams:
         attributes[semconv.REQUEST_STREAM] = True
-    if match.response_id is not None:
-        attributes[semconv.RESPONSE_ID] = match.response_id
     return attributes
 
 
-def _add_asked(
-    attributes: dict[str, Any],
-    match: Match,
-    server: Server,
-    options: Any,
-    body: Mapping[str, Any],
-    extra: Mapping[str, Any],
-) -> None:
+def _add_asked(attributes: dict[str, Any], server: Server, body: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
     """Add what the body asks for; what the application adds to a body of the client's (``extra_body``) counts more."""
     add_parameters(attributes, body)
     if extra:
         add_parameters(attributes, extra)
     if not server.is_openai:
         attributes.pop(semconv.OPENAI_REQUEST_SERVICE_TIER, None)
-    if match.response_id is not None:
-        add_stream_cursor(attributes, options)
 
 
 NOTHING_TOLD = Evidence(None, None, None)
@@ -149,24 +150,25 @@ def add_stream_cursor(attributes: dict[str, Any], options: Any) -> None:
 
 def given_session(
     client: Any,
-    options: Any,
+    sent: Any,
     body: Mapping[str, Any],
     extra: Mapping[str, Any],
     context: Context,
     keys: KeyLists,
 ) -> Given | None:
     """Return the session that the application names: by headers, body, metadata, context, the client's own headers."""
-    headers = lowered(options.headers)
+    headers = lowered(sent)
     if headers and (found := header_session(headers, keys.headers)):
         return Given(found, "header")
-    sources = (extra, body) if extra else (body,)
-    for source in sources:
-        if not keys.any_body.isdisjoint(source) and (found := first_id(source, keys.body)):
-            return Given(found, "body")
-    for source in sources:
-        metadata = mapping(source.get("metadata"))
-        if metadata and (found := first_id(metadata, keys.metadata)):
-            return Given(found, "metadata")
+    asked = extra, body
+    if not (keys.any_body.isdisjoint(extra) and keys.any_body.isdisjoint(body)):
+        for values in asked:
+            if found := first_id(values, keys.body):
+                return Given(found, "body")
+    if "metadata" in extra or "metadata" in body:
+        for values in asked:
+            if found := first_id(mapping(values.get("metadata")), keys.metadata):
+                return Given(found, "metadata")
     if context and (named := from_context(context)):
         return named
     # What a request says of a header, also that it be omitted (openai's ``Omit``), hides the default, as on the wire.

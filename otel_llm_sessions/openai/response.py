@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.fields import Fields, conversation_id_in, extras_of, field
 from otel_llm_sessions.openai.parameters import COMPACTION
@@ -25,6 +26,36 @@ OPENAI_TEXT_ATTRIBUTES: Final = (
     semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT,
 )
 """What becomes of the fields of a reply that are attributes as they are, if they are strings with something in them."""
+
+MAX_TEXTS: Final = 512
+
+
+def _weight_of(key: tuple[Any, ...], _: object) -> int:
+    # What is neither a text nor missing may be anything, and is not kept.
+    return sum(len(text) if type(text) is str else MAX_TEXTS for text in key[1:] if text is not None)
+
+
+_known_texts: Bounded[tuple[Any, ...], dict[str, str]] = Bounded(256, weigh=_weight_of, heaviest=MAX_TEXTS - 1)
+"""Attributes by their names and by what replies said: most of a server's say the same."""
+
+
+def text_attributes(texts: tuple[Any, ...], names: tuple[str, ...]) -> dict[str, str]:
+    """Return the attributes that a reply's ``TEXTS`` become, under ``names``; of what is no text there is none."""
+    key = (names, *texts)
+    try:
+        known = _known_texts.get(key)
+    except TypeError as error:  # a server's list or dict, which no table takes
+        pass_on(error)
+        return _attributes_of(texts, names)
+    if known is None:
+        _known_texts[key] = known = _attributes_of(texts, names)
+    return known
+
+
+def _attributes_of(texts: tuple[Any, ...], names: tuple[str, ...]) -> dict[str, str]:
+    cleaned = zip(names, map(text_of, texts), strict=False)
+    return {name: text for name, text in cleaned if text is not None}
+
 
 CHAT_COMPLETION: Final = Fields("id", "choices", "usage", *TEXTS)
 CHUNK_TEXTS: Final = Fields(*TEXTS)
@@ -109,11 +140,9 @@ class Reply:
         ids.append(id_)
         return True
 
-    def add_texts(self, texts: Iterable[Any]) -> None:
-        """Remember model, service tier and fingerprint, if they are there."""
-        for attribute, found in zip(self._text_attributes, texts, strict=False):
-            if found is not None and (found := text_of(found)):
-                self.attributes[attribute] = found
+    def add_texts(self, *texts: Any) -> None:
+        """Remember model, service tier and fingerprint, as far as they are there."""
+        self.attributes.update(text_attributes(texts, self._text_attributes))
 
     def cut_short(self) -> None:
         """Note that the choices that have not finished never will."""
@@ -156,9 +185,9 @@ def read_reply(reply: Reply, value: Any) -> None:
     elif reply.route.api == "responses":
         read_response(reply, value)
     else:
-        id_, choices, reply.usage, *texts = CHAT_COMPLETION.of(value)
+        id_, choices, reply.usage, model, tier, fingerprint = CHAT_COMPLETION.of(value)
         reply.add_id(id_)
-        reply.add_texts(texts)
+        reply.add_texts(model, tier, fingerprint)
         read_choices(reply, choices)
         if not reply.choices:
             read_error(reply, field(value, "error"))
@@ -184,7 +213,7 @@ def read_response(reply: Reply, response: Any) -> bool:
     """Read a response object, whole or as far as it is there; return whether it brought an id not seen before."""
     id_, usage, model, tier, status, conversation, background, output, details, error = RESPONSE.of(response)
     is_new = reply.add_id(id_)
-    reply.add_texts((model, tier, extras_of(response).get("system_fingerprint")))
+    reply.add_texts(model, tier, extras_of(response).get("system_fingerprint"))
     if usage is not None:
         reply.usage = usage
     status = text_of(status)
@@ -253,7 +282,7 @@ def see_chat_chunk(reply: Reply, chunk: Any) -> bool:
     is_new = reply.add_id(id_)
     if usage is not None:
         reply.usage = usage
-    reply.add_texts(CHUNK_TEXTS.of(chunk))
+    reply.add_texts(*CHUNK_TEXTS.of(chunk))
     read_choices(reply, choices)
     read_error(reply, field(chunk, "error"))
     return is_new

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 from urllib.parse import unquote
 
 from otel_llm_sessions.sessions.names import id_of
 
 
-class Route(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
     """What a request is, by its method and path."""
 
     operation: str
@@ -39,7 +41,8 @@ BY_SHAPE: Final[dict[tuple[str, str], Route]] = {
 """Requests to ``/responses/{id}`` by method and what follows the id."""
 
 
-class Match(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Match:
     """A route, and the response id that the path names; None of a path that names none, or nothing usable."""
 
     route: Route

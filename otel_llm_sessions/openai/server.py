@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.bounded import Bounded
@@ -23,7 +24,8 @@ OWN_PORTS = {"https": 443, "http": 80}
 """The ports that an address need not say, by the URL's scheme."""
 
 
-class Server(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Server:
     """The server of a client."""
 
     address: str

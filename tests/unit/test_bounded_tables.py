@@ -9,7 +9,7 @@ import pytest
 from openai import OpenAI
 
 from otel_llm_sessions import guard
-from otel_llm_sessions.openai import server
+from otel_llm_sessions.openai import response, server
 
 
 @pytest.mark.slow
@@ -20,6 +20,18 @@ def test_long_urls_are_read_but_not_kept():
         assert server.server_of(client).scope == "a.test:80"
     assert sum(sys.getsizeof(text) for _, text in server._by_text) < 500_000
     assert all(len(str(url)) <= server.MAX_URL for url, *_ in server._known.values())
+
+
+def test_what_replies_say_is_kept_up_to_a_bound():
+    names = response.OPENAI_TEXT_ATTRIBUTES
+    for number in range(2000):
+        for texts in ((f"{number}", "x" * number, None), (number, None, None), ("m", 10**number, "f")):
+            kept = response.text_attributes(texts, names)
+            assert kept == {
+                name: text[:256] for name, text in zip(names, texts, strict=True) if type(text) is str and text
+            }
+    assert len(response._known_texts) <= 256
+    assert all(sum(len(text or "") for text in texts) < 512 for _, *texts in response._known_texts)
 
 
 def test_kinds_of_failures_are_told_apart_up_to_a_bound(caplog, monkeypatch):

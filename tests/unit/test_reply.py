@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseCompletedEvent
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.openai.fields import field
+from otel_llm_sessions.openai.fields import Fields, field
 from otel_llm_sessions.openai.response import Reply, read_reply, see_chat_chunk, see_response_event
 from otel_llm_sessions.openai.routes import CHAT, FETCH, RESPONSES
 
@@ -246,3 +246,37 @@ def test_anything_at_all(route, values):
     for value in reply.final_attributes().values():
         assert isinstance(value, (str, int)) or all(isinstance(reason, str) for reason in value)
     assert reply.error_type is None or isinstance(reply.error_type, str)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"id": 1, "usage": None, "odd": 2},
+        {},
+        SimpleNamespace(id=1, odd=2),
+        ChatCompletion.construct(id=1, odd=2),  # of which the model does not know one
+        ChatCompletion.construct(id=1),
+        type("Sub", (dict,), {})(id=1),
+        Exploding(),
+        None,
+        "text",
+        [],
+    ],
+    ids=repr,
+)
+def test_several_fields_are_read_as_each_by_itself(value):
+    names = ("id", "usage", "odd")
+    assert Fields(*names).of(value) == tuple(field(value, name) for name in names)
+
+
+@pytest.mark.parametrize("odd", [[], {}, ["m"], 1, True, "", "\udc00", "a\0b", "x" * 10_000, None], ids=ascii)
+@pytest.mark.parametrize("name", ["model", "service_tier", "system_fingerprint"])
+def test_the_texts_of_a_reply_are_the_same_the_second_time(name, odd):
+    first, second = (dict(whole(chat(**{name: odd})).attributes) for _ in range(2))
+    assert first == second
+    assert all(type(text) is str and text.isprintable() and 0 < len(text) <= 256 for text in first.values())
+
+
+def test_the_attributes_of_one_reply_are_none_of_the_next():
+    whole(chat()).attributes["gen_ai.response.model"] = "changed"
+    assert whole(chat()).attributes["gen_ai.response.model"] == "m"
