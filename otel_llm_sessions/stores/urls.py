@@ -6,18 +6,20 @@ import re
 from urllib.parse import unquote_plus
 
 _OPTION = re.compile(r"([?&;#])([^=&;#]*)=([^&]*)")
-_SECRET_OPTION = re.compile(r"pass|pwd|secret|token|credential", re.IGNORECASE)
+_SECRET_OPTION = re.compile(r"pass|pwd|secret|token|credential|auth|key", re.IGNORECASE)
+_REST = re.compile(r"(?<==\*{3})(&[^=&]+)+(?=&|$)")
+"""What follows a secret and is no option: the rest of a password with an ampersand that was not escaped."""
 
 _SECRETS = (
     (re.compile(r"(?s)^([\w.+-]*:/*)?.*@"), r"\1***@"),
     # Where a port should be, and no number is: a password whose "@host" was forgotten.
-    (re.compile(r"(://[^/@:?\[]*):(?!\d*(?:[/?#]|$))[^/?#]*"), r"\1:***"),
+    (re.compile(r"(://(?:\[[^\]/]*\]|[^/@:?\[]*)):(?!\d*(?:[/?#]|$))[^/?#]*"), r"\1:***"),
 )
 
 
 def redacted(url: object) -> str:
     """Return ``url`` without its password, also where it is not quite a URL."""
-    text = _OPTION.sub(_without_secret, str(url))
+    text = _REST.sub("", _OPTION.sub(_without_secret, str(url)))
     for secret, shown in _SECRETS:
         text = secret.sub(shown, text)
     return text

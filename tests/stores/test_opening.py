@@ -83,6 +83,12 @@ def test_a_wrong_url_is_an_error_that_says_what_is_allowed(url):
         "redis://h/x?password=a#hunter2",
         "redis://h/x?password=a=hunter2",
         "redis://h/x?client_secret=hunter2",
+        "redis://h/x?auth=hunter2",
+        "redis://h/x?key=hunter2",
+        "redis://h/x?password=a&hunter2",
+        "redis://h/x?password=a&b&hunter2&db=1",
+        "redis://[::1]:hunter2",
+        "redis://[::1]:hunter2/0",
     ],
 )
 def test_an_error_never_shows_a_password(url):
