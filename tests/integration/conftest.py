@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import openai
 import pytest
+from exported import Exported
 from loopback_client import MODEL, options_for
+from openai import OpenAI
+from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from store_kit import SERVERS, RedisServer, require_program
+from traces_kit import CHAT_REPLY
+
+from otel_llm_sessions.testing import capture_spans
 
 
 @pytest.fixture
@@ -54,3 +61,24 @@ def chain(server, elsewhere):
         return ids
 
     return make
+
+
+@pytest.fixture
+def traced(exported: Exported):
+    """Instrumented, with spans that go over OTLP."""
+    with capture_spans(tracer_provider=exported.provider):
+        yield exported
+
+
+@pytest.fixture
+def tracer(exported: Exported) -> trace.Tracer:
+    return exported.provider.get_tracer("the application's")
+
+
+@pytest.fixture
+def quick_client():
+    """A client that is answered without a socket, for very many calls."""
+    http: Any = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+    transport = http.MockTransport(lambda request: http.Response(200, json=CHAT_REPLY))
+    with http.Client(transport=transport) as http_client:
+        yield OpenAI(base_url="http://127.0.0.1:9/v1", api_key="x", http_client=http_client)

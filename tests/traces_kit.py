@@ -1,0 +1,35 @@
+"""What tests of session traces share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LINK = "llm_session.link"
+
+
+def only(spans: list[Any]) -> Any:
+    (span,) = spans
+    return span
+
+
+def linked(span: Any, kind: str) -> list[tuple[str, str]]:
+    return [(link.trace_id, link.span_id) for link in span.links if link.attributes.get(LINK) == kind]
+
+
+def ref(span: Any) -> tuple[str, str]:
+    return span.trace_id, span.span_id
+
+
+def ask(client: Any, session_id: str, **arguments: Any) -> Any:
+    return client.chat.completions.create(
+        model="m", messages=[{"role": "user", "content": "x"}], metadata={"session_id": session_id}, **arguments
+    )
+
+
+CHAT_REPLY = {
+    "id": "chatcmpl-B1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x"}}],
+}
