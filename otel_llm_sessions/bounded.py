@@ -47,7 +47,7 @@ class Bounded(OrderedDict[K, V]):
         if self._weigh is not None and self._weigh(key, value) > self._heaviest:
             self.pop(key, None)
             return
-        super().__setitem__(key, value)
+        OrderedDict.__setitem__(self, key, value)
         try:
             self.move_to_end(key)
         except KeyError as error:  # another thread needed the room

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.cheap import new
 from otel_llm_sessions.openai.chain_walk import Walk, is_response
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply
@@ -61,19 +62,22 @@ def link_of(
     assert resolution.origin is not None
     said = reply.attributes
     input_tokens, output_tokens = reply.token_counts()
-    return SessionLink(
-        session_id,
-        resolution.origin,
-        resolution.turn,
-        span,
-        started,
-        ended,
-        request.model or said.get(semconv.RESPONSE_MODEL, ""),
-        input_tokens,
-        output_tokens,
-        reply.ids[-1] if reply.ids else "",
-        trace,
-        resolution.name,
+    return new(
+        SessionLink,
+        (
+            session_id,
+            resolution.origin,
+            resolution.turn,
+            span,
+            started,
+            ended,
+            request.model or said.get(semconv.RESPONSE_MODEL, ""),
+            input_tokens,
+            output_tokens,
+            reply.ids[-1] if reply.ids else "",
+            trace,
+            resolution.name,
+        ),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from opentelemetry.context import Context
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.cheap import new, value
 from otel_llm_sessions.openai.fields import Fields, conversation_id_in, mapping
 from otel_llm_sessions.openai.headers import header_session, lowered
 from otel_llm_sessions.openai.parameters import add_parameters
@@ -40,11 +41,14 @@ SENT: Final = Fields("headers", "json_data", "extra_json")
 """What a request consists of, in openai's ``FinalRequestOptions``."""
 
 
-class Request(NamedTuple):
+@value
+class Request:
     """One request of the client, read."""
 
     match: Match
     server: Server
+    name: str
+    """What its span is called."""
     model: str | None
     attributes: dict[str, Any]
     """The attributes to create the span with."""
@@ -77,7 +81,8 @@ def read_request(
     asked = {**body, **extra} if extra else body
     model = text_of(asked.get("model")) or text_of(body.get("model")) or server.deployment
     streams = stream or asked.get("stream") is True
-    attributes = _first_attributes(match.route, server, model, streams).copy()
+    name, first = _first_said(match.route, server, model, streams)
+    attributes = first.copy()
     if match.response_id is not None:
         attributes[semconv.RESPONSE_ID] = match.response_id
         add_stream_cursor(attributes, options)
@@ -96,12 +101,15 @@ def read_request(
     evidence = evidence_of(given, previous, server)
     stored = asked.get("store") is not False
     is_for_events = streams and not stream
-    return Request(match, server, model, attributes, evidence, stream, stored, is_for_events, conversation)
+    return Request(match, server, name, model, attributes, evidence, stream, stored, is_for_events, conversation)
 
 
 @functools.lru_cache(maxsize=128)
-def _first_attributes(route: Route, server: Server, model: str | None, streams: bool) -> dict[str, Any]:
-    """Return what all requests of a kind say of themselves, to be copied: most applications make a few kinds."""
+def _first_said(route: Route, server: Server, model: str | None, streams: bool) -> tuple[str, dict[str, Any]]:
+    """Return the name and the first attributes, to be copied, of the spans of all requests of a kind.
+
+    Kept, since most applications make few kinds of them.
+    """
     attributes: dict[str, Any] = {
         semconv.OPERATION_NAME: route.operation,
         semconv.PROVIDER_NAME: server.provider,
@@ -115,7 +123,8 @@ def _first_attributes(route: Route, server: Server, model: str | None, streams: 
         attributes[semconv.REQUEST_MODEL] = model
     if streams:
         attributes[semconv.REQUEST_STREAM] = True
-    return attributes
+    name = f"{route.operation} {model}" if route.is_turn and model else route.operation
+    return name, attributes
 
 
 def _add_asked(attributes: dict[str, Any], server: Server, body: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
@@ -133,12 +142,12 @@ NOTHING_TOLD = Evidence(None, None, None)
 def evidence_of(given: Given | None, previous: str | None, server: Server) -> Evidence:
     """Return what a request says of its session: whom it was given to, and which response is before it."""
     if previous is None:
-        return NOTHING_TOLD if given is None else Evidence(given, None, None)
+        return NOTHING_TOLD if given is None else new(Evidence, (given, None, None, None))
     key = response_key(previous, server.scope)
     # Most ids are one of a kind, as the key tells, and then name the session as they are.
     names_itself = len(previous) <= MAX_NAME and not key.startswith(SCOPED_PREFIX)
     name = SessionId(previous) if names_itself else name_of_response(previous, server.name)
-    return Evidence(given, previous, key, name)
+    return new(Evidence, (given, previous, key, name))
 
 
 def add_stream_cursor(attributes: dict[str, Any], options: Any) -> None:
@@ -159,20 +168,20 @@ def given_session(
     """Return the session that the application names: by headers, body, metadata, context, the client's own headers."""
     headers = lowered(sent)
     if headers and (found := header_session(headers, keys.headers)):
-        return Given(found, "header")
+        return new(Given, (found, "header"))
     asked = extra, body
     if not (keys.any_body.isdisjoint(extra) and keys.any_body.isdisjoint(body)):
         for values in asked:
             if found := first_id(values, keys.body):
-                return Given(found, "body")
+                return new(Given, (found, "body"))
     if "metadata" in extra or "metadata" in body:
         for values in asked:
             if found := first_id(mapping(values.get("metadata")), keys.metadata):
-                return Given(found, "metadata")
+                return new(Given, (found, "metadata"))
     if context and (named := from_context(context)):
         return named
     # What a request says of a header, also that it be omitted (openai's ``Omit``), hides the default, as on the wire.
     defaults = lowered(getattr(client, "_custom_headers", None))
     if defaults and (found := header_session({**defaults, **headers}, keys.headers)):
-        return Given(found, "header")
+        return new(Given, (found, "header"))
     return None

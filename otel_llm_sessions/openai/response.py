@@ -103,7 +103,7 @@ class Reply:
         "usage",
     )
 
-    def __init__(self, route: Route, *, is_openai: bool = True) -> None:
+    def __init__(self, route: Route, is_openai: bool = True) -> None:
         """Begin with nothing.
 
         Args:

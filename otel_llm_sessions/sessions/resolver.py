@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+from otel_llm_sessions.cheap import value
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, Source
 from otel_llm_sessions.sessions.sources import Given
@@ -23,7 +25,8 @@ class Evidence(NamedTuple):
     """What ``previous_id`` names a session if nobody knows it."""
 
 
-class Resolution(NamedTuple):
+@value
+class Resolution:
     """The session of a call and its place in it."""
 
     session_id: SessionId | None
@@ -44,7 +47,7 @@ class Resolution(NamedTuple):
         previous = self.previous
         if not name and previous is not None and previous.session_id == self.session_id:
             name = previous.name
-        return self._replace(name=name) if name else self
+        return replace(self, name=name) if name else self
 
 
 NEW = Resolution(None, "new", "new", 1, None, None)
@@ -101,4 +104,5 @@ def _given(given: Given, found: SessionLink | None, own: SessionLink | None) -> 
     is_of_session = found is not None and found.session_id == session_id
     previous = found if is_of_session else own or found
     other = None if is_of_session else found
-    return Resolution(session_id, source, source, previous.turn + 1 if previous else 1, previous, other)
+    turn = previous.turn + 1 if previous is not None else 1
+    return Resolution(session_id, source, source, turn, previous, other)

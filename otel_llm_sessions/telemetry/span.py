@@ -9,6 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.cheap import new
 
 UTIL_GENAI_INFERENCE = "opentelemetry.genai.client.inference.context"
 UTIL_GENAI_FETCH = "opentelemetry.genai.client.fetch_response.context"
@@ -60,7 +61,7 @@ def in_flight(context: Context, span: Span | None, around: Span, outer: Context,
     """
     taken = _taken(around, outer) if outer else NOTHING_TAKEN
     # One new context for both values: it costs as much as all else here.
-    values: dict[str, object] = {**context, IN_FLIGHT_KEY: InFlight(span, around, taken, sending)}
+    values: dict[str, object] = {**context, IN_FLIGHT_KEY: new(InFlight, (span, around, taken, sending))}
     if span is not None:
         values[SPAN_KEY] = span
     return Context(values)

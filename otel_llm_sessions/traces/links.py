@@ -46,8 +46,8 @@ def turn_links(resolution: Resolution) -> list[Link]:
     """Return the links of a turn to the previous turn, and to the other session that its evidence names."""
     links: list[Link] = []
     previous, other = resolution.previous, resolution.other
-    if previous is not None and (context := span_context(previous.span)).is_valid:
-        links.append(Link(context, {LLM_SESSION_LINK: "previous_turn"}))
+    if previous is not None and (span := previous.span).trace_id and span.span_id:
+        links.append(link_to(span, "previous_turn"))
     if other is not None:
         context = root_target(other.trace) if other.trace is not None else span_context(other.span)
         if context.is_valid:

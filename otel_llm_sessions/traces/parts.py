@@ -15,7 +15,8 @@ class TurnCounts:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._counts: Bounded[tuple[str, int], int] = Bounded(MAX_KNOWN)
+        self._counts: Bounded[tuple[str, int], list[int]] = Bounded(MAX_KNOWN)
+        """One number each, in a list: to set a key anew costs a call as much as an attribute of its span."""
         self._lock = forks.Lock()
 
     def add(self, session_id: str, part: int, before: int, is_turn: bool) -> bool:
@@ -29,11 +30,17 @@ class TurnCounts:
         """
         counts, key = self._counts, (session_id, part)
         with self._lock.held:
-            known = counts.get(key, 0)
+            kept = counts.get(key)
+            known = kept[0] if kept is not None else 0
             # Below 0 where a chain's fork, whose turns have lower numbers, meets a part that the newest turn opened.
             count = before if before > known else known
             if count >= self._most:
                 return False
-            if is_turn:
-                counts[key] = count + 1
+            if not is_turn:
+                return True
+            if kept is None:
+                counts[key] = [count + 1]
+            else:
+                kept[0] = count + 1
+                counts.renew(key)
             return True

@@ -7,11 +7,12 @@ parents alone (``TRACES=turn``). Both give links.
 from __future__ import annotations
 
 import time
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, set_span_in_context
 
+from otel_llm_sessions.cheap import value
 from otel_llm_sessions.semconv import LLM_SESSION_LINK
 from otel_llm_sessions.sessions.inside import is_session_root
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionLink, SessionTrace
@@ -23,7 +24,8 @@ from otel_llm_sessions.traces.parts import TurnCounts
 from otel_llm_sessions.traces.roots import NO_PLAN, FreshRoot, Plan, Roots
 
 
-class Placement(NamedTuple):
+@value
+class Placement:
     """Where a call's span stands."""
 
     context: Context

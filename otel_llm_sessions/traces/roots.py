@@ -16,6 +16,7 @@ from opentelemetry.trace import (
 
 from otel_llm_sessions import forks, semconv
 from otel_llm_sessions.bounded import Bounded
+from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
 from otel_llm_sessions.sessions.root_names import ROOT_NAME, UNNAMED_ROOT_NAME, RootNames, part_name
@@ -183,7 +184,9 @@ class Roots:
         That one may have been interrupted before it could emit the root (a task that was cancelled, on an event loop).
         """
         again = self._unsure.get((session_id, trace.part)) if self._unsure else None
-        return Plan(trace) if again is None or again.trace_id != trace.trace_id else Plan(opening=again)
+        if again is None or again.trace_id != trace.trace_id:
+            return new(Plan, (trace, None, None))
+        return Plan(opening=again)
 
     def _claim_key(self, trace_id: int, root_span_id: int) -> str:
         # A root that cannot have derived ids is this process's own; so is one for another provider than the first.
