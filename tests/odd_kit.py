@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx2
 import openai
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -16,11 +17,6 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
-
-try:
-    import httpx2
-except ImportError:  # openai before 3
-    import httpx as httpx2
 
 EVENTS = "text/event-stream"
 JSON = "application/json"

@@ -82,3 +82,13 @@ def quick_client():
     transport = http.MockTransport(lambda request: http.Response(200, json=CHAT_REPLY))
     with http.Client(transport=transport) as http_client:
         yield OpenAI(base_url="http://127.0.0.1:9/v1", api_key="x", http_client=http_client)
+
+
+@pytest.fixture
+def ours(monkeypatch) -> list[tuple[str, BaseException]]:
+    """Every failure of ours that was reported, also the silent repetitions."""
+    reported: list[tuple[str, BaseException]] = []
+    for module in ("patch", "watch", "runtime", "opener"):
+        name = f"otel_llm_sessions.openai.{module}.report"
+        monkeypatch.setattr(name, lambda where, error: reported.append((where, error)))
+    return reported

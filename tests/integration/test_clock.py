@@ -6,17 +6,13 @@ import json
 import time
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_llm_sessions.testing import capture_spans
-
-try:
-    import httpx2
-except ImportError:  # openai before 3
-    import httpx as httpx2
 
 HOUR = 3_600_000_000_000
 

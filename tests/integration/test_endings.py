@@ -14,24 +14,19 @@ import time
 import types
 from typing import Any
 
+import httpx2
 import openai
 import pytest
+from endings_kit import MESSAGES, kinds, only
+from loopback_client import MODEL
 from opentelemetry.trace import StatusCode
-from store_kit import until
 
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 from otel_llm_sessions.view.receiver import OtlpReceiver
 
-try:
-    import httpx2
-except ImportError:  # openai before 3
-    import httpx as httpx2
-
-MODEL = "gpt-4o-mini"
 BROKEN = (openai.APIConnectionError, httpx2.RemoteProtocolError)
 """What a break in the middle of a stream raises; the second, the transport's own, with old clients."""
-MESSAGES = [{"role": "user", "content": "Tell me a story"}]
 
 
 @pytest.fixture
@@ -42,13 +37,6 @@ def spans(caplog):
         gc.collect()
     ours = [record for record in caplog.records if record.name.startswith(("otel_llm_sessions", "opentelemetry"))]
     assert not ours, [record.getMessage() for record in ours]
-
-
-def only(spans: Any) -> Any:
-    gc.collect()
-    until(lambda: spans)  # what is collected ends a moment later
-    assert len(spans) == 1, [span.name for span in spans]
-    return spans[0]
 
 
 def open_stream(client: Any, kind: str, **arguments: Any) -> Any:
@@ -64,9 +52,6 @@ def _quick_collections():
     gc.freeze()
     yield
     gc.unfreeze()
-
-
-kinds = pytest.mark.parametrize("kind", ["chat", "responses"])
 
 
 @kinds
@@ -454,68 +439,6 @@ async def test_a_stream_closed_by_another_task_while_it_is_waited_for(async_clie
     await asyncio.wait_for(asyncio.gather(stream.close(), reader, return_exceptions=True), 10)
     server.release()
     only(spans)
-
-
-READERS = {
-    "parse": lambda raw: list(raw.parse()),
-    "iter_lines": lambda raw: list(raw.iter_lines()),
-    "iter_bytes": lambda raw: list(raw.iter_bytes()),
-    "iter_text": lambda raw: list(raw.iter_text()),
-    "read": lambda raw: raw.read(),
-    "text": lambda raw: raw.text(),
-}
-
-
-@kinds
-@pytest.mark.parametrize("reader", READERS)
-def test_streaming_responses_are_observed_as_they_are_read(client, spans, kind, reader):
-    api = client.chat.completions if kind == "chat" else client.responses
-    arguments: dict[str, Any] = {"messages": MESSAGES} if kind == "chat" else {"input": "x"}
-    with api.with_streaming_response.create(model=MODEL, stream=True, **arguments) as raw:
-        assert not raw.is_closed
-        assert not raw.http_response.is_stream_consumed
-        READERS[reader](raw)
-    span = only(spans)
-    assert span.attributes["gen_ai.response.id"]
-    assert span.attributes["gen_ai.response.finish_reasons"] == ("stop",)
-
-
-@pytest.mark.parametrize("reader", ["parse", "json", "read", "text", "iter_bytes", "nothing"])
-def test_streaming_responses_of_plain_replies(client, spans, reader):
-    with client.responses.with_streaming_response.create(model=MODEL, input="x") as raw:
-        assert not raw.is_closed
-        if reader == "iter_bytes":
-            list(raw.iter_bytes())
-        elif reader != "nothing":
-            getattr(raw, reader)()
-    span = only(spans)
-    assert ("gen_ai.response.id" in span.attributes) == (reader != "nothing")
-
-
-async def test_async_streaming_responses(async_client, spans):
-    async with async_client.responses.with_streaming_response.create(model=MODEL, input="x", stream=True) as raw:
-        lines = [line async for line in raw.iter_lines()]
-        assert any(line.startswith("data:") for line in lines)
-    async with async_client.responses.with_streaming_response.create(model=MODEL, input="x") as raw:
-        assert (await raw.json())["id"]
-    async with async_client.chat.completions.with_streaming_response.create(
-        model=MODEL, messages=MESSAGES, stream=True
-    ) as raw:
-        async for _ in await raw.parse():
-            break
-    assert len(spans) == 3
-    assert all(span.attributes["gen_ai.response.id"] for span in spans)
-
-
-def test_raw_responses_are_read_without_parsing_for_the_application(client, spans):
-    raw = client.responses.with_raw_response.create(model=MODEL, input="x")
-    assert raw._parsed_by_type == {}
-    assert only(spans).attributes["gen_ai.response.id"] == raw.parse().id
-    assert raw.headers["content-type"].startswith("application/json")
-    raw = client.responses.with_raw_response.create(model=MODEL, input="x", stream=True)
-    assert len(spans) == 1
-    assert len(list(raw.parse())) > 3
-    assert spans[1].attributes["gen_ai.response.finish_reasons"] == ("stop",)
 
 
 @pytest.mark.slow

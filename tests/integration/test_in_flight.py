@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from opentelemetry.context import attach, detach, get_current, set_value
@@ -16,11 +17,6 @@ from opentelemetry.trace import SpanKind
 from otel_llm_sessions import session
 from otel_llm_sessions.telemetry.span import UTIL_GENAI_INFERENCE
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
-
-try:
-    import httpx2
-except ImportError:  # openai before 3
-    import httpx as httpx2
 
 
 @pytest.fixture

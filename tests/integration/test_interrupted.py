@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from amid import Lines
@@ -19,11 +20,6 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from store_kit import until
 
 from otel_llm_sessions.testing import capture_spans
-
-try:
-    import httpx2
-except ImportError:  # openai before 3
-    import httpx as httpx2
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 TURN = {"extra_headers": {"x-session-id": "chat-42"}}

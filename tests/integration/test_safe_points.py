@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from loopback_client import MODEL
@@ -21,11 +22,6 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from store_kit import until
 
 from otel_llm_sessions.testing import capture_spans
-
-try:
-    import httpx2
-except ImportError:  # openai before 3
-    import httpx as httpx2
 
 MESSAGES = [{"role": "user", "content": "Tell me a story"}]
 

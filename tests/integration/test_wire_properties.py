@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -16,11 +17,6 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from otel_llm_sessions.testing import capture_spans
-
-try:
-    import httpx2
-except ImportError:  # openai before 3
-    import httpx as httpx2
 
 MODEL = "gpt-4o-mini"
 EXAMPLES = int(os.environ.get("WIRE_EXAMPLES", "15"))

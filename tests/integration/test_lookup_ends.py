@@ -1,0 +1,326 @@
+"""What becomes of a look-up at the provider whose loop, client, process or call ends over it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+import warnings
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from lookup_kit import (
+    BRIEF,
+    LATE,
+    SLOW,
+    answer_late,
+    auntil,
+    calls,
+    found,
+    no_walk_is_left,
+    retrieved,
+    the_call,
+    until,
+)
+from loopback_client import MODEL, THINKING, options_for
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+from otel_llm_sessions.openai import provider_lookup
+from otel_llm_sessions.stores.memory import MemoryStore
+from otel_llm_sessions.testing import capture_spans
+
+
+@pytest.fixture
+def spans():
+    with capture_spans(provider_lookup=True) as captured:
+        yield captured
+
+
+pytestmark = pytest.mark.usefixtures("warned", "thinks_meanwhile")
+
+
+# --- processes, loops, ends ---------------------------------------------------------------------------------
+
+
+def test_a_loop_that_ends_over_a_walk_ends_quietly(server, chain, spans, caplog):
+    ids = chain(1)
+    server.script(b"", path=ids[0], delay=5)
+
+    async def main() -> None:
+        async with openai.AsyncOpenAI(**options_for(server)) as client:
+            await client.responses.create(model=MODEL, input="x", previous_response_id=ids[0])
+
+    asyncio.run(main())
+    loop = asyncio.new_event_loop()
+    (other,) = chain(1)
+    server.script(b"", path=other, delay=5)
+    client = openai.AsyncOpenAI(**options_for(server))
+    loop.run_until_complete(client.responses.create(model=MODEL, input="x", previous_response_id=other))
+    loop.run_until_complete(client.close())
+    loop.close()
+    del client
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+    assert len(calls(spans)) == 2
+
+
+@pytest.mark.slow
+def test_a_walk_that_a_closed_loop_left_is_begun_anew(server, chain, spans, monkeypatch):
+    ids = chain(2)
+    now = time.monotonic
+    begun = now()
+    monkeypatch.setattr(provider_lookup, "HEAD_START", 1.0)  # so that it is left amid it on a busy machine, too
+    loop = asyncio.new_event_loop()
+    client = openai.AsyncOpenAI(**options_for(server))
+    loop.run_until_complete(client.responses.create(model=MODEL, input="x", previous_response_id=ids[1]))
+    loop.run_until_complete(client.close())
+    loop.close()
+    del client
+    gc.collect()
+    monkeypatch.setattr(provider_lookup, "HEAD_START", 0.005)
+    with openai.OpenAI(**options_for(server)) as other:
+        # However late the machine is, it is not overdue yet; and then it is.
+        for clock, way, expected in ((lambda: begun + 3.5, SLOW, []), (lambda: now() + 8, THINKING, ids[::-1])):
+            monkeypatch.setattr(time, "monotonic", clock)
+            server.requests.clear()
+            other.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **way)
+            assert retrieved(server) == expected
+    assert found(calls(spans)[-1]) == (ids[0], "provider", 3)
+
+
+def test_a_client_that_is_closed_over_a_walk_says_nothing_of_the_provider(server, chain, spans):
+    ids, others = chain(2), chain(2)
+    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+    with openai.OpenAI(**options_for(server)) as client:
+        client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
+        until(lambda: retrieved(server))
+    answer_late(server)
+    with openai.OpenAI(**options_for(server)) as client:
+        client.responses.create(model=MODEL, input="x", previous_response_id=others[1], **THINKING)
+    assert found(calls(spans)[-1]) == (others[0], "provider", 3)
+
+
+async def test_a_client_that_is_closed_over_a_walk_says_nothing_of_the_provider_on_a_loop_either(server, chain, spans):
+    ids, others = chain(2), chain(2)
+    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+    async with openai.AsyncOpenAI(**options_for(server)) as client:
+        await client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
+        await auntil(lambda: retrieved(server))
+    server.release()
+    await auntil(lambda: len(asyncio.all_tasks()) == 1)
+    async with openai.AsyncOpenAI(**options_for(server)) as client:
+        await client.responses.create(model=MODEL, input="x", previous_response_id=others[1], **THINKING)
+    assert found(calls(spans)[-1]) == (others[0], "provider", 3)
+
+
+def test_a_pool_that_has_no_connection_left_says_nothing_of_the_provider(server, chain, spans, monkeypatch):
+    ids, others = chain(2), chain(2)
+    monkeypatch.setattr(provider_lookup, "has_room", lambda client: True)  # as when the last one is taken just then
+    monkeypatch.setattr(provider_lookup, "HEAD_START", 0.3)
+    http = httpx2.Client(limits=httpx2.Limits(max_connections=1))
+    with openai.OpenAI(**options_for(server), http_client=http) as client:
+        client.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **THINKING)
+        assert not retrieved(server)
+    with openai.OpenAI(**options_for(server)) as client:
+        client.responses.create(model=MODEL, input="x", previous_response_id=others[1], **THINKING)
+    assert found(calls(spans)[-1]) == (others[0], "provider", 3)
+
+
+def test_a_loop_that_stood_still_says_nothing_of_the_provider(server, chain, spans, monkeypatch):
+    monkeypatch.setattr(provider_lookup, "TIME_LIMIT", 0.05)
+    ids, others = chain(2), chain(2)
+    loop = asyncio.new_event_loop()
+    client = openai.AsyncOpenAI(**options_for(server))
+    loop.run_until_complete(client.responses.create(model=MODEL, input="x", previous_response_id=ids[1]))
+    time.sleep(0.1)  # between two calls of an application that runs its loop for each
+    monkeypatch.setattr(provider_lookup, "TIME_LIMIT", 2.0)
+    if walks := asyncio.all_tasks(loop):  # on a busy machine it may be over already
+        loop.run_until_complete(asyncio.wait(walks, timeout=5))
+    loop.run_until_complete(client.responses.create(model=MODEL, input="x", previous_response_id=others[1], **THINKING))
+    loop.run_until_complete(client.close())
+    loop.close()
+    assert found(calls(spans)[-1]) == (others[0], "provider", 3)
+
+
+def test_a_client_that_is_closed_over_a_walk_keeps_no_connection(server, chain, spans):
+    asked, closed = threading.Event(), threading.Event()
+
+    class Held(httpx2.HTTPTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            if request.method == "GET":
+                asked.set()
+                assert closed.wait(1.5)
+            return super().handle_request(request)
+
+    transport = Held()
+    with openai.OpenAI(**options_for(server), http_client=httpx2.Client(transport=transport)) as client:
+        client.responses.create(model=MODEL, input="x", previous_response_id=chain(1)[0])
+        assert asked.wait(5)
+    closed.set()
+    until(no_walk_is_left)
+    assert retrieved(server)
+    assert not transport._pool.connections
+
+
+async def test_a_client_that_is_closed_over_a_walk_keeps_no_connection_on_a_loop_either(server, chain, spans):
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    class Held(httpx2.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            if request.method == "GET":
+                asked.set()
+                await closed.wait()
+            return await super().handle_async_request(request)
+
+    transport = Held()
+    http = httpx2.AsyncClient(transport=transport)
+    async with openai.AsyncOpenAI(**options_for(server), http_client=http) as client:
+        await client.responses.create(model=MODEL, input="x", previous_response_id=chain(1)[0])
+        await asked.wait()
+    closed.set()
+    await auntil(lambda: len(asyncio.all_tasks()) == 1)
+    assert retrieved(server)
+    assert not transport._pool.connections
+
+
+def test_uninstrumenting_over_a_walk_records_nothing_more(client, server, chain):
+    ids = chain(1)
+    server.script({"id": ids[0], "object": "response"}, path=ids[0], delay=0.2)
+    with capture_spans(provider_lookup=True, store=(store := MemoryStore())):
+        client.responses.create(model=MODEL, input="x", previous_response_id=ids[0])
+    until(no_walk_is_left)
+    assert store.get_all([f"r:{ids[0]}"]) == [None]
+
+
+async def test_a_walk_that_is_cancelled_while_it_makes_the_span_leaves_it_to_nobody(async_client, server, chain):
+    claiming = asyncio.Event()
+
+    class Slow(MemoryStore):
+        async def aclaim(self, key: str) -> bool:
+            claiming.set()
+            await asyncio.sleep(10)
+            return self.claim(key)
+
+    ids = chain(2)
+    with capture_spans(provider_lookup=True, store=Slow()) as spans:
+        server.script({"id": "resp_x_4f9c02d7e18b6a35c03e97f1", "object": "response"}, path="/responses", delay=5)
+        call = asyncio.ensure_future(
+            async_client.responses.create(model=MODEL, input="x", previous_response_id=ids[-1])
+        )
+        await claiming.wait()
+        server.release()
+        await call
+        assert not calls(spans), "the call's end is left to the walk"
+        (walk,) = asyncio.all_tasks() - {asyncio.current_task()}
+        walk.cancel()
+        await asyncio.wait((walk,))
+        assert found(the_call(spans)) == (ids[0], "provider", 3)
+        Slow.aclaim = MemoryStore.aclaim
+        server.script({"id": "resp_z_4f9c02d7e18b6a35c03e97f1", "object": "response"}, path="/responses")
+        await async_client.responses.create(model=MODEL, input="x", previous_response_id=(await call).id)
+    (root,) = [span for span in spans if span.name == "session"]
+    assert calls(spans)[1].parent.span_id == root.context.span_id
+
+
+async def test_a_walk_that_is_cancelled_while_it_records_makes_no_second_span(async_client, server, chain):
+    started: list[str] = []
+    recording = asyncio.Event()
+
+    class Started(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            started.append(span.name)
+
+    class Slow:
+        """A store that has to be waited for, as all are but memory's."""
+
+        def __init__(self) -> None:
+            self._memory = MemoryStore()
+            self.is_slow = False
+            for name in ("scope", "get_all", "put", "claim", "aget_all", "aclaim", "close"):
+                setattr(self, name, getattr(self._memory, name))
+
+        async def aput(self, keys: Any, link: Any) -> None:
+            if self.is_slow:
+                recording.set()
+                await asyncio.sleep(10)
+            self._memory.put(keys, link)
+
+    ids = chain(2)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Started())
+    with capture_spans(provider_lookup=True, store=(store := Slow()), tracer_provider=provider) as spans:
+        server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+        await async_client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
+        await auntil(lambda: retrieved(server))
+        store.is_slow = True
+        server.release()
+        await recording.wait()
+        (walk,) = asyncio.all_tasks() - {asyncio.current_task()}
+        walk.cancel()
+        await asyncio.wait((walk,))
+        assert started == [span.name for span in spans] == ["chat gpt-4o-mini"]
+
+
+def test_an_answer_that_comes_while_the_call_ends_is_what_the_next_turn_finds(client, server, chain):
+    ids = chain(2)
+
+    class Slow(SpanProcessor):
+        """An exporter that takes its time, on the thread of the call."""
+
+        def on_end(self, span: Any) -> None:
+            if span.name.startswith("chat") and server.requests and retrieved(server) == [ids[1]]:
+                server.release()
+                until(no_walk_is_left)
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Slow())
+    with capture_spans(provider_lookup=True, tracer_provider=provider) as spans:
+        server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+        server.script({"id": ids[0], "object": "response"}, path=ids[0])
+        late = client.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **BRIEF)
+        assert retrieved(server) == ids[::-1]
+        server.requests.clear()
+        client.responses.create(model=MODEL, input="x", previous_response_id=late.id)
+    assert not retrieved(server)
+    assert [found(span) for span in calls(spans)] == [(ids[1], "chain_partial", 2), (ids[0], "chain", 4)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_asks_for_itself(client, server, chain, spans):
+    ids = chain(1)
+    server.script({"id": ids[0], "object": "response"}, path=ids[0], delay=0.5)
+    client.responses.create(model=MODEL, input="x", previous_response_id=ids[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which is what is tested
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with openai.OpenAI(**options_for(server)) as own:
+                own.responses.create(model=MODEL, input="x", previous_response_id=ids[0], **THINKING)
+            code = 0 if found(calls(spans)[-1]) == (ids[0], "provider", 2) else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    answer_late(server)
+
+
+def test_a_failure_of_ours_while_answering_still_ends_the_call(client, server, chain, monkeypatch, caplog):
+    from otel_llm_sessions.openai.deferral import Deferral
+
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("ours")
+
+    ids = chain(1)
+    monkeypatch.setattr(Deferral, "resolve", fail)
+    with capture_spans(provider_lookup=True):
+        reply = client.responses.create(model=MODEL, input="x", previous_response_id=ids[0], **THINKING)
+    assert reply.output_text
+    assert "failed to answer a call" in caplog.text
+    caplog.clear()

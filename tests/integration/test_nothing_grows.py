@@ -1,0 +1,119 @@
+"""Nothing grows with the number of calls, and a stream is freed as early as without us."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+from loopback_client import MODEL
+from openai import OpenAI
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+from promises_kit import CHAT, MESSAGES, STREAM, same_with_and_without
+
+from otel_llm_sessions import OpenAISessionsInstrumentor
+from otel_llm_sessions.openai.server import _known as known_servers
+from otel_llm_sessions.openai.server import server_of
+from otel_llm_sessions.stores.memory import MemoryStore
+
+# One piece, so that how much of it has arrived when a stream is closed does not depend on time.
+RESPONSE = {"id": "", "object": "response", "status": "completed", "output": [], "model": MODEL}
+
+
+COUNT = itertools.count()
+
+
+# --- memory -------------------------------------------------------------------------------------------------
+
+
+def objects_per_call(work: Callable[[], None], calls: int, client: OpenAI) -> float:
+    def objects() -> int:
+        gc.collect()
+        # What the collector found is noted, and the next call ends it.
+        client.chat.completions.create(model=MODEL, messages=MESSAGES)
+        known_servers.clear()  # bounded, but by more than the calls made here
+        gc.collect()
+        return len(gc.get_objects())
+
+    for _ in range(20):
+        work()
+    before = objects()
+    for _ in range(calls):
+        work()
+    return (objects() - before) / calls
+
+
+def canned(request: httpx2.Request) -> httpx2.Response:
+    """Answer in this process, so that only the client and the instrumentation can grow."""
+    if json.loads(request.content).get("stream"):
+        return httpx2.Response(200, content=STREAM.encode(), headers={"content-type": "text/event-stream"})
+    body = CHAT if request.url.path.endswith("/completions") else RESPONSE
+    return httpx2.Response(200, json={**body, "id": f"id_{next(COUNT):040}"})
+
+
+def test_nothing_grows_with_the_number_of_calls():
+    class Nowhere(SpanExporter):
+        def export(self, spans: Any) -> Any:
+            return None
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(Nowhere()))
+    OpenAISessionsInstrumentor().instrument(tracer_provider=provider, store=MemoryStore(max_keys=20))
+    http = httpx2.Client(transport=httpx2.MockTransport(canned))
+    with OpenAI(base_url="http://server/v1", api_key="x", http_client=http) as client:
+
+        def work() -> None:
+            client.chat.completions.create(model=MODEL, messages=MESSAGES)
+            list(client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True))
+            client.with_options(timeout=3).responses.create(model=MODEL, input="x")
+            client.responses.create(model=MODEL, input="x", stream=True).close()
+            client.responses.create(model=MODEL, input="x", stream=True)
+            with client.responses.with_streaming_response.create(model=MODEL, input="x") as raw:
+                raw.read()
+
+        assert objects_per_call(work, 50, client) < 1
+    OpenAISessionsInstrumentor().uninstrument()
+
+
+def test_the_table_of_servers_is_bounded(client, spans):
+    for _ in range(300):
+        server_of(client.with_options(base_url=str(client.base_url)))
+    assert len(known_servers) <= 256
+
+
+def test_copies_of_a_client_are_not_kept(client, spans):
+    import weakref
+
+    copied = client.with_options(timeout=3)
+    ref = weakref.ref(copied)
+    copied.chat.completions.create(model=MODEL, messages=MESSAGES)
+    del copied
+    gc.collect()
+    assert ref() is None
+
+
+def test_a_stream_is_freed_as_early_as_without_us(server, client):
+    import weakref
+
+    def freed(read: int) -> tuple[bool, bool]:
+        server.script_stream(STREAM)
+        stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
+        refs = weakref.ref(stream), weakref.ref(stream.response)
+        for _ in range(read):
+            next(stream, None)
+        del stream
+        early = tuple(ref() is None for ref in refs)
+        gc.collect()
+        assert [ref() for ref in refs] == [None, None]
+        return early
+
+    gc.disable()
+    try:
+        for read in (0, 1, 4):
+            same_with_and_without(lambda: freed(read))
+    finally:
+        gc.enable()
