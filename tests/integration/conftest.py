@@ -10,6 +10,7 @@ from typing import Any
 import openai
 import pytest
 from exported import Exported
+from failures import Failure, failures_of_ours
 from loopback_client import MODEL, options_for
 from openai import OpenAI
 from opentelemetry import trace
@@ -85,10 +86,7 @@ def quick_client():
 
 
 @pytest.fixture
-def ours(monkeypatch) -> list[tuple[str, BaseException]]:
+def ours() -> Iterator[list[Failure]]:
     """Every failure of ours that was reported, also the silent repetitions."""
-    reported: list[tuple[str, BaseException]] = []
-    for module in ("patch", "watch", "runtime", "opener"):
-        name = f"otel_llm_sessions.openai.{module}.report"
-        monkeypatch.setattr(name, lambda where, error: reported.append((where, error)))
-    return reported
+    with failures_of_ours() as reported:
+        yield reported

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import openai
 import pytest
+from odd_kit import chat, response
 
 from otel_llm_sessions.testing import capture_spans
 
@@ -43,19 +44,8 @@ def choice(**fields: Any) -> dict[str, Any]:
     return {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}, **fields}
 
 
-def chat(**fields: Any) -> dict[str, Any]:
-    base = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice()]}
-    return {**base, **fields}
-
-
 def usage(**fields: Any) -> dict[str, Any]:
     return chat(usage={"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12, **fields})
-
-
-def response(**fields: Any) -> dict[str, Any]:
-    output = [{"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": []}]
-    base = {"id": "resp_1", "object": "response", "created_at": 1, "model": MODEL, "status": "completed"}
-    return {**base, "output": output, **fields}
 
 
 def response_usage(**fields: Any) -> dict[str, Any]:
@@ -313,17 +303,6 @@ def outcome(*arguments: Any) -> Any:
         return call(*arguments)
     except Exception as error:
         return type(error), str(error), getattr(error, "body", None)
-
-
-@pytest.fixture
-def ours(monkeypatch) -> list[Any]:
-    """Every failure of ours, reported or not."""
-    reported: list[Any] = []
-    for module in ("patch", "watch", "runtime"):
-        monkeypatch.setattr(
-            f"otel_llm_sessions.openai.{module}.report", lambda where, error: reported.append((where, error))
-        )
-    return reported
 
 
 def begun_by(attributes: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from failures import failures_of_ours
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -193,18 +194,14 @@ def shown(reply: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def wire() -> Iterator[Wire]:
-    reported: list[Any] = []
     ends = Ends()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(ends)
-    with pytest.MonkeyPatch.context() as patch:
-        for module in ("patch", "watch", "runtime"):
-            patch.setattr(f"otel_llm_sessions.openai.{module}.report", lambda *failure: reported.append(failure))
-        with capture_spans(traces="turn", tracer_provider=provider):
-            made = Wire(ends, reported)
-            yield made
-            made.client.close()
-            LOOP.run_until_complete(made.async_client.close())
+    with failures_of_ours() as reported, capture_spans(traces="turn", tracer_provider=provider):
+        made = Wire(ends, reported)
+        yield made
+        made.client.close()
+        LOOP.run_until_complete(made.async_client.close())
 
 
 apis = pytest.mark.parametrize("api", ["chat", "responses"])
