@@ -24,7 +24,7 @@ if importlib.util.find_spec("openai") is not None:  # the packaging tests run wi
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
     from opentelemetry.context import Context, attach, get_current
 
-    from otel_llm_sessions import OpenAISessionsInstrumentor
+    from otel_llm_sessions import OpenAISessionsInstrumentor, guard
     from otel_llm_sessions.openai.provider_lookup import ProviderLookup
     from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
@@ -34,30 +34,30 @@ class Api:
 
     def __init__(self, client: Any, finish: Callable[[Any], Any]) -> None:
         self.client = client
-        self._finish = finish
+        self.finish = finish
 
     def chat(self, text: str = "Hello", **arguments: Any) -> Any:
         """One chat call."""
         arguments = {"model": MODEL, "messages": [{"role": "user", "content": text}], **arguments}
-        return self._finish(self.client.chat.completions.create(**arguments))
+        return self.finish(self.client.chat.completions.create(**arguments))
 
     def respond(self, text: str = "Hello", **arguments: Any) -> Any:
         """One responses call."""
-        return self._finish(self.client.responses.create(**{"model": MODEL, "input": text, **arguments}))
+        return self.finish(self.client.responses.create(**{"model": MODEL, "input": text, **arguments}))
 
     def retrieve(self, response_id: str, **arguments: Any) -> Any:
         """Fetch a response."""
-        return self._finish(self.client.responses.retrieve(response_id, **arguments))
+        return self.finish(self.client.responses.retrieve(response_id, **arguments))
 
     def with_options(self, **options: Any) -> Api:
         """The same with a client of other options."""
-        return Api(self.client.with_options(**options), self._finish)
+        return Api(self.client.with_options(**options), self.finish)
 
     def read(self, stream: Any, at_most: int | None = None) -> list[Any]:
         """Read a stream (its first pieces), then close it."""
         # By the client: the stream wrappers of some instrumentations have the methods of both kinds.
         if isinstance(self.client, AsyncOpenAI):
-            return self._finish(self._aread(stream, at_most))
+            return self.finish(self._aread(stream, at_most))
         return _read(stream, at_most)
 
     async def _aread(self, stream: Any, at_most: int | None) -> list[Any]:
@@ -133,6 +133,12 @@ def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) ->
     is_over.set()
     idle.set()
     replying.join()
+
+
+@pytest.fixture
+def nothing_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kind of failure has been reported yet, so that the first of each is a warning again."""
+    monkeypatch.setattr(guard, "_reported", {})
 
 
 @pytest.fixture

@@ -102,8 +102,7 @@ def everything(server: Any, client: OpenAI) -> Any:
 
 @pytest.mark.parametrize("traces", ["session", "turn"])
 @pytest.mark.parametrize("broken", BROKEN)
-def test_what_is_broken_around_us_never_reaches_the_application(server, client, caplog, monkeypatch, broken, traces):
-    monkeypatch.setattr(guard, "_reported", {})
+def test_what_is_broken_never_reaches_the_application(server, client, caplog, nothing_reported, broken, traces):
     bare = everything(server, client)
     OpenAISessionsInstrumentor().instrument(traces=traces, **BROKEN[broken]())
     try:
@@ -119,8 +118,7 @@ def test_what_is_broken_around_us_never_reaches_the_application(server, client, 
         assert warnings
 
 
-async def test_a_broken_store_never_reaches_an_async_application(server, async_client, caplog, monkeypatch):
-    monkeypatch.setattr(guard, "_reported", {})
+async def test_a_broken_store_never_reaches_an_async_application(server, async_client, caplog, nothing_reported):
     with capture_spans(store=BrokenStore()):
         server.script(CHAT)
         reply = await async_client.chat.completions.create(
@@ -132,15 +130,13 @@ async def test_a_broken_store_never_reaches_an_async_application(server, async_c
     assert "the store is down" in caplog.text
 
 
-def test_session_blocks_survive_a_broken_store(client, caplog, monkeypatch):
-    monkeypatch.setattr(guard, "_reported", {})
+def test_session_blocks_survive_a_broken_store(client, caplog, nothing_reported):
     with capture_spans(store=BrokenStore()), session("s"):
         client.chat.completions.create(model=MODEL, messages=MESSAGES)
     assert caplog.records
 
 
-def test_one_warning_per_kind_of_failure(caplog, monkeypatch):
-    monkeypatch.setattr(guard, "_reported", {})
+def test_one_warning_per_kind_of_failure(caplog, nothing_reported):
     with caplog.at_level(logging.DEBUG, logger="otel_llm_sessions"):
         for _ in range(3):
             guard.report("fail", OSError("x"))

@@ -12,7 +12,7 @@ import threading
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_llm_sessions import OpenAISessionsInstrumentor, guard, session
+from otel_llm_sessions import OpenAISessionsInstrumentor, session
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.session import SessionSpanProcessor
 from otel_llm_sessions.stores.memory import MemoryStore
@@ -20,8 +20,7 @@ from otel_llm_sessions.stores.sqlite import SqliteStore
 
 
 @pytest.fixture
-def warnings(caplog, monkeypatch):
-    monkeypatch.setattr(guard, "_reported", {})
+def warnings(caplog, nothing_reported):
     with caplog.at_level(logging.WARNING, logger="otel_llm_sessions"):
         yield lambda: [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
 

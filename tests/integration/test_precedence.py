@@ -219,7 +219,7 @@ def beside_genai(request):
 
 
 def test_beside_the_official_instrumentation_the_conversation_is_the_providers(api, beside_genai):
-    conversation = api._finish(api.client.conversations.create()).id
+    conversation = api.finish(api.client.conversations.create()).id
     with session("support-42"):
         api.respond(conversation=conversation)
         api.read(api.respond(conversation=conversation, stream=True))

@@ -114,7 +114,7 @@ def test_the_second_turn_may_start_before_the_first_stream_ends(api, spans):
 
 def _first_of(api, stream):
     if hasattr(stream, "__aiter__"):
-        return api._finish(stream.__anext__())
+        return api.finish(stream.__anext__())
     return next(stream)
 
 
@@ -185,7 +185,7 @@ def test_the_context_of_others_names_the_session(api, spans):
 
 @pytest.mark.parametrize("shape", [lambda id_: id_, lambda id_: {"id": id_}])
 def test_the_conversation_names_the_session(api, spans, shape):
-    conversation = api._finish(api.client.conversations.create())
+    conversation = api.finish(api.client.conversations.create())
     for _ in range(2):
         api.respond(conversation=shape(conversation.id))
     assert attribute(spans, "session.id") == [conversation.id] * 2

@@ -154,7 +154,7 @@ def test_a_plain_call_has_no_time_to_first_chunk_and_is_not_marked_as_streamed(a
 
 def test_compacting_is_an_operation_of_its_own_and_invents_no_finish_reason(api, server, spans):
     first = api.respond("Hello")
-    compacted = api._finish(api.client.responses.compact(model=MODEL, input="Go on", previous_response_id=first.id))
+    compacted = api.finish(api.client.responses.compact(model=MODEL, input="Go on", previous_response_id=first.id))
     assert spans[1].name == f"compact {MODEL}"
     assert read(spans[1]) == {
         **created(server, "responses", "compact"),
@@ -199,7 +199,7 @@ def test_a_streamed_fetch_says_where_it_takes_up_again_and_counts_no_tokens(api,
 
 def test_a_background_response_is_queued_and_has_no_finish_reason_until_it_is_fetched_or_cancelled(api, server, spans):
     queued = api.respond("Hello", background=True)
-    api._finish(api.client.responses.cancel(queued.id))
+    api.finish(api.client.responses.cancel(queued.id))
     made, cancelled = map(read, spans)
     assert made["gen_ai.response.status"] == "queued"
     assert "gen_ai.response.finish_reasons" not in made

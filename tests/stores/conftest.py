@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from store_kit import SERVERS, RedisServer, redis_store, require_program
 
-from otel_llm_sessions import guard
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.stores.sqlite import SqliteStore
@@ -67,8 +66,8 @@ def own_redis(request, tmp_path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_was_reported_yet(monkeypatch):
-    monkeypatch.setattr(guard, "_reported", {})
+def _nothing_was_reported_yet(nothing_reported):
+    """Each test sees its own warnings."""
 
 
 @pytest.fixture

@@ -34,8 +34,7 @@ def test_what_replies_say_is_kept_up_to_a_bound():
     assert all(sum(len(text or "") for text in texts) < 512 for _, *texts in response._known_texts)
 
 
-def test_kinds_of_failures_are_told_apart_up_to_a_bound(caplog, monkeypatch):
-    monkeypatch.setattr(guard, "_reported", {})
+def test_kinds_of_failures_are_told_apart_up_to_a_bound(caplog, nothing_reported):
     caplog.set_level(logging.DEBUG, "otel_llm_sessions")
     for number in range(2 * guard.MAX_KINDS):
         guard.report("try", type(f"Error{number}" + "x" * 1000, (Exception,), {})())

@@ -13,7 +13,6 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, get_current, set_value
 from opentelemetry.util.genai._conversation_context import with_conversation_id
 
-from otel_llm_sessions import guard
 from otel_llm_sessions.sessions.sources import (
     MAX_LENGTH,
     OPENINFERENCE_CONTEXT_KEY,
@@ -75,8 +74,7 @@ def test_a_string_of_a_subclass_is_taken_as_a_string():
     assert session_id_of(Sessions.ONE) == "one"
 
 
-def test_an_ignored_value_is_logged_once_at_debug_without_the_value(caplog, monkeypatch):
-    monkeypatch.setattr(guard, "_reported", {})
+def test_an_ignored_value_is_logged_once_at_debug_without_the_value(caplog, nothing_reported):
     caplog.set_level(logging.DEBUG, "otel_llm_sessions")
     for _ in range(3):
         session_id_of("secret\n")

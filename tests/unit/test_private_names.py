@@ -1,0 +1,134 @@
+"""No test reaches a private name of the package that is not listed here, with the reason."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+PACKAGE = TESTS.parent / "otel_llm_sessions"
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name != "_"
+
+
+def of_package() -> set[str]:
+    """Every private name that the package gives: to functions, classes, module variables and attributes."""
+    return {name for file in PACKAGE.rglob("*.py") for name in given_in(ast.parse(file.read_text(encoding="utf-8")))}
+
+
+def given_in(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Store):
+            names = [node.attr if isinstance(node, ast.Attribute) else node.id]
+        else:
+            continue
+        yield from filter(is_private, names)
+
+
+def reached(file: Path, names: set[str]) -> set[str]:
+    """The private names of the package that a test file reaches."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    own = set(given_in(tree))
+    return {name for name in reached_in(tree, own) if name in names}
+
+
+def reached_in(tree: ast.AST, own: set[str]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            of_itself = isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"} and node.attr in own
+            if not of_itself:
+                yield node.attr
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("otel_llm_sessions"):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+            yield node.value.rpartition(".")[2]  # setattr(module, "_name"), "otel_llm_sessions.module._name"
+
+
+THE_STORES = "when a store rests or is back, or what waits to be written, is not to be asked in another way"
+
+LISTED: dict[str, tuple[str, frozenset[str]]] = {
+    # name: the reason, the files
+    "_reported": (
+        "a process reports each kind of failure once, a test each of its own; and what is kept of them is bounded",
+        frozenset({"conftest.py", "unit/test_bounded_tables.py"}),
+    ),
+    "_walk": ("a model that thinks replies when no look-up is left: nobody else knows", frozenset({"conftest.py"})),
+    "_awalk": ("as _walk, on an event loop", frozenset({"conftest.py"})),
+    "_left_open": (
+        "whether the pool of a client of any openai version is found, on which look-ups depend silently",
+        frozenset({"contract/test_shared_sessions.py"}),
+    ),
+    "_recovery": (
+        THE_STORES,
+        frozenset(
+            {
+                "green_store.py",
+                "integration/test_interrupted_store.py",
+                "stores/test_guarded.py",
+                "stores/test_redis.py",
+                "stores/test_sqlite.py",
+            }
+        ),
+    ),
+    "_claims": (THE_STORES, frozenset({"stores/test_guarded.py"})),
+    "_links": (THE_STORES, frozenset({"stores/test_guarded.py"})),
+    "_withdrawals": (THE_STORES, frozenset({"stores/test_guarded.py"})),
+    "_refill": (THE_STORES, frozenset({"stores/test_guarded.py"})),
+    "_inner": ("the store behind its guard, asked by another process", frozenset({"stores/test_contract.py"})),
+    "_keeper": ("a thread that is kept busy, as by a slow disk", frozenset({"stores/test_sqlite.py"})),
+    "_connections": ("how many connections there are, and whose", frozenset({"stores/test_redis.py"})),
+    "_idle": ("how many connections there are, and whose", frozenset({"stores/test_redis.py"})),
+    "_max_keys": ("whether a setting reaches the store", frozenset({"stores/test_opening.py"})),
+    "_Field": ("records are written that no release writes", frozenset({"stores/test_codec.py"})),
+    "_is_sound": ("records are written that no release writes", frozenset({"stores/test_codec.py"})),
+    "_lock": (
+        "a thread is held where it takes the lock, so that another meets it there",
+        frozenset({"integration/test_metrics.py", "stores/test_guarded.py", "unit/test_roots.py"}),
+    ),
+    "_given": ("a provider that is slow to be made, amid a call", frozenset({"integration/test_metrics.py"})),
+    "_known": (
+        "what is kept of others is bounded, in count and bytes; what is known better than the store",
+        frozenset(
+            {
+                "integration/test_nothing_grows.py",
+                "stores/test_guarded.py",
+                "unit/test_bounded_tables.py",
+                "unit/test_roots.py",
+            }
+        ),
+    ),
+    "_by_text": ("what is kept of others is bounded", frozenset({"unit/test_bounded_tables.py"})),
+    "_known_texts": ("what is kept of others is bounded", frozenset({"unit/test_bounded_tables.py"})),
+    "_pieces": ("what is kept of a body that streams by is bounded", frozenset({"unit/test_body_reader.py"})),
+    "_events": ("what is kept of a body that streams by is bounded", frozenset({"unit/test_body_reader.py"})),
+    "_iterator": ("openai's own, of a stream: whether it is being read", frozenset({"integration/test_endings.py"})),
+}
+
+
+def test_no_test_reaches_a_private_name_that_is_not_listed_with_its_reason():
+    names = of_package()
+    found: dict[str, set[str]] = {}
+    for file in TESTS.rglob("*.py"):
+        if file != Path(__file__):
+            for name in reached(file, names):
+                found.setdefault(name, set()).add(file.relative_to(TESTS).as_posix())
+    unlisted = {name: files - LISTED.get(name, ("", frozenset()))[1] for name, files in found.items()}
+    assert {name: files for name, files in unlisted.items() if files} == {}
+
+
+def test_a_reach_is_found_however_it_is_written():
+    for code in (
+        "from otel_llm_sessions.stores.guarded import _private",
+        "store._private.clear()",
+        "monkeypatch.setattr(store, '_private', None)",
+        "monkeypatch.setattr('otel_llm_sessions.guard._private', None)",
+        "self._private()",
+    ):
+        assert "_private" in set(reached_in(ast.parse(code), set())), code
+    own = "class A:\n def __init__(self): self._private = 1\n def f(self): return self._private"
+    assert "_private" not in set(reached_in(ast.parse(own), set(given_in(ast.parse(own)))))
