@@ -12,13 +12,10 @@ from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.sessions.tracestate import state_of
 
 
-@functools.lru_cache(maxsize=64)
 def span_context(ref: SpanRef) -> SpanContext:
-    """Return the context of a span known by its ids; never remote, so that samplers keep their root rule.
-
-    Kept for a while: a turn's links and markers, and the turn after it, ask for the same ones.
-    """
-    return SpanContext(ref.trace_id, ref.span_id, False, TraceFlags(ref.flags))
+    """Return the context of a span known by its ids; never remote, so that samplers keep their root rule."""
+    trace_id, span_id, flags = ref
+    return SpanContext(trace_id, span_id, False, TraceFlags(flags))
 
 
 def root_context(trace: SessionTrace) -> SpanContext:
@@ -33,7 +30,7 @@ def root_ref(trace: SessionTrace) -> SpanRef:
 
 @functools.lru_cache(maxsize=64)
 def root_target(trace: SessionTrace) -> SpanContext:
-    """Return the context by which links name a session trace's root; kept for a while, like ``span_context``."""
+    """Return the context by which links name a session trace's root; kept a while, since all its turns name it."""
     return span_context(root_ref(trace))
 
 

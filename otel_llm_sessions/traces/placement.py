@@ -163,7 +163,7 @@ class SessionTraces:
             trace = plan.trace
             counts = is_turn and (trace is None or bool(trace.flags & SAMPLED))
             before = resolution.turn - here.first_turn
-            is_old = trace is not None and time.time_ns() - trace.started >= self._max_age
+            is_old = trace is not None and (now or time.time_ns()) - trace.started >= self._max_age
             fits = not is_old and self._turns.add(session_id, here.part, before, counts)
             # The turn that proves a session goes where its first turn is marked.
             if fits or plan.proven is not None:

@@ -235,3 +235,18 @@ def test_an_unsampled_call_is_still_measured(client, reader):
     assert not spans
     assert len(points(reader)["gen_ai.client.token.usage"]) == 2
     provider.shutdown()
+
+
+@pytest.mark.parametrize("name", [*semconv.ASKED_METRIC_ATTRIBUTES, *semconv.ANSWERED_METRIC_ATTRIBUTES])
+def test_calls_that_differ_in_one_attribute_are_series_of_their_own(reader, name):
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    metrics = CurrentMetrics(provider.get_meter("test"))
+    asked = dict.fromkeys(semconv.ASKED_METRIC_ATTRIBUTES, "same")
+    answered = {**dict.fromkeys(semconv.ANSWERED_METRIC_ATTRIBUTES, "same"), semconv.USAGE_INPUT_TOKENS: 3}
+    for _ in range(2):
+        metrics.record(asked, answered, 1.0, None, Context())
+        (asked if name in asked else answered)[name] = "other"
+    durations = points(reader)["gen_ai.client.operation.duration"]
+    assert [point.count for point in durations] == [1, 1]
+    assert {point.attributes[name] for point in durations} == {"same", "other"}
+    provider.shutdown()
