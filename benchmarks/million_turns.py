@@ -63,9 +63,10 @@ def _enter(kinds: Sequence[sessions.Session], url: str, together: Any) -> None:
 
 
 def _store() -> Any:
-    from otel_llm_sessions.stores.redis import RedisStore
+    from otel_llm_sessions.stores.guarded import GuardedStore
+    from otel_llm_sessions.stores.redis import RedisBackend
 
-    store = RedisStore(_Process.url, time_limit=TIME_LIMIT)
+    store = GuardedStore(RedisBackend(_Process.url), time_limit=TIME_LIMIT)
     store.get_all(("connect",))
     return store
 
@@ -84,7 +85,7 @@ def _record(seed: int, count: int) -> Done:
     store = _store()
 
     def put(record: Record) -> None:
-        store.put_all([(key, record.link) for key in record.keys])
+        store.put(record.keys, record.link)
 
     turns = islice(sessions.turns(_Process.kinds, seed), count)
     keys = most = 0

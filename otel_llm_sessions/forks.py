@@ -36,22 +36,9 @@ class Lock:
         self.held = threading.RLock()
 
 
-class Closable(Protocol):
-    """Something that a child must not even inherit."""
-
-    def before_fork(self) -> None:
-        """Close what must not be open during a fork, and keep it closed."""
-        ...
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        ...
-
-
 # os.register_at_fork has no way back: hooks for all, which keep none of them alive.
 # By identity, and not WeakSets: those cannot be listed while another thread adds to them.
 _living: weakref.WeakValueDictionary[int, Renewable] = weakref.WeakValueDictionary()
-_closed_at_fork: weakref.WeakValueDictionary[int, Closable] = weakref.WeakValueDictionary()
 
 # What a child must neither use nor close, for closing it would reach into its parent's connections.
 _inherited: list[object] = []
@@ -60,11 +47,6 @@ _inherited: list[object] = []
 def renew_in_child(store: Renewable) -> None:
     """Call ``store.after_fork_in_child()`` in every child process, as long as ``store`` lives."""
     _living[id(store)] = store
-
-
-def close_at_fork(store: Closable) -> None:
-    """Call ``store.before_fork()`` and ``after_fork_in_parent()`` around every fork, as long as ``store`` lives."""
-    _closed_at_fork[id(store)] = store
 
 
 def leave_to_parent(*connections: object) -> None:
@@ -81,15 +63,5 @@ def _renew_all() -> None:
         store.after_fork_in_child()
 
 
-def _close_all() -> None:
-    for store in _all(_closed_at_fork):
-        store.before_fork()
-
-
-def _go_on_all() -> None:
-    for store in _all(_closed_at_fork):
-        store.after_fork_in_parent()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_close_all, after_in_parent=_go_on_all, after_in_child=_renew_all)
+    os.register_at_fork(after_in_child=_renew_all)

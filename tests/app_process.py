@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from otel_llm_sessions import OpenAISessionsInstrumentor
 from otel_llm_sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.stores.sqlite import SqliteBackend
 
 THREADS = 4
 
@@ -77,10 +77,10 @@ def store_of(url: str, time_limit: float | None) -> Any:
     if time_limit is None:
         return url
     if url.startswith("sqlite"):
-        return GuardedStore(SqliteStore(url.removeprefix("sqlite:///"), time_limit=time_limit))
-    from otel_llm_sessions.stores.redis import RedisStore
+        return GuardedStore(SqliteBackend(url.removeprefix("sqlite:///")), time_limit=time_limit)
+    from otel_llm_sessions.stores.redis import RedisBackend
 
-    return GuardedStore(RedisStore(url, time_limit=time_limit))
+    return GuardedStore(RedisBackend(url), time_limit=time_limit)
 
 
 def create(client: Any, order: dict[str, Any]) -> Any:

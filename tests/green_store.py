@@ -62,10 +62,10 @@ def run(library: str, url: str, when: str) -> None:
     for greenlet in greenlets:
         greenlet.join() if library == "gevent" else greenlet.wait()
     deadline = time.monotonic() + 10
-    while not store._recovery.writable and time.monotonic() < deadline:  # type: ignore[attr-defined]
+    while not store.is_up and time.monotonic() < deadline:  # type: ignore[attr-defined]
         sleep(0.02)
     store.close()
-    print(len(right), all(right), ticks > 1, store._recovery.writable)  # type: ignore[attr-defined]
+    print(len(right), all(right), ticks > 1, store.is_up)  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

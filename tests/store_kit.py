@@ -15,11 +15,14 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.redis_server import program
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, SpanRef
+from otel_llm_sessions.stores.shared import Ask, Backend, Claim, Lookup, Record
+from otel_llm_sessions.stores.sqlite import SqliteBackend
 
 PROGRAMS = {kind: program(kind) for kind in ("redis", "valkey")}
 """The servers that speak the Redis protocol, and where they are on this machine."""
@@ -233,11 +236,51 @@ def locked(path: Path) -> Iterator[None]:
         other.stdin.close()
 
 
-KINDS = ("memory", "sqlite", "sqlite-guarded", *(kind + guarded for kind in SERVERS for guarded in ("", "-guarded")))
+KINDS = ("memory", "sqlite", *SERVERS)
 SHARED = tuple(kind for kind in KINDS if kind != "memory")
 
 
-def redis_store(url: str, **options):
-    from otel_llm_sessions.stores.redis import RedisStore
+class Direct:
+    """A shared store as another process sees it: with no cache, no keeper and no patience; what fails is raised."""
 
-    return RedisStore(url, **options)
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    @property
+    def scope(self) -> str:
+        return self.backend.scope
+
+    def get_all(self, keys: Sequence[str]) -> Any:
+        return self.ask(Lookup(keys))
+
+    def put(self, keys: Sequence[str], link: SessionLink) -> None:
+        self.put_all([(key, link) for key in keys])
+
+    def put_all(self, entries: Sequence[tuple[str, SessionLink]]) -> None:
+        self.ask(Record(entries))
+
+    def claim(self, key: str, token: bytes | None = None) -> Any:
+        return self.ask(Claim(key, token or os.urandom(16)))
+
+    def close(self) -> None:
+        self.backend.close()
+
+    def ask(self, ask: Ask) -> Any:
+        (outcome,) = self.backend.serve([ask])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def redis_backend(url: str, **options: Any) -> Backend:
+    from otel_llm_sessions.stores.redis import RedisBackend
+
+    return RedisBackend(url, **options)
+
+
+def sqlite_direct(path: Path, **options: Any) -> Direct:
+    return Direct(SqliteBackend(path, **options))
+
+
+def redis_direct(url: str, **options: Any) -> Direct:
+    return Direct(redis_backend(url, **options))

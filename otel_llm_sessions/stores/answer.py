@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from otel_llm_sessions.guard import report
+from otel_llm_sessions.guard import pass_on, report
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -188,8 +188,10 @@ class Answer(Generic[T]):
                 report("use an answer", error)
 
     def _forget(self, callback: Callable[[Answer[T]], object]) -> None:
-        with contextlib.suppress(ValueError):
+        try:
             self._callbacks.remove(callback)
+        except ValueError as error:  # it was called meanwhile
+            pass_on(error)
 
     def _abandon(self) -> None:
         on_abandoned, self._on_abandoned = self._on_abandoned, None

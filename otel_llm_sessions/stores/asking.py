@@ -10,6 +10,7 @@ from otel_llm_sessions.guard import is_applications, report
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.protocol import SessionStore
+from otel_llm_sessions.stores.shared import DEFAULT_TIME_LIMIT
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -22,12 +23,22 @@ class AskedStore(Protocol):
     No failure of a store's is raised here: the answer then is that nothing is known, with ``is_known`` False.
     """
 
-    def ask(self, keys: Sequence[str]) -> Answer[list[SessionLink | None]]:
-        """Ask for the link of each of ``keys``, in order, None where it is unknown."""
+    @property
+    def patience(self) -> float:
+        """How long a call should wait for an answer, in seconds: 0 while the store is slow or does not answer."""
         ...
 
-    def ask_claim(self, key: str) -> Answer[bool]:
-        """Ask for a claim, which exactly one of all callers gets."""
+    def ask(self, keys: Sequence[str], within: float = 0.0) -> Answer[list[SessionLink | None]]:
+        """Ask for the link of each of ``keys``, in order, None where it is unknown.
+
+        Args:
+            keys: what is asked for.
+            within: seconds for which the caller may be held up; only for callers that may block.
+        """
+        ...
+
+    def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
+        """Ask for a claim, which exactly one of all callers gets; ``within`` as in ``ask``."""
         ...
 
     def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
@@ -52,7 +63,11 @@ class _Adapted:
         self._waits = getattr(store, "waits", True)
         self._tasks: set[asyncio.Future[Any]] = set()  # a loop alone does not keep them alive
 
-    def ask(self, keys: Sequence[str]) -> Answer[list[SessionLink | None]]:
+    @property
+    def patience(self) -> float:
+        return DEFAULT_TIME_LIMIT if self._waits else 0.0
+
+    def ask(self, keys: Sequence[str], within: float = 0.0) -> Answer[list[SessionLink | None]]:
         store = self._store
         answer = self._asked(lambda: store.get_all(keys), lambda: store.aget_all(keys))
 
@@ -62,7 +77,7 @@ class _Adapted:
 
         return answer.then(links)
 
-    def ask_claim(self, key: str) -> Answer[bool]:
+    def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
         store = self._store
         answer = self._asked(lambda: store.claim(key), lambda: store.aclaim(key))
         return answer.then(lambda got: bool(_or_else(got, False, "claim a session's root")))

@@ -1,157 +1,168 @@
-"""One thread per shared store that does what callers ask, so that none waits longer than it may.
+"""One keeper per shared store and process: it owns the connection, and is the only one to use it.
 
-The thread alone owns a connection. What is asked while it is busy is done together next. A caller that waits no longer
-(it was late, cancelled, interrupted) wants nothing done, unless that has begun.
-
-Locks, queue and thread are made when they are first used, and anew once gevent or eventlet has patched what they are
-made of: a greenlet that waits for a lock from before the patch would hold up all others for ever.
+Its thread asks what callers want, all that waits in one round trip or transaction; a blocking caller that finds the
+connection free makes its own. The keeper leaves a store that fails alone for a while, and asks it again beside all
+calls; what was not written lies on its backlog until the store takes it.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
 
+from otel_llm_sessions import forks
+from otel_llm_sessions.guard import is_applications, report
 from otel_llm_sessions.stores.answer import Answer
-from otel_llm_sessions.stores.shared import StoreDown
-
-Asked = TypeVar("Asked")
-Asking = TypeVar("Asking", contravariant=True)
+from otel_llm_sessions.stores.backlog import Backlog
+from otel_llm_sessions.stores.crew import Crew, Job
+from otel_llm_sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.newest import is_newer
+from otel_llm_sessions.stores.pace import Pace, Rests
+from otel_llm_sessions.stores.shared import Ask, Backend, Claim, Entry, Lookup, Record, StoreDown, StoreRefused
 
 MAX_WAITING = 1_000
-_AT_ONCE = 100
+
+_IDLE = 0.1
+"""Seconds without work after which the thread tidies up."""
+
+_TURN_LOST = 1.0
+"""Seconds after which, beyond its limit, a caller never gives its turn back: a signal's handler has cut it off."""
+
+_PROBE = Lookup(("probe",))
 
 
-class Connected(Protocol[Asking]):
-    """What the thread owns."""
+class Keeper:
+    """Asks a shared store for all callers of a process; nothing here raises but what is the application's."""
 
-    def serve(self, asked: Sequence[Asking]) -> Iterator[Any]:
-        """Yield what each thing asked comes to, in order: an exception is raised where it was asked."""
-        ...
+    def __init__(
+        self,
+        backend: Backend,
+        known: MemoryStore,
+        *,
+        max_keys: int,
+        time_limit: float,
+        first_rest: float,
+        longest_rest: float,
+    ) -> None:
+        """Args: where the store is, what this process knows, how much waits at most, and limits in seconds."""
+        self._backend = backend
+        self._known = known
+        self._max_keys = max_keys
+        self._time_limit = time_limit
+        self._rests = first_rest, longest_rest
+        self._begin_anew()
+        forks.renew_in_child(self)
 
-    def pause(self, seconds: float) -> bool:
-        """Leave nothing open that a child process must not inherit; return whether that could be done in time."""
-        ...
-
-    def go_on(self) -> None:
-        """Work again, after ``pause``."""
-        ...
-
-    def close(self) -> None:
-        """Release everything; nothing is asked afterwards."""
-        ...
-
-
-class Job(Generic[Asked]):
-    """What a caller asks for, and its answer."""
-
-    __slots__ = ("_once", "answer", "asked")
-
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
-        self.answer: Answer[Any] = Answer(self.take)  # who is cancelled or interrupted wants it done no longer
-        self._once = [None]  # taken by who does the work, or gives it up before
-
-    def take(self) -> bool:
-        """Return True to the first that asks: to the thread, unless nobody wants it done any more."""
-        try:
-            self._once.pop()
-        except IndexError:
-            return False
-        return True
-
-    def settle(self, outcome: Any) -> None:
-        """Give the answer, or what went wrong."""
-        if isinstance(outcome, BaseException):
-            self.answer.fail(outcome)
-        else:
-            self.answer.settle(outcome)
-
-    def outcome(self) -> Any:
-        """Return the answer, or raise what went wrong, or ``Late``: who is late wants it done no longer."""
-        if not self.answer.is_done:
-            self.take()
-        return self.answer.result()
-
-
-class Keeper(Generic[Asked]):
-    """The thread of one store in one process; started by the first job."""
-
-    def __init__(self, name: str, connect: Callable[[], Connected[Asked]]) -> None:
-        """Args: what tells the thread from others; what makes a new owner of a connection, which it opens later."""
-        self._name = name
-        self._connect = connect
-        self._crew: _Crew[Asked] | None = None
+    def _begin_anew(self) -> None:
+        self.readable = self.writable = True
+        """Whether callers ask the store, and whether they write to it, or do without."""
+        self.backlog = Backlog(self._max_keys)
+        self.pace = Pace(self._time_limit)
+        self._rest = Rests(*self._rests)
+        self._crew: Crew | None = None
         self._lock = threading.RLock()  # a signal's handler may make a call amid one
-        self._refusal = ""
+        self._refill = self._is_closed = False
 
-    def ask(self, asked: Asked, seconds: float) -> Any:
-        """Return what ``asked`` comes to, or raise that, or ``Late``, or ``StoreDown`` if nothing more can be asked."""
-        job = Job(asked)
-        self._take(job)
-        job.answer.wait(seconds)
-        return job.outcome()
-
-    async def ask_on_loop(self, asked: Asked, seconds: float) -> Any:
-        """As ``ask``, for callers on an event loop."""
-        job = Job(asked)
-        self._take(job)
-        await job.answer.wait_on_loop(seconds)
-        return job.outcome()
-
-    def begin(self, asked: Asked) -> Answer[Any]:
-        """Ask, and wait for nothing: it is done even if nobody waits. ``StoreDown`` if nothing more can be asked."""
-        job = Job(asked)
-        self._take(job)
-        return job.answer
-
-    def stop(self, patience: float) -> None:
-        """End the thread, after what waits, and release what it owns; who asks again has a new one."""
-        with self._lock:
-            crew, self._crew = self._crew, None
-        if crew is not None:
-            crew.dismiss()
-            if crew.is_of_these_threads and crew.thread.ident is not None:
-                crew.thread.join(patience)
-
-    def refuse(self, why: str) -> None:
-        """Do nothing from now on."""
-        self._refusal = why
-
-    def pause(self, patience: float) -> None:
-        """Work no more until ``go_on``, with nothing open; ``is_paused`` says whether that could be done in time."""
+    def after_fork_in_child(self) -> None:
+        """Leave connection, thread, backlog and callers to the parent; ask the store anew."""
         crew = self._crew
-        if crew is not None:
-            crew.pause(patience)
+        former = self._backend if crew is None else crew.backend
+        forks.leave_to_parent(crew, former)
+        self._backend = former.in_child()
+        self._begin_anew()
 
     @property
-    def is_paused(self) -> bool:
-        """Whether nothing is open."""
-        return self._crew is None or self._crew.is_paused
+    def scope(self) -> str:
+        """The same for all who share the store, once it has answered; random before."""
+        return self._backend.scope
 
-    def go_on(self) -> None:
-        """Work again, after ``pause``."""
-        if self._crew is not None:
-            self._crew.go_on()
+    # What callers ask.
 
-    def _take(self, job: Job[Asked]) -> None:
-        if self._refusal:
-            raise StoreDown(self._refusal)
-        crew = self._crew
-        if crew is None or not crew.is_of_these_threads:
-            crew = self._begin()
-        if crew.jobs.qsize() >= MAX_WAITING:
-            raise StoreDown(f"{MAX_WAITING} operations wait already")
-        crew.jobs.put(job)
+    def ask(self, ask: Ask, seconds: float = 0.0) -> Answer[Any]:
+        """Return the answer to ``ask``, which may come late. What is asked is done, whoever waits for it.
 
-    def _begin(self) -> _Crew[Asked]:
+        Args:
+            ask: what is asked.
+            seconds: how long the caller may be held up: it makes the round trip itself where it can, or waits for it.
+        """
+        job = Job(ask)
+        crew = self._at_work(job)
+        if crew is None:
+            return job.answer
+        deadline = time.monotonic() + seconds
+        if seconds and self._serves_itself(crew, job, seconds):
+            return job.answer
+        self._hand_over(crew, job)
+        # Amid a turn of this very thread, which a signal's handler has interrupted, waiting would be in vain.
+        if seconds and crew.caller != threading.get_ident() and not job.answer.wait(deadline - time.monotonic()):
+            self.pace.late(seconds)
+        return job.answer
+
+    def keep(self, entries: Sequence[Entry]) -> None:
+        """Put links on the backlog, and write them as soon as the store takes them."""
+        self.backlog.keep(entries)
+        self._look_around()
+
+    def keep_claim(self, key: str, token: bytes) -> None:
+        """As ``keep``, for a claim."""
+        self.backlog.keep_claim(key, token)
+        self._look_around()
+
+    def withdraw(self, key: str, token: bytes) -> None:
+        """Withdraw a claim whose caller was cut off, whether or not the store has it."""
+        self.backlog.withdraw(key, token)
+        self._look_around()
+
+    def token_of(self, key: str) -> bytes:
+        """Return the token to claim ``key`` with: that of a claim which was about to be withdrawn, else a new one."""
+        return self.backlog.token_of(key) or uuid.uuid4().bytes
+
+    def close(self) -> None:
+        """Write what waits, if the store takes it now, and release the connection; nothing is asked afterwards."""
         with self._lock:
+            crew, self._crew = self._crew, None
+            was_closed, self._is_closed = self._is_closed, True
+        if was_closed:
+            return
+        if crew is not None and crew.is_of_these_threads:
+            crew.dismiss()
+            crew.thread.join(self._time_limit)
+        else:
+            self._end(self._backend)
+
+    def dismiss(self) -> None:
+        """End the thread when it has done what waits, without waiting for it: nobody uses the store any more."""
+        crew = self._crew
+        if crew is not None:
+            crew.dismiss()
+
+    def _at_work(self, job: Job | None = None) -> Crew | None:
+        """Return the crew that works; None if there is none, which is the answer to ``job``."""
+        crew = self._crew
+        if crew is not None and crew.is_of_these_threads:
+            return crew
+        try:
+            return self._begin()
+        except StoreDown as fault:
+            if not self._is_closed:
+                report("use the session store", fault)
+            if job is not None:
+                self._settle(job, fault)
+            return None
+
+    def _begin(self) -> Crew:
+        with self._lock:
+            if self._is_closed:
+                raise StoreDown("it is closed")
             former = self._crew
             if former is not None and former.is_of_these_threads:
                 return former
-            crew = self._crew = _Crew(self._name, self._connect())
+            if former is not None:
+                self._backend = former.backend.anew()
+            crew = self._crew = Crew(self._backend, self._run)
         if former is not None:
             former.dismiss()
         try:
@@ -160,72 +171,211 @@ class Keeper(Generic[Asked]):
         except RuntimeError as error:  # the interpreter ends, or has no thread to spare: the next caller tries
             with self._lock:
                 self._crew = None if self._crew is crew else self._crew
-            raise StoreDown(f"no thread for the store: {error}") from error
+            raise StoreDown(f"no thread for it: {error}") from error
         return crew
 
+    def _look_around(self) -> None:
+        crew = None if self._is_closed else self._at_work()
+        # While the store rests the thread looks around by itself.
+        if crew is not None and self.readable and self.writable:
+            crew.wake()
 
-class _Crew(Generic[Asked]):
-    """The thread, what it owns, and what it waits with: all made of the same kind of threads."""
+    def _hand_over(self, crew: Crew, job: Job) -> None:
+        if crew.waiting >= MAX_WAITING:
+            self._settle(job, StoreDown(f"{MAX_WAITING} operations wait already"))
+        else:
+            crew.give(job)
 
-    def __init__(self, name: str, connected: Connected[Asked]) -> None:
-        self._kind: object = threading.Lock
-        self.jobs: queue.SimpleQueue[Job[Asked] | None] = queue.SimpleQueue()
-        self.thread = threading.Thread(target=self._run, name=f"otel-llm-sessions-{name}", daemon=True)
-        self.is_paused = False
-        self._working = threading.Lock()
-        self._connected = connected
-
-    @property
-    def is_of_these_threads(self) -> bool:
-        """Whether nobody has patched what threads are made of since."""
-        return self._kind is threading.Lock
-
-    def dismiss(self) -> None:
-        """End the thread, after what waits."""
-        self.jobs.put(None)
-
-    def pause(self, patience: float) -> None:
-        if not self._working.acquire(timeout=patience):
-            return
-        self.is_paused = self._connected.pause(patience)
-        if not self.is_paused:
-            self._working.release()
-
-    def go_on(self) -> None:
-        self._connected.go_on()
-        if self.is_paused:
-            self.is_paused = False
-            self._working.release()
-
-    def _run(self) -> None:
-        goes_on = True
-        while goes_on:
-            batch, goes_on = self._batch()
-            with self._working:
-                self._serve(batch)
-            del batch  # what waits for the next job should not keep the last ones alive
-        with self._working:
-            self._connected.close()
-        while not self.is_of_these_threads:
-            self.jobs.get()  # for ever: gevent (26.9) complains of a thread from before its patch that ends
-
-    def _batch(self) -> tuple[list[Job[Asked]], bool]:
-        """Wait for a job and return it with those behind it, and whether the thread goes on."""
-        batch: list[Job[Asked]] = []
-        job = self.jobs.get()
-        while job is not None:
-            if job.take():
-                batch.append(job)
-            if len(batch) == _AT_ONCE or self.jobs.empty():
-                return batch, True
-            job = self.jobs.get()
-        return batch, False
-
-    def _serve(self, batch: list[Job[Asked]]) -> None:
-        waiting = batch[::-1]
+    def _serves_itself(self, crew: Crew, job: Job, seconds: float) -> bool:
+        """Return whether the caller has asked the store itself, and has the answer."""
+        backend, turn = crew.backend, crew.turn
+        if not (backend.keeps_limits and backend.is_open and crew.is_idle):
+            return False
+        has_turn = False
         try:
-            for outcome in self._connected.serve([job.asked for job in batch]):
-                waiting.pop().settle(outcome)
-        except BaseException as error:
-            for job in waiting:
-                job.settle(error)
+            has_turn = turn.acquire(blocking=False)
+            if not has_turn:
+                return False
+            crew.caller = threading.get_ident()
+            self.pace.begin()
+            (outcome,) = backend.serve((job.ask,), seconds)
+            self.pace.end(answered=True)
+        except BaseException as fault:
+            self.pace.end(answered=False)
+            if not is_applications(fault):
+                # Late, or an old connection that is no longer one: the thread asks again, and has more patience.
+                return False
+            if isinstance(job.ask, Record):  # who is interrupted has made that turn all the same
+                self._hand_over(crew, job)
+            raise
+        finally:
+            if has_turn:
+                crew.caller = None
+                turn.release()
+        self._settled([job], [outcome], backend)
+        return True
+
+    # What the thread does.
+
+    def _run(self, crew: Crew) -> None:
+        while not (crew.is_dismissed and crew.is_idle):
+            jobs = crew.batch(self._pause(crew.backend))
+            turn = self._turn(crew)
+            with turn:
+                outcomes = self._serve(crew.backend, jobs) if jobs else []
+                self._go_on(crew.backend, is_busy=bool(jobs))
+            self._settled(jobs, outcomes, crew.backend)
+            del jobs, outcomes  # what waits for the next job should not keep the last ones alive
+        with self._turn(crew):
+            self._end(crew.backend)
+        crew.stay()
+
+    def _turn(self, crew: Crew) -> threading.Lock:
+        turn = crew.turn
+        if turn.acquire(timeout=self._time_limit + _TURN_LOST):
+            turn.release()
+            return turn
+        crew.backend = self._backend = crew.backend.anew()
+        crew.turn = threading.Lock()
+        return crew.turn
+
+    def _pause(self, backend: Backend) -> float | None:
+        """Return how many seconds to wait for a job; None: for ever."""
+        if not (self.readable and self.writable):
+            return self._rest.left()
+        due = 0.0 if self._refill else self.backlog.due_in()
+        if due is not None:
+            return max(due, self._rest.left())
+        return _IDLE if backend.is_untidy(is_busy=False) else None
+
+    def _serve(self, backend: Backend, jobs: Sequence[Job]) -> list[Any]:
+        """Return what each job comes to, a failure of the store's among them."""
+        if not self.readable:
+            return [StoreDown("it is left alone")] * len(jobs)
+        self.pace.begin()
+        answered = False
+        try:
+            outcomes = backend.serve([job.ask for job in jobs])
+            answered = True
+        except Exception as fault:
+            self._shut(fault)
+            outcomes = [fault] * len(jobs)
+        finally:
+            self.pace.end(answered=answered)
+        return outcomes
+
+    def _settled(self, jobs: Sequence[Job], outcomes: Sequence[Any], backend: Backend) -> None:
+        """Tell callers, without holding up others at the store."""
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, StoreRefused) and self.writable:
+                self._shut(outcome)
+            self._settle(job, outcome)
+        if backend.was_emptied():
+            self._refill = True
+            self._look_around()
+
+    def _settle(self, job: Job, outcome: Any) -> None:
+        """Answer a caller; what was not written waits on the backlog."""
+        ask = job.ask
+        if not isinstance(outcome, BaseException):
+            return job.answer.settle(outcome)
+        if isinstance(ask, Record):
+            self.backlog.keep(ask.entries)
+        elif isinstance(ask, Claim):
+            self.backlog.keep_claim(ask.key, ask.token)
+        job.answer.fail(outcome)
+
+    def _go_on(self, backend: Backend, *, is_busy: bool) -> None:
+        """Do the next part of what is to be done beside all callers."""
+        if self._rest.left():
+            return
+        try:
+            if self._refill:
+                self._refill = False
+                self.backlog.keep(self._known.snapshot())
+            if self.backlog.due_in() == 0.0:
+                self._write(backend)
+            elif not (self.readable and self.writable):
+                _raised(backend.serve((_PROBE,)))
+            elif backend.is_untidy(is_busy=is_busy):
+                backend.tidy()
+            self.readable = self.writable = True
+        except Exception as fault:
+            self._shut(fault)
+
+    def _write(self, backend: Backend, *, all_: bool = False) -> None:
+        """Write the oldest part of the backlog."""
+        if links := self.backlog.links():
+            return self._write_links(backend, links)
+        claims: list[Any] = [*self.backlog.claims(), *self.backlog.withdrawals(all_=all_)]
+        outcomes = backend.serve(claims) if claims else []
+        self.backlog.done(claims=[claim for claim, outcome in zip(claims, outcomes, strict=True) if _is_well(outcome)])
+        self._check(outcomes)
+
+    def _write_links(self, backend: Backend, entries: Sequence[Entry]) -> None:
+        """Write what says something later than the store does: other processes have gone on meanwhile."""
+        stored = backend.serve([Lookup((key,)) for key, _ in entries])
+        newer = [entry for entry, found in zip(entries, stored, strict=True) if _says_more(entry, found)]
+        outcomes = backend.serve([Record((entry,)) for entry in newer]) if newer else []
+        left = [entry for entry, outcome in zip(newer, outcomes, strict=True) if not _is_well(outcome)]
+        keys = {key for key, _ in left}
+        self.backlog.done(entry for entry in entries if entry[0] not in keys)
+        self.backlog.postpone(left)
+        self._check(outcomes)
+
+    def _check(self, outcomes: Sequence[Any]) -> None:
+        """Raise what the store refused; wait a while before a part of it that did not answer is asked again."""
+        faults = [outcome for outcome in outcomes if not _is_well(outcome)]
+        for fault in faults:
+            if isinstance(fault, StoreRefused):
+                raise fault
+        if faults:
+            self._rest.begin()
+
+    def _shut(self, fault: Exception) -> None:
+        """Let callers do without the store for a while, and say so once."""
+        if not self._is_closed:  # after the end nothing is said any more
+            report(f"use the session store, which is left alone for {self._rest.longest:g} s at most", _plain(fault))
+        self._rest.begin()
+        # A store that refuses has answered: what it holds can be read.
+        self.writable = False
+        self.readable = isinstance(fault, StoreRefused)
+        crew = self._crew
+        if crew is not None:
+            crew.wake()  # it waits for jobs, and now for the end of the rest
+
+    def _end(self, backend: Backend) -> None:
+        """Write what waits, once, and close what is open."""
+        try:
+            left = -1
+            while len(self.backlog) and len(self.backlog) != left:
+                left = len(self.backlog)
+                self._write(backend, all_=True)
+        except Exception as fault:
+            self._shut(fault)
+        try:
+            backend.close()
+        except Exception as fault:
+            report("close the session store", fault)
+
+
+def _is_well(outcome: Any) -> bool:
+    return not isinstance(outcome, BaseException)
+
+
+def _raised(outcomes: Sequence[Any]) -> None:
+    for outcome in outcomes:
+        if not _is_well(outcome):
+            raise outcome
+
+
+def _says_more(entry: Entry, found: Any) -> bool:
+    """Whether an entry is to be written, if ``found`` is what the store has under its key."""
+    return not _is_well(found) or found[0] is None or is_newer(*entry, found[0])
+
+
+def _plain(fault: BaseException) -> BaseException:
+    """Return a store's own fault without its traceback, which says nothing more and takes a caller's time to print."""
+    if isinstance(fault, (StoreDown, StoreRefused)):
+        fault.__traceback__ = fault.__cause__ = fault.__context__ = None
+    return fault

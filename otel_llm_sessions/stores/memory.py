@@ -20,6 +20,7 @@ class MemoryStore:
     """Keeps the most recently used evidence keys of this process; thread-safe, lost when the process ends."""
 
     waits = False
+    patience = 0.0
 
     def __init__(self, max_keys: int = DEFAULT_MAX_KEYS) -> None:
         self.scope = uuid.uuid4().hex
@@ -69,11 +70,11 @@ class MemoryStore:
                 self._claims.popitem(last=False)
             return True
 
-    def ask(self, keys: Sequence[str]) -> Answer[list[SessionLink | None]]:
+    def ask(self, keys: Sequence[str], within: float = 0.0) -> Answer[list[SessionLink | None]]:
         """As ``get_all``: the answer is there at once."""
         return Answer.of(self.get_all(keys))
 
-    def ask_claim(self, key: str) -> Answer[bool]:
+    def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
         """As ``claim``: the answer is there at once."""
         return Answer.of(self.claim(key))
 

@@ -57,10 +57,10 @@ def _memory(url: str, ttl: float, max_keys: int) -> SessionStore:
 
 def _sqlite(url: str, ttl: float, max_keys: int) -> SessionStore:
     try:
-        from otel_llm_sessions.stores.sqlite import SqliteStore
+        from otel_llm_sessions.stores.sqlite import SqliteBackend
     except ImportError as error:
         raise MissingExtraError(url, "this Python was built without sqlite3") from error
-    return GuardedStore(SqliteStore(_sqlite_path(url), ttl=ttl), max_keys=max_keys, ttl=ttl)
+    return GuardedStore(SqliteBackend(_sqlite_path(url), ttl=ttl), max_keys=max_keys, ttl=ttl)
 
 
 def _sqlite_path(url: str) -> str:
@@ -75,17 +75,17 @@ def _sqlite_path(url: str) -> str:
 
 def _redis(url: str, ttl: float, max_keys: int) -> SessionStore:
     try:
-        from otel_llm_sessions.stores.redis import RedisStore
+        from otel_llm_sessions.stores.redis import RedisBackend
     except ImportError as error:
         raise MissingExtraError(url, "it needs redis-py 5 or newer: pip install 'otel-llm-sessions[redis]'") from error
     # redis-py (8.1) takes database 0 for a path that is no number, and database 12 for /1/2.
     if not re.fullmatch(r"/?|/[0-9]+", _split(url).path):
         raise StoreSettingError(url, "the number of a database, and nothing else, follows the host and a slash")
     try:
-        store = RedisStore(url, ttl=ttl)
+        backend = RedisBackend(url, ttl=ttl)
     except Exception as error:  # redis-py's own words for what it cannot read
         raise StoreSettingError(url, f"redis-py cannot read it ({redacted(error)})") from None
-    return GuardedStore(store, max_keys=max_keys, ttl=ttl)
+    return GuardedStore(backend, max_keys=max_keys, ttl=ttl)
 
 
 def _split(url: str) -> SplitResult:

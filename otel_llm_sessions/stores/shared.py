@@ -1,21 +1,21 @@
-"""What a store shared by processes offers to the guard that stands in front of it."""
+"""What a store that processes share is asked, and what the keeper, which asks it, needs of the place where it is."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.stores.answer import Answer
 
 DEFAULT_TTL = 30 * 24 * 3600.0
 """How long a session is remembered, in seconds: as long as the provider keeps responses."""
 
 DEFAULT_TIME_LIMIT = 0.05
-"""How long one operation on a store may take, in seconds."""
+"""How long a caller waits for a store, in seconds."""
 
-CONNECT_LIMIT = 2.0
-"""How long making a connection may take, in seconds; no caller waits that long for it."""
+PATIENCE = 2.0
+"""How long the keeper waits for a store beside all callers, in seconds; also for a connection."""
 
 MAX_SCOPE = 128
 """Characters of a scope that are taken: what a store holds is not trusted, and each derived id is made with it."""
@@ -31,63 +31,86 @@ class StoreRefused(Exception):
     """The store answers, but does not take what it was given (it is full, or read-only)."""
 
 
-class SharedStore(ABC):
-    """A store outside of this process. Its operations raise `StoreDown` or `StoreRefused`, within the time limit."""
+class Lookup(NamedTuple):
+    """Asks for the link of each key; the outcome is a list with one answer per key, None where it is unknown."""
+
+    keys: Sequence[str]
+
+
+class Record(NamedTuple):
+    """Asks to remember each entry, unless that would set its session back; the outcome is None."""
+
+    entries: Sequence[Entry]
+
+
+class Claim(NamedTuple):
+    """Asks for a claim, which exactly one token gets, as often as it asks; the outcome says whether it is this one."""
+
+    key: str
+    token: bytes
+
+
+class Withdraw(NamedTuple):
+    """Asks to leave a claim to the next token, if it is this one's; the outcome is None."""
+
+    key: str
+    token: bytes
+
+
+Ask = Lookup | Record | Claim | Withdraw
+
+
+class Backend(ABC):
+    """A place outside of this process, and the way there. Used by one thread at a time; opened by the first use."""
+
+    name: str
+    """What tells its keeper's thread from others."""
 
     scope: str
-    waits = True
-    on_emptied: Callable[[], None] | None = None
-    """Called when the store turns out to have lost what it held (restarted without its data, file deleted)."""
+    """The same for all who share the place, once it has answered; random before."""
+
+    keeps_limits = False
+    """Whether ``serve`` can be told how long it may take: callers may then use the place in their own threads."""
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether what is asked now takes no longer than the way there and back."""
 
     @abstractmethod
-    def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
-        """Return for each of ``keys``, in order, its link, or None where it is unknown; one round trip."""
+    def serve(self, asks: Sequence[Ask], seconds: float | None = None) -> list[Any]:
+        """Do all that is asked, in one round trip or transaction; return what each comes to.
 
-    @abstractmethod
-    def put_all(self, entries: Sequence[Entry]) -> None:
-        """Remember each entry; one round trip."""
-
-    @abstractmethod
-    def claim(self, key: str, token: bytes | None = None) -> bool:
-        """Return True to exactly one of all callers, in all processes, that ever claim ``key``.
+        An outcome may be an exception: `StoreRefused`, or `StoreDown` where only a part of the place did not answer.
 
         Args:
-            key: what is claimed.
-            token: what tells this claim from others, so that it can be made again or withdrawn; a new one by default.
+            asks: what is asked.
+            seconds: how long it may take, where ``keeps_limits``; else as long as the keeper waits.
+
+        Raises:
+            StoreDown: there was no answer (in time).
         """
+
+    def was_emptied(self) -> bool:
+        """Whether the place has lost what it held since this was asked last (restarted without data, file deleted)."""
+        return False
+
+    def is_untidy(self, *, is_busy: bool) -> bool:
+        """Whether ``tidy`` has something to do, which can wait no longer if callers wait."""
+        return False
+
+    def tidy(self) -> None:
+        """Do a small part of what keeps the place small and quick."""
+        return
 
     @abstractmethod
     def close(self) -> None:
-        """Release connections; the store is not used afterwards."""
+        """Release what is open; it is opened anew when it is used again."""
 
     @abstractmethod
-    async def aget_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
-        """As ``get_all``, for callers on an event loop."""
+    def anew(self) -> Backend:
+        """Return the same place with nothing open, for threads of another kind."""
 
     @abstractmethod
-    async def aput_all(self, entries: Sequence[Entry]) -> None:
-        """As ``put_all``, for callers on an event loop."""
-
-    @abstractmethod
-    async def aclaim(self, key: str, token: bytes | None = None) -> bool:
-        """As ``claim``, for callers on an event loop."""
-
-    @abstractmethod
-    def ask(self, keys: Sequence[str]) -> Answer[list[SessionLink | None]]:
-        """As ``get_all``, beside the caller: never waits, and what it cannot do it says in the answer."""
-
-    @abstractmethod
-    def ask_claim(self, key: str, token: bytes) -> Answer[bool]:
-        """As ``claim``, beside the caller."""
-
-    @abstractmethod
-    def withdraw(self, key: str, token: bytes) -> None:
-        """Leave ``key`` to the next caller, if the claim with ``token`` is the one that got it."""
-
-    def put(self, keys: Sequence[str], link: SessionLink) -> None:
-        """Remember ``link`` under each of ``keys``."""
-        self.put_all([(key, link) for key in keys])
-
-    async def aput(self, keys: Sequence[str], link: SessionLink) -> None:
-        """As ``put``, for callers on an event loop."""
-        await self.aput_all([(key, link) for key in keys])
+    def in_child(self) -> Backend:
+        """Return the same place for a child process. It leaves what is open to the parent, and waits for nothing."""

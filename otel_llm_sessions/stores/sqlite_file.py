@@ -6,11 +6,9 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from otel_llm_sessions import forks
-from otel_llm_sessions.guard import logger
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.codec import KEY_PREFIX, RANK, VERSIONS_WITH_RANK, Row, decode
 from otel_llm_sessions.stores.shared import MAX_SCOPE
@@ -41,12 +39,14 @@ _CLAIM = (
     "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET token = excluded.token,"
     " expires = excluded.expires WHERE claims.expires <= ?"
 )
+_CLEANED = ("links", "claims")
 _SIDE_FILES = ("-wal", "-shm")
 
 WRITES_BETWEEN_CLEANINGS = 512
+_OVERDUE = 16 * WRITES_BETWEEN_CLEANINGS
+"""After so many writes cleaning waits no longer for the store to be at rest."""
 SAMPLE = 4 * WRITES_BETWEEN_CLEANINGS
 """How many entries a cleaning looks at; more only while a quarter of them has expired."""
-_DELETED_AT_ONCE = 500
 
 
 class File:
@@ -56,6 +56,8 @@ class File:
         self.path = path
         self.scope = scope
         self.writes = WRITES_BETWEEN_CLEANINGS
+        """Since the last cleaning; others may have left something to do."""
+        self._to_clean = list(_CLEANED)
         self._connection = connection
         self.identity = _identity(path)
 
@@ -112,6 +114,37 @@ class File:
         """Delete the claim of ``key``, if ``token`` holds it."""
         self._connection.execute("DELETE FROM claims WHERE key = ? AND token = ?", (key, token))
 
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """Do all or nothing of what is written inside."""
+        return _transaction(self._connection)
+
+    def is_untidy(self, *, is_busy: bool) -> bool:
+        """Whether enough was written since the last cleaning: more of it in a store that is busy."""
+        return self.writes >= (_OVERDUE if is_busy else WRITES_BETWEEN_CLEANINGS)
+
+    def tidy(self) -> None:
+        """Delete some of what expired; when that is done, move what was written from the log into the database."""
+        if not self._to_clean:
+            self.writes, self._to_clean = 0, list(_CLEANED)
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        elif self._delete_expired(self._to_clean[-1]) <= SAMPLE // 4:
+            self._to_clean.pop()
+
+    def _delete_expired(self, table: str) -> int:
+        """Delete what expired among as many entries as are looked at, wherever they begin; return how many those were.
+
+        As Redis does it. An index by expiry would be a third of each write.
+        """
+        begin, now = KEY_PREFIX + os.urandom(16), _now()
+        look = f"SELECT key, expires FROM {table} WHERE key {{}} ? LIMIT ?"
+        rows = self._connection.execute(look.format(">="), (begin, SAMPLE)).fetchall()
+        rows += self._connection.execute(look.format("<"), (begin, SAMPLE - len(rows))).fetchall()
+        expired = [(key, now) for key, expires in rows if expires <= now]
+        if expired:
+            with self.transaction():
+                self._connection.executemany(f"DELETE FROM {table} WHERE key = ? AND expires <= ?", expired)
+        return len(expired)
+
     def is_gone(self) -> bool:
         """Whether another file, or none, now has this one's name."""
         return _identity(self.path) != self.identity
@@ -142,7 +175,7 @@ def _connect(path: str, busy: float) -> sqlite3.Connection:
         # A database that is just being made has nothing to lose, and need not wait for the disk.
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA journal_mode=WAL")
-        # Checkpoints wait for the disk: the cleaning thread does them, not a caller.
+        # Checkpoints wait for the disk: they are done while nobody asks.
         connection.execute("PRAGMA wal_autocheckpoint=0")
     except BaseException:
         connection.close()
@@ -207,43 +240,3 @@ def _remove_side_files(path: str) -> None:
     for suffix in _SIDE_FILES:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + suffix)
-
-
-def clean(path: str, may_go_on: Callable[[], bool] = lambda: True) -> None:
-    """Delete what expired, and move what was written from the log into the database; best effort.
-
-    Args:
-        path: the database.
-        may_go_on: asked every few milliseconds.
-    """
-    # Never makes a database that was deleted meanwhile: that would be one without tables, beside the old one's log.
-    existing = f"{Path(path).as_uri()}?mode=rw"
-    try:
-        with contextlib.closing(sqlite3.connect(existing, uri=True, timeout=0.01, isolation_level=None)) as connection:
-            for table in ("links", "claims"):
-                while may_go_on() and _delete_expired(connection, table, may_go_on) > SAMPLE // 4:
-                    pass
-            if may_go_on():
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    except sqlite3.Error as error:
-        logger.debug("the session store %s could not be cleaned: %s", path, error)
-
-
-def _delete_expired(connection: sqlite3.Connection, table: str, may_go_on: Callable[[], bool]) -> int:
-    """Delete what expired among as many entries as are looked at, wherever they begin; return how many those were.
-
-    As Redis does it. An index by expiry would be a third of each write.
-    """
-    begin, now = KEY_PREFIX + os.urandom(16), _now()
-    rows = connection.execute(f"SELECT key, expires FROM {table} WHERE key >= ? LIMIT ?", (begin, SAMPLE)).fetchall()
-    rows += connection.execute(f"SELECT key, expires FROM {table} WHERE key < ? LIMIT ?", (begin, SAMPLE - len(rows)))
-    expired = [(key, now) for key, expires in rows if expires <= now]
-    for first in range(0, len(expired), _DELETED_AT_ONCE):
-        if not may_go_on():
-            break
-        with _transaction(connection):
-            connection.executemany(
-                f"DELETE FROM {table} WHERE key = ? AND expires <= ?", expired[first : first + _DELETED_AT_ONCE]
-            )
-        time.sleep(0.01)  # others want to write, too
-    return len(expired)

@@ -16,7 +16,7 @@ from otel_llm_sessions import OpenAISessionsInstrumentor, session
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.session import SessionSpanProcessor
 from otel_llm_sessions.stores.memory import MemoryStore
-from otel_llm_sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.stores.sqlite import SqliteBackend
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_store_of_our_own_that_cannot_be_closed_holds_up_nothing(monkeypatch, 
 
     instrumentor = OpenAISessionsInstrumentor()
     with monkeypatch.context() as patched:
-        patched.setattr(SqliteStore, "close", fail)
+        patched.setattr(SqliteBackend, "close", fail)
         instrumentor.instrument(store=f"sqlite:///{tmp_path}/sessions.db")
         instrumentor.uninstrument()
     assert not instrumentor.is_instrumented_by_opentelemetry

@@ -11,11 +11,11 @@ from typing import Any
 import httpx2
 import pytest
 from openai import OpenAI
-from store_kit import a_link, locked, redis_store, until
+from store_kit import a_link, locked, redis_backend, until
 
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.memory import MemoryStore
-from otel_llm_sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.stores.sqlite import SqliteBackend
 from otel_llm_sessions.testing import capture_spans
 
 PATIENT = 30.0
@@ -91,18 +91,18 @@ def store_and_slow(request, tmp_path) -> Iterator[tuple[Any, Any]]:
         yield custom, lambda: slow(custom)
         return
     if request.param == "sqlite":
-        inner, late = SqliteStore(path, time_limit=PATIENT), lambda: locked(path)
+        inner, late = SqliteBackend(path), lambda: locked(path)
     else:
         redis = request.getfixturevalue("redis")
-        inner, late = redis_store(redis.url, time_limit=PATIENT), redis.frozen
-    store = GuardedStore(inner, rest=SOON, first_rest=SOON)
+        inner, late = redis_backend(redis.url), redis.frozen
+    store = GuardedStore(inner, time_limit=PATIENT, rest=SOON, first_rest=SOON)
     store.put(["s:before"], a_link())
     yield store, late
     store.close()
 
 
 def is_well(store: Any) -> bool:
-    return isinstance(store, Custom) or store._recovery.writable
+    return isinstance(store, Custom) or store.is_up
 
 
 def test_an_interrupted_wait_is_the_applications(store_and_slow, interrupted, caplog):
@@ -140,7 +140,7 @@ def test_an_interrupted_claim_is_left_to_the_next(store_and_slow, interrupted):
 
 def test_an_exception_that_was_handled_before_is_not_raised_again_by_a_store_that_fails(redis):
     """Python says of the store's failure that it came up while the other was handled."""
-    store = GuardedStore(redis_store(redis.url, time_limit=PATIENT), rest=SOON, first_rest=SOON)
+    store = GuardedStore(redis_backend(redis.url), time_limit=PATIENT, rest=SOON, first_rest=SOON)
     store.put(["s:1"], a_link())
 
     def handler(*_: Any) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 from openai import OpenAI
-from store_kit import redis_store
+from store_kit import redis_backend
 
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.memory import MemoryStore
-from otel_llm_sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.stores.sqlite import SqliteBackend
 from otel_llm_sessions.testing import capture_spans
 
 SESSION = {"extra_headers": {"x-session-id": "mine"}}
@@ -30,10 +30,10 @@ def make_store(request, tmp_path):
         if request.param == "memory":
             return MemoryStore()
         if request.param == "sqlite":
-            inner = SqliteStore(tmp_path / "sessions.db", time_limit=PATIENT)
+            inner = SqliteBackend(tmp_path / "sessions.db")
         else:
-            inner = redis_store(request.getfixturevalue("redis").url, time_limit=PATIENT)
-        stores.append(store := GuardedStore(inner))
+            inner = redis_backend(request.getfixturevalue("redis").url)
+        stores.append(store := GuardedStore(inner, time_limit=PATIENT))
         return store
 
     yield make

@@ -12,7 +12,7 @@ from typing import Any
 
 import fork_process
 import pytest
-from store_kit import Proxy, redis_store
+from store_kit import Proxy, redis_backend
 
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.testing import capture_spans
@@ -28,7 +28,7 @@ def proxy(redis):
 @pytest.fixture
 def trips(proxy):
     """Return a function that makes a call in a process of its own store, and returns its round trips."""
-    stores = [GuardedStore(redis_store(proxy.url, time_limit=5)) for _ in range(2)]
+    stores = [GuardedStore(redis_backend(proxy.url), time_limit=5) for _ in range(2)]
     for store in stores:
         store.get_all(["s:the scope becomes known"])[0]
 

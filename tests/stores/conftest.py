@@ -7,11 +7,11 @@ import functools
 from collections.abc import Callable, Iterator
 
 import pytest
-from store_kit import SERVERS, RedisServer, redis_store, require_program
+from store_kit import SERVERS, RedisServer, redis_backend, require_program
 
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.memory import MemoryStore
-from otel_llm_sessions.stores.sqlite import SqliteStore
+from otel_llm_sessions.stores.sqlite import SqliteBackend
 
 
 def _program(kind: str) -> str:
@@ -84,12 +84,11 @@ PATIENT = 5.0
 def _make(request, kind: str, **options):
     if kind == "memory":
         return MemoryStore()
-    if kind.startswith("sqlite"):
-        inner = SqliteStore(request.getfixturevalue("tmp_path") / "sessions.db", time_limit=PATIENT, **options)
+    if kind == "sqlite":
+        backend = SqliteBackend(request.getfixturevalue("tmp_path") / "sessions.db", **options)
     else:
-        server = request.getfixturevalue("_emptied")(kind.partition("-")[0])
-        inner = redis_store(server.url, time_limit=PATIENT, **options)
-    return GuardedStore(inner, ttl=options.get("ttl")) if kind.endswith("guarded") else inner
+        backend = redis_backend(request.getfixturevalue("_emptied")(kind).url, **options)
+    return GuardedStore(backend, ttl=options.get("ttl"), time_limit=PATIENT)
 
 
 @pytest.fixture

@@ -8,15 +8,13 @@ import threading
 import time
 
 import pytest
-from store_kit import KINDS, SERVERS, Proxy, a_link, free_port, locked, redis_store, until
+from store_kit import KINDS, SERVERS, Proxy, a_link, free_port, locked, redis_backend, redis_direct, until
 
 from otel_llm_sessions.stores.answer import Answer, Late
 from otel_llm_sessions.stores.asking import asked
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.memory import MemoryStore
-from otel_llm_sessions.stores.sqlite import SqliteStore
-
-ASKED = [kind for kind in KINDS if kind == "memory" or kind.endswith("guarded")]
+from otel_llm_sessions.stores.sqlite import SqliteBackend
 
 
 @pytest.fixture(params=[False, True], ids=["sync", "async"])
@@ -141,7 +139,7 @@ def test_what_a_signal_handler_raises_comes_to_who_waits_and_abandons_the_questi
 # --- stores -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ASKED)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_store_answers_beside_the_call(kind, store, open_another, wait):
     store.put_soon(["r:1", "s:1"], link := a_link())
     answer = store.ask(["s:0", "s:1"])
@@ -160,7 +158,7 @@ async def test_a_store_answers_beside_the_call(kind, store, open_another, wait):
 
 
 def test_what_cannot_have_changed_is_there_at_once(tmp_path, closing):
-    store = closing(GuardedStore(SqliteStore(tmp_path / "sessions.db")))
+    store = closing(GuardedStore(SqliteBackend(tmp_path / "sessions.db")))
     store.put(["r:1"], link := a_link())
     with locked(tmp_path / "sessions.db"):
         answer = store.ask(["r:1"])
@@ -169,9 +167,9 @@ def test_what_cannot_have_changed_is_there_at_once(tmp_path, closing):
 
 async def test_a_late_answer_is_used_and_remembered(_emptied, closing, wait):
     proxy = closing(Proxy(_emptied(SERVERS[0]).port))
-    other = closing(redis_store(_emptied(SERVERS[0]).url, time_limit=5))
+    other = closing(redis_direct(_emptied(SERVERS[0]).url))
     other.put(["r:1"], link := a_link())
-    store = closing(GuardedStore(redis_store(proxy.url, time_limit=5)))
+    store = closing(GuardedStore(redis_backend(proxy.url), time_limit=5))
     store.get_all(["s:0"])
     proxy.delay = 0.2
     answer = store.ask(["r:1"])
@@ -190,7 +188,7 @@ async def test_a_late_answer_is_used_and_remembered(_emptied, closing, wait):
 
 
 def test_a_store_that_is_down_answers_with_what_is_known_here_and_says_so(closing):
-    store = closing(GuardedStore(redis_store(f"redis://127.0.0.1:{free_port()}/0")))
+    store = closing(GuardedStore(redis_backend(f"redis://127.0.0.1:{free_port()}/0")))
     store.put_soon(["s:1"], link := a_link())
     answer = store.ask(["s:1", "s:2"])
     assert answer.wait(10)
@@ -205,7 +203,7 @@ def test_a_store_that_is_down_answers_with_what_is_known_here_and_says_so(closin
 
 
 async def test_a_claim_whose_caller_is_cancelled_is_left_to_the_next(tmp_path, closing):
-    store, other = (closing(GuardedStore(SqliteStore(tmp_path / "sessions.db", time_limit=5))) for _ in range(2))
+    store, other = (closing(GuardedStore(SqliteBackend(tmp_path / "sessions.db"), time_limit=5)) for _ in range(2))
     claim = store.ask_claim("root")
     waiting = asyncio.ensure_future(claim.wait_on_loop(10))
     await asyncio.sleep(0)

@@ -7,13 +7,12 @@ import threading
 import time
 
 import pytest
-from store_kit import KINDS, SHARED, a_link, until
+from store_kit import KINDS, SHARED, Direct, a_link, until
 
 from otel_llm_sessions.stores.protocol import SessionStore
 
 every_store = pytest.mark.parametrize("kind", KINDS)
 every_shared_store = pytest.mark.parametrize("kind", SHARED)
-every_guarded_store = pytest.mark.parametrize("kind", [kind for kind in SHARED if kind.endswith("guarded")])
 
 
 class Calls:
@@ -228,7 +227,7 @@ def test_a_cancelled_caller_leaves_a_store_that_works(kind, store):
     assert asyncio.run(cancelled_then_used()).turn == 2
 
 
-@every_guarded_store
+@every_shared_store
 def test_a_claim_whose_caller_was_cancelled_is_left_to_the_next(kind, store, open_another):
     async def cancelled():
         for delay in range(6):
@@ -247,7 +246,7 @@ def test_a_claim_whose_caller_was_cancelled_is_left_to_the_next(kind, store, ope
     asyncio.run(cancelled())
 
 
-@every_guarded_store
+@every_shared_store
 def test_a_claim_whose_caller_was_cancelled_is_left_to_other_processes(kind, store, open_another):
     async def cancelled():
         task = asyncio.ensure_future(store.aclaim("root"))
@@ -260,4 +259,4 @@ def test_a_claim_whose_caller_was_cancelled_is_left_to_other_processes(kind, sto
     if outcome is True:  # it was faster
         assert not another.claim("root")
     else:
-        until(lambda: another._inner.claim("root"))
+        until(lambda: Direct(another._keeper._backend).claim("root"))

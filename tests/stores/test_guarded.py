@@ -9,86 +9,19 @@ import threading
 import weakref
 
 import pytest
+from fake_backend import FakeBackend
 from store_kit import a_link, in_child, until
 
-from otel_llm_sessions.stores import recovery
-from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.stores.recovery import Rests
-from otel_llm_sessions.stores.shared import SharedStore, StoreDown, StoreRefused
+from otel_llm_sessions.stores.shared import StoreDown, StoreRefused
 
 NEVER = 3600.0
 SOON = 0.02
 
 
-class FakeStore(SharedStore):
-    """A store that fails as it is told, and counts what it is asked."""
-
-    def __init__(self) -> None:
-        self.scope = "shared"
-        self.links, self.claims, self.asked = {}, {}, []
-        self.read_fault = self.write_fault = None
-
-    def fail(self, fault: Exception | None) -> None:
-        self.read_fault = self.write_fault = fault
-
-    def get_all(self, keys):
-        self.asked.append("get")
-        if self.read_fault:
-            raise self.read_fault
-        return [self.links.get(key) for key in keys]
-
-    def put_all(self, entries):
-        self.asked.append("put")
-        if self.write_fault:
-            raise self.write_fault
-        self.links.update(entries)
-
-    def claim(self, key, token=None):
-        self.asked.append("claim")
-        if self.write_fault:
-            raise self.write_fault
-        return self.claims.setdefault(key, token) == token
-
-    def withdraw(self, key, token):
-        if self.write_fault:
-            raise self.write_fault
-        if self.claims.get(key) == token:
-            del self.claims[key]
-
-    def ask(self, keys):
-        return self._answered(lambda: self.get_all(keys))
-
-    def ask_claim(self, key, token):
-        return self._answered(lambda: self.claim(key, token))
-
-    def _answered(self, call):
-        answer = Answer()
-        try:
-            answer.settle(call())
-        except Exception as fault:
-            answer.fail(fault)
-        return answer
-
-    def close(self):
-        self.asked.append("close")
-
-    async def aget_all(self, keys):
-        return self.get_all(keys)
-
-    async def aput_all(self, entries):
-        await asyncio.sleep(0)
-        self.put_all(entries)
-
-    async def aclaim(self, key, token=None):
-        got = self.claim(key, token)
-        await asyncio.sleep(0)
-        return got
-
-
 @pytest.fixture
 def inner():
-    return FakeStore()
+    return FakeBackend()
 
 
 @pytest.fixture
@@ -125,7 +58,7 @@ def test_what_is_known_better_is_written_although_it_is_not_later(quick, inner):
     quick.put_soon(["r:1"], better)
     until(lambda: inner.links["r:1"] == better)
     quick.put_soon(["r:1"], partial)
-    until(lambda: not quick._recovery._links)
+    until(lambda: not len(quick._keeper.backlog))
     assert inner.links["r:1"] == better
 
 
@@ -148,10 +81,9 @@ def test_a_turn_that_goes_on_is_asked_for_until_it_has_ended(guard, inner):
 def test_only_what_may_be_known_better_is_asked_for(guard, inner, monkeypatch):
     guard.put(["r:2"], two := a_link(2))
     inner.links["r:1"] = one = a_link(1)
-    get_all, asked = inner.get_all, []
-    monkeypatch.setattr(inner, "get_all", lambda keys: (asked.append(list(keys)), get_all(keys))[1])
+    inner.served.clear()
     assert guard.get_all(["r:1", "r:2", "s:unknown"]) == [one, two, None]
-    assert asked == [["r:1", "s:unknown"]]
+    assert [list(ask.keys) for asks in inner.served for ask in asks] == [["r:1", "s:unknown"]]
 
 
 @pytest.mark.parametrize("fault", [StoreDown("down"), StoreRefused("full"), RuntimeError("a bug")])
@@ -195,7 +127,7 @@ def test_what_was_not_written_is_written_when_the_store_is_back(quick, inner):
     quick.claim("root")
     inner.fail(None)
     until(lambda: inner.links == {"r:1": link, "s:1": link} and set(inner.claims) == {"root"})
-    until(lambda: quick._recovery.writable)
+    until(lambda: quick.is_up)
     quick.put(["s:2"], link)
     assert inner.asked[-1] == "put"
 
@@ -208,20 +140,6 @@ def test_a_store_that_hiccuped_is_asked_again_soon(inner, closing):
     until(lambda: "s:1" in inner.links)
 
 
-def test_a_store_that_keeps_failing_is_asked_ever_more_rarely_until_it_was_well_for_long(monkeypatch):
-    now = 1_000.0
-    monkeypatch.setattr("otel_llm_sessions.stores.recovery.time.monotonic", lambda: now)
-    rests, waited = Rests(0.25, 30.0), []
-    for _ in range(6):
-        waited.append(rests.next())
-        now += waited[-1]
-    assert waited == [0.25, 1.0, 4.0, 16.0, 30.0, 30.0]
-    now += 29.0
-    assert rests.next() == 30.0
-    now += 30.0 + 31.0
-    assert rests.next() == 0.25
-
-
 def test_what_is_written_late_does_not_replace_a_later_turn(quick, inner):
     inner.fail(StoreDown("down"))
     quick.put(["s:1"], a_link(1, start=1_000))
@@ -229,23 +147,6 @@ def test_what_is_written_late_does_not_replace_a_later_turn(quick, inner):
     inner.links["s:1"] = a_link(2, start=2_000)
     inner.fail(None)
     until(lambda: "s:2" in inner.links)
-    assert inner.links["s:1"].turn == 2
-
-
-def test_what_is_written_late_does_not_replace_what_a_caller_writes_meanwhile(quick, inner):
-    inner.write_fault = StoreRefused("full")
-    quick.put(["s:1"], a_link(1, start=1_000))
-    put_all = inner.put_all
-
-    def overtaken(entries):
-        inner.put_all = put_all
-        quick._known.put(["s:1"], a_link(2, start=2_000))  # a caller, between the thread's reading and writing
-        inner.links["s:1"] = a_link(2, start=2_000)
-        put_all(entries)
-
-    inner.put_all = overtaken
-    inner.write_fault = None
-    until(lambda: quick._recovery.writable)
     assert inner.links["s:1"].turn == 2
 
 
@@ -258,8 +159,8 @@ def test_what_waits_to_be_written_is_found(guard, inner):
 
 def test_a_store_that_lost_everything_is_told_again_what_this_process_knows(quick, inner):
     quick.put(["r:1", "s:1"], a_link())
-    inner.links.clear()
-    inner.on_emptied()
+    inner.empty()
+    quick.get_all(["s:2"])
     until(lambda: set(inner.links) == {"r:1", "s:1"})
 
 
@@ -269,7 +170,7 @@ def test_what_waits_is_bounded(inner, closing):
     for number in range(100):
         guard.put([f"s:{number}"], a_link(number))
         guard.claim(f"{number}")
-    assert (len(guard._recovery._links), len(guard._recovery._claims)) == (10, 10)
+    assert len(guard._keeper.backlog) == 20
 
 
 async def test_what_a_cancelled_caller_recorded_is_written_all_the_same(quick, inner):
@@ -285,7 +186,7 @@ def test_a_kind_of_failure_is_one_warning(guard, quick, inner, caplog):
     caplog.set_level(logging.DEBUG, "otel_llm_sessions")
     inner.fail(StoreDown("down"))
     for _ in range(3):
-        guard._recovery.readable = guard._recovery.writable = True
+        guard._keeper.readable = guard._keeper.writable = True
         guard.get_all(["s:1"])[0]
     assert [record.levelname for record in caplog.records if record.levelname == "WARNING"] == ["WARNING"]
 
@@ -298,7 +199,7 @@ def warnings_of(caplog) -> list[str]:
 def test_a_store_that_is_shut_says_so_once_whichever_thread_found_out(guard, inner, caplog, fault):
     inner.fail(fault)
     guard.put_soon(["s:1"], a_link())  # the thread that writes it finds out
-    until(lambda: not guard._recovery.writable)
+    until(lambda: not guard.is_up)
     guard.put(["s:2"], a_link())
     guard.get_all(["s:2"])
     guard.claim("root")
@@ -347,7 +248,7 @@ def test_a_child_asks_the_store_anew_and_leaves_what_waits_to_its_parent(guard, 
     guard.put(["s:1"], a_link())
 
     def check():
-        inner.fail(None)
+        guard._keeper._backend.fail(None)
         guard.put(["s:2"], a_link(2))
         found = [link.turn for link in guard.get_all(["s:1", "s:2"])]
         return found == [1, 2] and set(inner.links) == {"s:2"}
@@ -359,7 +260,7 @@ def test_a_child_does_not_wait_for_a_lock_that_a_thread_of_its_parent_held(guard
     held, release = threading.Event(), threading.Event()
 
     def hold():
-        with guard._recovery._lock, guard._known._lock:
+        with guard._keeper._lock, guard._known._lock:
             held.set()
             release.wait(10)
 
@@ -380,7 +281,7 @@ def test_a_child_does_not_wait_for_a_lock_that_a_thread_of_its_parent_held(guard
 
 
 def test_a_late_write_of_an_earlier_turn_takes_nobody_back_in_time():
-    inner = FakeStore()
+    inner = FakeBackend()
     store = GuardedStore(inner)
     earlier, later = a_link(1), a_link(2)
     store.put(["s:1"], later)
@@ -402,12 +303,12 @@ def test_what_a_cancelled_caller_left_waiting_never_hides_a_later_turn(guard, in
 # --- at the same time -------------------------------------------------------------------------------------------
 
 
-def test_the_recovery_is_not_begun_under_its_lock(quick, inner, monkeypatch):
+def test_the_thread_is_not_begun_under_a_lock(quick, inner, monkeypatch):
     """The collector may run in a thread that is just beginning, and record what it finds there."""
     start = threading.Thread.start
 
     def records_first(thread: threading.Thread) -> None:
-        if thread.name == "otel-llm-sessions-store":
+        if thread.name == "otel-llm-sessions-fake":
             other = threading.Thread(target=quick.put_soon, args=(["s:2"], a_link(2)))
             start(other)
             other.join(10)
@@ -419,45 +320,27 @@ def test_the_recovery_is_not_begun_under_its_lock(quick, inner, monkeypatch):
     until(lambda: {"s:1", "s:2"} <= inner.links.keys())
 
 
-def test_what_may_not_wait_is_written_by_another_thread(quick, inner, monkeypatch):
-    wrote = []
-    put_all = inner.put_all
-    monkeypatch.setattr(inner, "put_all", lambda entries: (wrote.append(threading.current_thread()), put_all(entries)))
+def test_what_may_not_wait_is_written_by_another_thread(quick, inner):
+    quick.put(["s:0"], a_link(1))  # it is connected
+    inner.threads.clear()
     quick.put_soon(["s:1"], a_link(1))
-    assert quick.get_all(["s:1"])[0].turn == 1
     until(lambda: "s:1" in inner.links)
-    assert threading.current_thread() not in wrote
+    assert threading.get_ident() not in inner.threads
 
 
 async def test_a_cancelled_claim_is_got_by_who_tries_again_while_it_is_withdrawn(quick, inner, monkeypatch):
-    monkeypatch.setattr(recovery, "WITHDRAWN_AFTER", 0.0)
-    withdrawing, go_on, withdraw = threading.Event(), threading.Event(), inner.withdraw
-
-    def slowly(key, token):
-        withdrawing.set()
-        assert go_on.wait(10)
-        withdraw(key, token)
-
-    monkeypatch.setattr(inner, "withdraw", slowly)
+    monkeypatch.setattr("otel_llm_sessions.stores.backlog.WITHDRAWN_AFTER", 0.0)
+    quick.put(["s:0"], a_link(1))
+    inner.go_on.clear()
     claiming = asyncio.ensure_future(quick.aclaim("1"))
     await asyncio.sleep(0)
     claiming.cancel()
     with pytest.raises(asyncio.CancelledError):
         await claiming
-    assert await asyncio.to_thread(withdrawing.wait, 10)
-    assert await quick.aclaim("1"), "otherwise nobody would open the session"
-    go_on.set()
-    until(lambda: not quick._recovery._withdrawals)
+    again = asyncio.ensure_future(quick.aclaim("1"))
+    await asyncio.sleep(0)
+    inner.go_on.set()
+    assert await again, "otherwise nobody would open the session"
+    until(lambda: not len(quick._keeper.backlog))
+    assert inner.claims.keys() == {"1"}
     assert not await quick.aclaim("1")
-
-
-def test_a_store_that_lost_what_it_held_is_told_again_also_when_the_recovery_is_just_ending(quick, inner):
-    quick.put(["s:1"], a_link(1))
-    inner.links.clear()
-    with quick._recovery._lock:
-        refilling = threading.Thread(target=quick._recovery.refill)
-        refilling.start()
-        refilling.join(0.05)
-        assert not quick._recovery._refill, "it waits until the recovery has decided whether to end"
-    refilling.join()
-    until(lambda: "s:1" in inner.links)

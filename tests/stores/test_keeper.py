@@ -1,181 +1,294 @@
-"""The keeper's thread: what it is asked, what it no longer does, what it ends with."""
+"""The keeper: who asks the store, in which thread, how much at once, and how long callers wait for it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
 
 import pytest
-from store_kit import until
+from fake_backend import FakeBackend
+from store_kit import Lateness, a_link, in_child, until
 
-from otel_llm_sessions.stores.answer import Late
 from otel_llm_sessions.stores.keeper import Keeper
-from otel_llm_sessions.stores.shared import StoreDown
+from otel_llm_sessions.stores.memory import MemoryStore
+from otel_llm_sessions.stores.pace import SLOW, Pace, Rests
+from otel_llm_sessions.stores.shared import Claim, Lookup, Record, StoreDown
 
-
-class Connected:
-    """Does what it is asked, and notes it; while it is held it does nothing."""
-
-    def __init__(self) -> None:
-        self.served: list[list[str]] = []
-        self.begun, self.go_on_serving, self.closed = threading.Event(), threading.Event(), threading.Event()
-        self.go_on_serving.set()
-
-    def serve(self, asked: Sequence[str]) -> Iterator[object]:
-        self.served.append(list(asked))
-        self.begun.set()
-        assert self.go_on_serving.wait(10)
-        for word in asked:
-            yield ValueError(word) if word == "bad" else word.upper()
-            if word == "worst":
-                raise OSError("broken")
-
-    def pause(self, seconds: float) -> bool:
-        return True
-
-    def go_on(self) -> None: ...
-
-    def close(self) -> None:
-        self.closed.set()
+LIMIT = 0.05
 
 
 @pytest.fixture
-def connected():
-    return Connected()
+def backend():
+    return FakeBackend()
 
 
 @pytest.fixture
-def keeper(connected):
-    keeper = Keeper("test", lambda: connected)
-    yield keeper
-    connected.go_on_serving.set()
-    keeper.stop(10)
+def keeper(backend, closing):
+    yield closing(a_keeper(backend))
+    backend.go_on.set()
 
 
-@pytest.fixture(params=[False, True], ids=["sync", "async"])
-def ask(request, keeper):
-    """Return a function that asks, on a loop or not, and can be awaited."""
-
-    async def ask(word: str, seconds: float = 10.0) -> object:
-        if request.param:
-            return await keeper.ask_on_loop(word, seconds)
-        return await asyncio.to_thread(keeper.ask, word, seconds)
-
-    return ask
+def a_keeper(backend, **options) -> Keeper:
+    limits = {"max_keys": 100, "time_limit": LIMIT, "first_rest": 0.02, "longest_rest": 0.1} | options
+    return Keeper(backend, MemoryStore(), **limits)
 
 
-@pytest.fixture
-def busy(connected, keeper):
-    """The thread is held by a job."""
-    connected.go_on_serving.clear()
-    first = threading.Thread(target=keeper.ask, args=("first", 10))
-    first.start()
-    assert connected.begun.wait(10)
+def look_up(key: str) -> Lookup:
+    return Lookup((key,))
+
+
+@contextlib.contextmanager
+def busy(keeper, backend):
+    """The store takes its time with what the thread asks."""
+    backend.go_on.clear()
+    backend.begun.clear()
+    first = keeper.ask(look_up("first"))
+    assert backend.begun.wait(10)
     yield
-    connected.go_on_serving.set()
-    first.join()
+    backend.go_on.set()
+    assert first.wait(10)
 
 
-async def test_what_was_asked_or_what_it_fails_with_comes_to_the_caller(ask):
-    assert await ask("x") == "X"
-    with pytest.raises(ValueError, match="bad"):
-        await ask("bad")
+# --- who asks ---------------------------------------------------------------------------------------------------
 
 
-async def test_what_cannot_be_begun_in_time_is_not_done_later(ask, busy, connected, keeper):
-    begun = time.perf_counter()
-    with pytest.raises(Late):
-        await ask("late", 0.05)
-    assert 0.045 < time.perf_counter() - begun < 0.5
-    connected.go_on_serving.set()
-    assert keeper.ask("after", 10) == "AFTER"
-    assert connected.served == [["first"], ["after"]]
+def test_the_thread_opens_the_connection_and_a_caller_that_finds_it_free_asks_itself(keeper, backend):
+    backend.links["r:1"] = link = a_link()
+    assert keeper.ask(look_up("r:1"), 10).result() == [link]
+    assert keeper.ask(look_up("r:1"), 10).result() == [link]
+    assert keeper.ask(look_up("r:1")).wait(10)
+    here = threading.get_ident()
+    assert [thread == here for thread in backend.threads] == [False, True, False]
 
 
-async def test_what_is_still_being_done_is_not_waited_for(ask, connected):
-    connected.go_on_serving.clear()
-    with pytest.raises(Late):
-        await ask("slow", 0.05)
-    assert connected.served == [["slow"]]
+def test_a_place_that_keeps_no_limits_is_asked_by_the_thread_alone(keeper, backend):
+    backend.keeps_limits = False
+    for _ in range(3):
+        assert keeper.ask(look_up("r:1"), 10).is_done
+    assert threading.get_ident() not in backend.threads
 
 
-async def test_what_waits_is_done_together(keeper, busy, connected):
-    asked = [asyncio.ensure_future(keeper.ask_on_loop(word, 10)) for word in ("a", "bad", "c")]
-    await asyncio.sleep(0)
-    connected.go_on_serving.set()
-    a, bad, c = await asyncio.gather(*asked, return_exceptions=True)
-    assert (a, c, str(bad)) == ("A", "C", "bad")
-    assert connected.served == [["first"], ["a", "bad", "c"]]
+def test_what_waits_is_asked_at_once(keeper, backend):
+    with busy(keeper, backend):
+        answers = [keeper.ask(look_up(f"r:{number}")) for number in range(5)]
+    assert all(answer.wait(10) for answer in answers)
+    assert [len(asks) for asks in backend.served] == [1, 5]
 
 
-async def test_a_failure_amid_many_is_that_of_all_that_have_no_answer_yet(keeper, busy, connected):
-    asked = [asyncio.ensure_future(keeper.ask_on_loop(word, 10)) for word in ("a", "worst", "c")]
-    await asyncio.sleep(0)
-    connected.go_on_serving.set()
-    answers = await asyncio.gather(*asked, return_exceptions=True)
-    assert [str(answer) for answer in answers] == ["A", "WORST", "broken"]
-    assert await keeper.ask_on_loop("x", 10) == "X"
+def test_many_threads_ask_and_each_has_its_answer(keeper, backend):
+    backend.links.update((f"r:{number}", a_link(number + 1)) for number in range(100))
+    found = {}
+
+    def ask(number: int) -> None:
+        for _ in range(20):
+            (link,) = keeper.ask(look_up(f"r:{number}"), 10).result()
+            found.setdefault(number, set()).add(link.turn)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {number: {number + 1} for number in range(100)}
+    assert backend.most_at_once == 1, "one thread at a time"
 
 
-async def test_a_caller_that_is_cancelled_wants_nothing_done(keeper, busy, connected):
-    caller = asyncio.ensure_future(keeper.ask_on_loop("cancelled", 10))
-    await asyncio.sleep(0)
-    caller.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await caller
-    connected.go_on_serving.set()
-    assert await keeper.ask_on_loop("x", 10) == "X"
-    assert connected.served == [["first"], ["x"]]
+def test_a_signal_handler_amid_a_turn_of_its_thread_waits_for_nothing(keeper, backend):
+    assert keeper.ask(look_up("r:1"), 10).is_done
+    seen = []
+
+    def handler(*_: object) -> None:
+        begun = time.perf_counter()
+        answer = keeper.ask(look_up("r:2"), 10)
+        seen.append((answer, time.perf_counter() - begun))
+
+    former = signal.signal(signal.SIGUSR1, handler)
+    backend.amid = lambda: signal.raise_signal(signal.SIGUSR1)
+    try:
+        assert keeper.ask(look_up("r:1"), 10).is_done
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    ((answer, took),) = seen
+    assert took < 1
+    assert answer.wait(10), "and is answered all the same"
 
 
-def test_a_thread_that_answers_a_loop_which_was_closed_goes_on(keeper, connected):
-    connected.go_on_serving.clear()
-
-    async def ask() -> None:
-        asking = asyncio.ensure_future(keeper.ask_on_loop("x", 10))
-        await asyncio.to_thread(connected.begun.wait, 10)
-        assert not asking.done()
-
-    asyncio.run(ask())
-    connected.go_on_serving.set()
-    assert keeper.ask("y", 10) == "Y"
+def test_a_turn_that_a_signal_handler_cut_off_for_good_is_not_waited_for_for_ever(backend, closing, monkeypatch):
+    monkeypatch.setattr("otel_llm_sessions.stores.keeper._TURN_LOST", 0.05)
+    keeper = closing(a_keeper(backend))
+    assert keeper.ask(look_up("r:1"), 10).is_done
+    keeper._crew.turn.acquire()  # and no one gives it back
+    answer = keeper.ask(look_up("r:1"))
+    assert answer.wait(10)
+    assert keeper.ask(look_up("r:1"), 10).is_done
 
 
-async def test_a_keeper_that_is_stopped_closes_and_begins_anew_unless_it_refuses(ask, keeper, connected):
-    assert await ask("x") == "X"
-    keeper.stop(10)
-    assert connected.closed.is_set()
-    assert await ask("y") == "Y"
-    keeper.refuse("it is over")
-    keeper.stop(10)
-    with pytest.raises(StoreDown, match="it is over"):
-        await ask("z")
+def test_an_answer_is_given_without_holding_up_others(keeper, backend):
+    assert keeper.ask(look_up("r:1"), 10).is_done
+    told = []
+    keeper.ask(look_up("r:2")).when_done(lambda _: told.append(keeper.ask(look_up("r:3"), 10).is_done))
+    until(lambda: told == [True])
 
 
-def test_too_many_that_wait_are_refused(keeper, busy, monkeypatch):
+# --- how long they wait -----------------------------------------------------------------------------------------
+
+
+def test_a_caller_waits_no_longer_than_it_says_and_what_it_asked_is_done(keeper, backend):
+    with Lateness() as late, busy(keeper, backend):
+        begun = time.perf_counter()
+        answer = keeper.ask(Record([("s:1", a_link())]), LIMIT)
+        took = time.perf_counter() - begun
+        assert not answer.is_done
+    assert took < LIMIT + 0.02 + late.worst
+    assert answer.wait(10)
+    assert "s:1" in backend.links
+
+
+def test_nobody_waits_for_a_store_that_is_late_until_it_answers(keeper, backend):
+    with busy(keeper, backend):
+        assert not keeper.ask(look_up("r:1"), LIMIT).is_done
+        assert keeper.pace.patience == 0.0
+    until(lambda: keeper.pace.patience == LIMIT)
+
+
+def test_a_store_that_is_always_slow_is_asked_beside_the_call_until_it_is_quick():
+    pace = Pace(LIMIT)
+    for _ in range(8):
+        assert pace.patience == LIMIT
+        pace.took(2 * SLOW)
+    assert pace.patience == 0.0
+    pace.took(SLOW / 2)
+    assert pace.patience == LIMIT
+
+
+def test_too_many_that_wait_are_refused_and_what_they_recorded_is_written_later(keeper, backend, monkeypatch):
     monkeypatch.setattr("otel_llm_sessions.stores.keeper.MAX_WAITING", 1)
-    waiting = threading.Thread(target=lambda: keeper.ask("x", 10))
-    waiting.start()
-
-    def refused() -> bool:
-        try:
-            keeper.ask("y", 0.001)
-        except StoreDown:
-            return True
-        except Late:
-            return False
-        return False
-
-    until(refused)
+    with busy(keeper, backend):
+        keeper.ask(look_up("r:1"))
+        refused, written = keeper.ask(look_up("r:2")), keeper.ask(Record([("s:1", a_link())]))
+        with pytest.raises(StoreDown, match="wait already"):
+            refused.result()
+        assert written.is_done
+    until(lambda: "s:1" in backend.links)
 
 
-def test_a_patch_of_what_threads_are_made_of_gets_a_thread_of_its_own(keeper, connected, monkeypatch):
-    assert keeper.ask("x", 10) == "X"
+# --- a store that fails -----------------------------------------------------------------------------------------
+
+
+def test_a_store_that_keeps_failing_is_asked_ever_more_rarely_until_it_was_well_for_a_while(monkeypatch):
+    now = 1_000.0
+    monkeypatch.setattr("otel_llm_sessions.stores.pace.time.monotonic", lambda: now)
+    rests, waited = Rests(0.02, 1.0), []
+    for _ in range(6):
+        rests.begin()
+        waited.append(round(rests.left(), 6))
+        now += rests.left()
+    assert waited == [0.02, 0.08, 0.32, 1.0, 1.0, 1.0]
+    now += 1.5
+    rests.begin()
+    assert rests.left() == 1.0
+    now += 1.0 + 2.5
+    rests.begin()
+    assert rests.left() == pytest.approx(0.02)
+
+
+def test_a_store_that_is_down_is_asked_once_per_rest_beside_all_calls(backend, closing):
+    keeper = closing(a_keeper(backend, longest_rest=0.1, first_rest=0.1))
+    backend.fail(StoreDown("down"))
+    assert keeper.ask(look_up("r:1"), 10).is_done
+    assert not keeper.readable
+    backend.threads.clear()
+    time.sleep(0.55)  # what does not happen has no condition to wait for
+    assert 2 <= len(backend.threads) <= 7
+    assert threading.get_ident() not in backend.threads
+    backend.fail(None)
+    until(lambda: keeper.readable and keeper.writable)
+
+
+def test_a_part_that_is_down_keeps_nobody_away_from_the_rest_and_is_written_later(keeper, backend):
+    backend.down_keys = {"s:1"}
+    keeper.ask(Record([("s:1", a_link())])).wait(10)
+    keeper.ask(Record([("s:2", a_link())])).wait(10)
+    assert keeper.readable
+    assert keeper.writable
+    assert set(backend.links) == {"s:2"}
+    backend.down_keys = set()
+    until(lambda: set(backend.links) == {"s:1", "s:2"})
+
+
+def test_what_is_written_late_does_not_replace_what_others_wrote_meanwhile(keeper, backend):
+    backend.fail(StoreDown("down"))
+    keeper.ask(Record([("s:1", a_link(1, start=1_000)), ("s:2", a_link(1, start=1_000))]), 10)
+    backend.links["s:1"] = a_link(2, start=2_000)
+    backend.fail(None)
+    until(lambda: "s:2" in backend.links)
+    assert backend.links["s:1"].turn == 2
+
+
+def test_a_claim_whose_answer_was_lost_is_claimed_again_as_the_same(keeper, backend):
+    backend.fail_after(StoreDown("the connection broke"))
+    keeper.ask(Claim("root", b"mine"), 10)
+    assert backend.claims == {"root": b"mine"}
+    until(lambda: keeper.writable and not len(keeper.backlog))
+    assert backend.claims == {"root": b"mine"}
+
+
+# --- its end, forks, patches ------------------------------------------------------------------------------------
+
+
+def test_closing_writes_what_waits_and_closes_what_is_open(backend):
+    keeper = a_keeper(backend, first_rest=3600.0, longest_rest=3600.0)
+    backend.fail(StoreDown("down"))
+    keeper.ask(Record([("s:1", a_link())]), 10)
+    backend.fail(None)
+    keeper.close()
+    until(lambda: not backend.is_open)
+    assert "s:1" in backend.links
+    with pytest.raises(StoreDown, match="closed"):
+        keeper.ask(look_up("s:1"), 10).result()
+
+
+def test_what_is_asked_before_it_is_closed_is_answered(keeper, backend):
+    with busy(keeper, backend):
+        answer = keeper.ask(Record([("s:1", a_link())]))
+        keeper.close()
+    assert answer.wait(10)
+    assert "s:1" in backend.links
+
+
+def test_a_child_has_a_keeper_and_a_connection_of_its_own_whatever_its_parent_is_at(keeper, backend):
+    def check():
+        keeper._backend.go_on.set()
+        return keeper._backend is not backend and keeper.ask(look_up("r:1"), 5).is_done
+
+    with busy(keeper, backend):
+        keeper.backlog.keep([("s:1", a_link())])
+        in_child(lambda: not len(keeper.backlog) and check())
+        with keeper.backlog._lock:
+            in_child(check)
+
+
+def test_a_patch_of_what_threads_are_made_of_gets_a_thread_of_its_own(keeper, backend, monkeypatch):
+    assert keeper.ask(look_up("r:1"), 10).is_done
     lock = threading.Lock
     with monkeypatch.context() as patched:
         patched.setattr(threading, "Lock", lambda: lock())
-        assert keeper.ask("y", 10) == "Y"
-        assert connected.closed.wait(10), "what the former one owned is not left open"
-        keeper.stop(10)
+        assert keeper.ask(look_up("r:1"), 10).is_done
+        assert keeper._backend is not backend
+        until(lambda: not backend.is_open)  # what the former one owned is not left open
+        keeper.close()
+
+
+def test_a_thread_that_answers_a_loop_which_was_closed_goes_on(keeper, backend):
+    async def ask() -> None:
+        waiting = asyncio.ensure_future(keeper.ask(look_up("r:1")).wait_on_loop(10))
+        await asyncio.to_thread(backend.begun.wait, 10)
+        assert not waiting.done()
+
+    backend.go_on.clear()
+    asyncio.run(ask())
+    backend.go_on.set()
+    assert keeper.ask(look_up("r:1"), 10).is_done

@@ -105,7 +105,8 @@ def test_what_is_no_secret_is_shown():
 
 def test_a_missing_extra_is_an_error_that_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "redis", None)
-    monkeypatch.delitem(sys.modules, "otel_llm_sessions.stores.redis", raising=False)
+    for name in ("redis", "redis_lines"):
+        monkeypatch.delitem(sys.modules, f"otel_llm_sessions.stores.{name}", raising=False)
     with pytest.raises(MissingExtraError, match=r"OTEL_LLM_SESSIONS_STORE.*otel-llm-sessions\[redis\]") as error:
         open_store("redis://localhost")
     assert isinstance(error.value, ValueError)

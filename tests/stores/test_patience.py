@@ -8,10 +8,10 @@ import gc
 import time
 
 import pytest
-from store_kit import SERVERS, Lateness, a_link, redis_store
+from store_kit import SERVERS, Lateness, a_link
 
+from otel_llm_sessions.stores.opening import open_store
 from otel_llm_sessions.stores.patience import within
-from otel_llm_sessions.stores.sqlite import SqliteStore
 
 
 @contextlib.asynccontextmanager
@@ -32,8 +32,8 @@ async def a_busy_loop():
 def prompt_store(request, tmp_path, closing):
     """A store with the time limit that applications have."""
     if request.param == "sqlite":
-        return closing(SqliteStore(tmp_path / "sessions.db"))
-    return closing(redis_store(request.getfixturevalue("_emptied")(SERVERS[0]).url))
+        return closing(open_store(f"sqlite:///{tmp_path / 'sessions.db'}"))
+    return closing(open_store(request.getfixturevalue("_emptied")(SERVERS[0]).url))
 
 
 async def test_a_loop_that_is_busy_is_not_taken_for_a_store_that_is_late(prompt_store):

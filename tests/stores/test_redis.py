@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -20,7 +21,8 @@ from store_kit import (
     calls_of,
     free_port,
     in_child,
-    redis_store,
+    redis_backend,
+    redis_direct,
     until,
 )
 from tls_front import TlsFront
@@ -41,7 +43,7 @@ def proxy(redis_server, closing):
 @pytest.fixture
 def guarded(closing):
     """Open a guarded store that comes back soon."""
-    return lambda url, **options: closing(GuardedStore(redis_store(url, **options), rest=SOON, first_rest=SOON))
+    return lambda url, **options: closing(GuardedStore(redis_backend(url), rest=SOON, first_rest=SOON, **options))
 
 
 def round_trips(proxy, call) -> int:
@@ -51,7 +53,7 @@ def round_trips(proxy, call) -> int:
 
 
 def test_each_operation_is_one_round_trip(proxy, closing):
-    store = closing(GuardedStore(redis_store(proxy.url, time_limit=5)))
+    store = closing(GuardedStore(redis_backend(proxy.url), time_limit=5))
     store.get_all(["s:0"])[0]
     assert round_trips(proxy, lambda: store.get_all(["s:1", "r:1", "i:1"])) == 1
     assert round_trips(proxy, lambda: store.put(["r:1", "s:1", "i:1"], a_link())) == 1
@@ -62,12 +64,12 @@ def test_each_operation_is_one_round_trip(proxy, closing):
 
 
 def test_the_first_operation_of_a_process_is_one_round_trip_too(proxy, closing):
-    store = closing(redis_store(proxy.url, time_limit=5))
+    store = closing(redis_direct(proxy.url))
     assert round_trips(proxy, lambda: store.get_all(["s:1"])[0]) == 1
 
 
 async def test_each_operation_on_a_loop_is_one_round_trip(proxy, closing):
-    store = closing(GuardedStore(redis_store(proxy.url, time_limit=5)))
+    store = closing(GuardedStore(redis_backend(proxy.url), time_limit=5))
     before = proxy.sent
     await store.aget_all(["s:1", "r:1"])
     await store.aput(["r:1", "s:1"], a_link())
@@ -77,7 +79,7 @@ async def test_each_operation_on_a_loop_is_one_round_trip(proxy, closing):
 
 
 def test_a_record_takes_at_most_400_bytes_all_told(redis_server, closing):
-    store = closing(redis_store(redis_server.url, time_limit=5))
+    store = closing(redis_direct(redis_server.url))
     store.get_all(["s:1"])[0]
 
     def used() -> int:
@@ -90,7 +92,7 @@ def test_a_record_takes_at_most_400_bytes_all_told(redis_server, closing):
 
 
 def test_all_keys_expire_but_the_scope(redis_server, closing):
-    store = closing(redis_store(redis_server.url, ttl=100, time_limit=5))
+    store = closing(redis_direct(redis_server.url, ttl=100))
     store.get_all(["s:1"])[0]
     store.put(["s:1", "r:1"], a_link())
     store.claim("1")
@@ -99,14 +101,14 @@ def test_all_keys_expire_but_the_scope(redis_server, closing):
 
 
 def test_no_id_is_readable_in_a_key(redis_server, closing):
-    store = closing(redis_store(redis_server.url, time_limit=5))
+    store = closing(redis_direct(redis_server.url))
     store.put(["s:my-secret-session"], a_link())
     store.claim("my-secret-session")
     assert b"secret" not in redis_server.ask("KEYS", "*")
 
 
 def test_garbage_and_newer_records_are_unknown(redis_server, closing):
-    store = closing(redis_store(redis_server.url, time_limit=5))
+    store = closing(redis_direct(redis_server.url))
     store.put(["s:1"], a_link())
     key = hashed("s:1")
     for record in (b"garbage", b"\x01older", b"\xffnewer"):
@@ -132,7 +134,9 @@ def over_tls(redis_server, tmp_path):
 
 async def test_rediss_is_redis_over_tls(over_tls, closing):
     url, certificate = over_tls
-    one, other = (closing(redis_store(f"{url}?ssl_ca_certs={certificate}", time_limit=5)) for _ in range(2))
+    one, other = (
+        closing(GuardedStore(redis_backend(f"{url}?ssl_ca_certs={certificate}"), time_limit=5)) for _ in range(2)
+    )
     one.put(["s:1"], a_link(1))
     assert ((await other.aget_all(["s:1"]))[0]).turn == 1
     await other.aput(["s:1"], a_link(2))
@@ -142,20 +146,18 @@ async def test_rediss_is_redis_over_tls(over_tls, closing):
 async def test_a_certificate_that_nobody_trusts_is_no_redis(over_tls, closing):
     url, _ = over_tls
     with pytest.raises(StoreDown, match="(?i)certificate"):
-        closing(redis_store(url, time_limit=5)).get_all(["s:1"])
-    with pytest.raises(StoreDown, match="(?i)certificate"):
-        await closing(redis_store(url, time_limit=5)).aget_all(["s:1"])
+        closing(redis_direct(url)).get_all(["s:1"])
 
 
 def test_a_connection_that_redis_dropped_is_made_anew(redis_server, closing):
-    store = closing(redis_store(redis_server.url, time_limit=5))
+    store = closing(redis_direct(redis_server.url))
     store.put(["s:1"], a_link())
     redis_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert store.get_all(["s:1"])[0] is not None
 
 
 async def test_a_connection_of_a_loop_that_redis_dropped_is_made_anew(redis_server, closing):
-    store = closing(redis_store(redis_server.url, time_limit=5))
+    store = closing(GuardedStore(redis_backend(redis_server.url), time_limit=5))
     await store.aput(["s:1"], a_link())
     redis_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert (await store.aget_all(["s:1"]))[0] is not None
@@ -170,7 +172,7 @@ def test_redis_that_is_killed_and_restarted_loses_nothing(own_redis, guarded):
     one.put(["s:during"], a_link(2, "during"))
     assert one.get_all(["s:before"])[0].turn == 1
     own_redis.start()
-    until(lambda: one._recovery.writable and two.get_all(["s:during"])[0])
+    until(lambda: one.is_up and two.get_all(["s:during"])[0])
     until(lambda: two.get_all(["s:before"])[0])
     fresh = guarded(own_redis.url)
     until(lambda: fresh.get_all(["s:before"])[0] and fresh.get_all(["s:during"])[0])
@@ -184,7 +186,7 @@ def test_redis_that_lost_everything_between_two_calls_is_told_again(redis_server
     one.get_all(["s:1"])[0]
     redis_server.ask("FLUSHALL")
     assert one.get_all(["s:1"])[0] is not None
-    until(lambda: two.get_all(["r:1"])[0])
+    until(lambda: one.get_all(["s:1"])[0] and two.get_all(["r:1"])[0])
 
 
 def test_redis_that_never_answers_holds_up_one_call(own_redis, guarded):
@@ -202,7 +204,7 @@ def test_a_server_that_takes_connections_and_never_answers_holds_up_one_call(clo
         port = listener.getsockname()[1]
         for url in (f"redis://127.0.0.1:{port}/1", f"rediss://:password@127.0.0.1:{port}/0"):
             assert_held_up(calls_of(closing(open_store(url))))
-        until(lambda: not any("redis" in thread.name for thread in threading.enumerate()))
+        assert sum("redis" in thread.name for thread in threading.enumerate()) == 2, "a thread for each store"
 
 
 async def test_a_server_that_never_answers_holds_up_one_call_on_a_loop(closing):
@@ -245,27 +247,27 @@ def test_a_redis_that_is_full_is_read_and_written_when_it_has_room(redis_server,
     redis_server.ask("CONFIG", "SET", "maxmemory", "1")
     store.put(["s:1"], a_link())
     assert store.claim("1")
-    assert not store._recovery.writable
+    assert not store.is_up
     assert store.get_all(["s:other"])[0].turn == 7
     assert store.get_all(["s:1"])[0].turn == 1
     redis_server.ask("CONFIG", "SET", "maxmemory", "0")
     until(lambda: other.get_all(["s:1"])[0])
-    until(lambda: store._recovery.writable)
+    until(lambda: store.is_up)
     assert not other.claim("1")
 
 
 def test_the_store_itself_says_what_is_wrong(redis_server, closing):
-    store = closing(redis_store(redis_server.url, time_limit=5))
+    store = closing(redis_direct(redis_server.url))
     store.get_all(["s:1"])[0]
     redis_server.ask("CONFIG", "SET", "maxmemory", "1")
     with pytest.raises(StoreRefused, match="maxmemory"):
         store.put(["s:1"], a_link())
     with pytest.raises(StoreDown):
-        closing(redis_store(f"redis://127.0.0.1:{free_port()}")).get_all(["s:1"])
+        closing(redis_direct(f"redis://127.0.0.1:{free_port()}")).get_all(["s:1"])
 
 
 async def test_a_slow_redis_does_not_delay_another_task(proxy, closing):
-    store = closing(redis_store(proxy.url, time_limit=5))
+    store = closing(GuardedStore(redis_backend(proxy.url), time_limit=5))
     (await store.aget_all(["s:1"]))[0]
     proxy.delay = 0.05
     gaps, done = [], asyncio.Event()
@@ -288,49 +290,50 @@ async def test_a_slow_redis_does_not_delay_another_task(proxy, closing):
 def test_a_connection_that_takes_long_to_make_is_used_once_it_is_made(proxy, closing):
     proxy.delay = 0.04  # for each of SELECT and the command
     url = proxy.url[:-1] + "1"
-    with pytest.raises(StoreDown):
-        closing(redis_store(url, time_limit=0.06)).get_all(["s:1"])
-    store = closing(GuardedStore(redis_store(url, time_limit=0.06)))
+    store = closing(GuardedStore(redis_backend(url), time_limit=0.06))
     store.put(["s:1"], a_link())
-    until(lambda: store._recovery.writable)
-    other = closing(redis_store(url, time_limit=5))
+    other = closing(redis_direct(url))
     until(lambda: other.get_all(["s:1"])[0])
+    assert store.is_up
 
 
-def test_at_the_end_of_the_interpreter_a_connection_is_made_without_a_thread(redis_server, closing, monkeypatch):
+def test_at_the_end_of_the_interpreter_what_waits_is_written_without_a_thread(redis_server, monkeypatch):
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")  # Python 3.12
 
-    store = closing(redis_store(redis_server.url))
+    store = GuardedStore(redis_backend(redis_server.url))
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         store.put(["s:1"], a_link(1))
-    assert closing(redis_store(redis_server.url)).get_all(["s:1"])[0].turn == 1
+        assert store.claim("root")
+        store.close()
+    with contextlib.closing(redis_direct(redis_server.url)) as other:
+        assert other.get_all(["s:1"])[0].turn == 1
+        assert not other.claim("root")
 
 
 def clients(server: RedisServer) -> set[bytes]:
-    return set(re.findall(rb"addr=(\S+)", server.ask("CLIENT", "LIST")))
+    """The addresses of all connections but the one that asks."""
+    return set(re.findall(rb"addr=(\S+) .* cmd=(?!client)", server.ask("CLIENT", "LIST")))
 
 
-def test_a_child_makes_its_own_connections_and_its_parent_keeps_its(redis_server, closing):
-    store = closing(redis_store(redis_server.url, time_limit=5))
+def test_a_child_makes_its_own_connection_and_its_parent_keeps_its(redis_server, closing):
+    store = closing(GuardedStore(redis_backend(redis_server.url), time_limit=5))
     store.put(["s:1"], a_link())
-    (parents,) = [kept.repr_pieces() for kept in store._connections._idle]
+    before = clients(redis_server)
 
     def check():
-        assert not store._connections._idle
         store.put(["s:2"], a_link(2))
-        return store.get_all(["s:1"])[0].turn == 1 and store.get_all(["s:2"])[0].turn == 2
+        found = [link.turn for link in store.get_all(["s:1", "s:2"])]
+        return found == [1, 2] and before < clients(redis_server)
 
     in_child(check)
-    before = clients(redis_server)
     assert store.get_all(["s:2"])[0].turn == 2
-    assert [kept.repr_pieces() for kept in store._connections._idle] == [parents]
-    assert len(clients(redis_server) & before) >= 1
+    assert before <= clients(redis_server)
 
 
 def test_a_child_runs_a_loop_of_its_own(redis_server, closing):
-    store = closing(redis_store(redis_server.url, time_limit=5))
+    store = closing(GuardedStore(redis_backend(redis_server.url), time_limit=5))
 
     async def turn():
         await store.aput(["s:1"], a_link())
@@ -344,20 +347,30 @@ def test_a_child_runs_a_loop_of_its_own(redis_server, closing):
     assert asyncio.run(parent()).turn == 1
 
 
-def test_connections_are_few_after_many_threads(redis_server, closing):
-    store = closing(redis_store(redis_server.url, time_limit=5))
-    threads = [threading.Thread(target=store.put, args=(["s:1"], a_link())) for _ in range(40)]
+def test_a_process_has_one_connection_however_many_threads_and_tasks_ask(redis_server, closing):
+    def connections() -> int:
+        return len(clients(redis_server))
+
+    before = connections()
+    store = closing(GuardedStore(redis_backend(redis_server.url), time_limit=5))
+    threads = [threading.Thread(target=store.put, args=(["s:1"], a_link())) for _ in range(100)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert store.get_all(["s:1"])[0].turn == 1
-    assert 1 <= len(store._connections._idle) <= 16
+
+    async def tasks():
+        return await asyncio.gather(*(store.aget_all([f"s:{number}"]) for number in range(400)))
+
+    found = asyncio.run(tasks())
+    assert found[1][0].turn == 1
+    assert connections() - before == 1
+    assert store.is_up
 
 
 def test_a_scope_that_somebody_else_wrote_is_bounded(redis_server, closing):
     redis_server.ask("SETRANGE", "ols:scope", "200000", "x")
-    store = closing(redis_store(redis_server.url, time_limit=5))
+    store = closing(redis_direct(redis_server.url))
     store.get_all(["s:1"])
     assert len(store.scope) <= 128
     assert store.claim("1")

@@ -17,7 +17,7 @@ SECONDS = 0.4
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind == "memory" or kind.endswith("guarded")])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_signal_handler_may_ask_whatever_it_interrupts(kind, open_another):
     def check() -> bool:
         store = open_another()

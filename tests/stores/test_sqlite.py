@@ -18,18 +18,20 @@ import pytest
 import store_kit
 from disk_faults import filled_up, read_only, small_file_system
 from store_kit import (
+    Lateness,
     a_link,
     assert_held_up,
     calls_of,
     in_child,
     locked,
+    sqlite_direct,
     until,
 )
 
 from otel_llm_sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.stores.shared import StoreDown, StoreRefused
-from otel_llm_sessions.stores.sqlite import SqliteStore
-from otel_llm_sessions.stores.sqlite_file import SAMPLE, clean
+from otel_llm_sessions.stores.shared import Claim, Lookup, Record, StoreDown, StoreRefused
+from otel_llm_sessions.stores.sqlite import SqliteBackend
+from otel_llm_sessions.stores.sqlite_file import SAMPLE
 
 SOON = 0.05
 PATIENT = 5.0
@@ -43,13 +45,13 @@ def path(tmp_path):
 @pytest.fixture
 def guarded(path, closing):
     """Open a guarded store that comes back soon."""
-    return lambda **options: closing(GuardedStore(SqliteStore(path, **options), rest=SOON, first_rest=SOON))
+    return lambda **options: closing(GuardedStore(SqliteBackend(path), rest=SOON, first_rest=SOON, **options))
 
 
 @pytest.fixture
 def other(path, closing):
     """What another process sees."""
-    return closing(SqliteStore(path, time_limit=PATIENT))
+    return closing(sqlite_direct(path))
 
 
 def test_a_file_is_in_wal_mode_and_holds_no_readable_id(path, other):
@@ -84,7 +86,7 @@ def test_records_that_are_garbage_older_or_newer_are_unknown(path, other, record
 
 
 def test_what_expired_is_deleted_and_the_log_does_not_grow(path, closing):
-    store = closing(SqliteStore(path, ttl=-1, time_limit=PATIENT))
+    store = closing(GuardedStore(SqliteBackend(path, ttl=-1), time_limit=PATIENT))
     numbers = itertools.count()
 
     def put() -> None:
@@ -104,12 +106,11 @@ def test_what_expired_is_deleted_and_the_log_does_not_grow(path, closing):
     until(is_small_and_in_the_database)
 
 
-@pytest.mark.parametrize("scarce", ["otel-llm-sessions-sqlite", "otel-llm-sessions-sqlite-clean"])
-def test_when_there_is_no_thread_to_spare_the_store_works_once_there_is(guarded, other, monkeypatch, scarce):
+def test_when_there_is_no_thread_to_spare_the_store_works_once_there_is(guarded, other, monkeypatch):
     start = threading.Thread.start
 
     def spare(thread):
-        if thread.name == scarce:
+        if thread.name == "otel-llm-sessions-sqlite":
             raise RuntimeError("can't start new thread")
         start(thread)
 
@@ -118,8 +119,8 @@ def test_when_there_is_no_thread_to_spare_the_store_works_once_there_is(guarded,
     store.put(["s:1"], a_link(1))
     assert store.get_all(["s:1"])[0].turn == 1
     monkeypatch.undo()
-    until(lambda: other.get_all(["s:1"])[0])
-    until(lambda: store._recovery.writable)
+    until(lambda: store.get_all(["s:1"])[0] and other.get_all(["s:1"])[0])  # the next caller begins it
+    until(lambda: store.is_up)
     store.put(["s:2"], a_link(2))
     assert other.get_all(["s:2"])[0].turn == 2
 
@@ -127,7 +128,7 @@ def test_when_there_is_no_thread_to_spare_the_store_works_once_there_is(guarded,
 def test_what_expired_is_found_wherever_it_is(path, other):
     for part in range(20):
         other.put_all([(f"s:live:{part}:{number}", a_link()) for number in range(SAMPLE // 5)])
-    with contextlib.closing(SqliteStore(path, ttl=-1, time_limit=PATIENT)) as expiring:
+    with contextlib.closing(sqlite_direct(path, ttl=-1)) as expiring:
         expiring.put_all([(f"s:expired:{number}", a_link()) for number in range(200)])
 
     def rows() -> int:
@@ -135,8 +136,8 @@ def test_what_expired_is_found_wherever_it_is(path, other):
             return connection.execute("SELECT count(*) FROM links").fetchone()[0]
 
     assert rows() > 4 * SAMPLE
-    for _ in range(100):  # each finds a quarter of what is left
-        clean(str(path))
+    for _ in range(400):  # each finds a part of what is left
+        other.backend.tidy()
         if rows() == 20 * (SAMPLE // 5):
             return
     raise AssertionError(f"{rows()} rows are left")
@@ -172,33 +173,25 @@ def test_a_deleted_file_is_made_anew_with_what_all_processes_know(path, guarded,
     os.unlink(path)
     assert one.get_all(["s:1"])[0].turn == 1
     assert two.get_all(["s:2"])[0].turn == 2
-    third = closing(SqliteStore(path, time_limit=PATIENT))
+    third = closing(sqlite_direct(path))
     until(lambda: all(third.get_all(["r:1", "s:1", "r:2", "s:2"])))
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_cleaning_does_not_make_a_database_that_was_deleted(tmp_path):
-    path = tmp_path / "50% of #1?.db"
-    clean(str(path))
+def test_cleaning_does_not_make_a_database_that_was_deleted(path, other):
+    other.put(["s:1"], a_link())
+    path.unlink()
+    other.backend.tidy()
     assert not path.exists()
-    with contextlib.closing(SqliteStore(path, ttl=-1, time_limit=PATIENT)) as store:
-        store.put(["s:1"], a_link())
-
-    def is_cleaned() -> bool:
-        clean(str(path))
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            return connection.execute("SELECT count(*) FROM links").fetchone() == (0,)
-
-    until(is_cleaned)  # another one may be under way, which it does not wait for
 
 
 def test_a_directory_that_is_missing_or_is_a_directory_or_is_no_database_harms_nobody(tmp_path, closing):
     (tmp_path / "text").write_text("not a database, but something that must stay as it is " * 100)
     for wrong in (tmp_path / "missing" / "file.db", tmp_path, tmp_path / "text"):
         with pytest.raises(StoreDown):
-            closing(SqliteStore(wrong, time_limit=PATIENT)).get_all(["s:1"])
-        assert_held_up(calls_of(closing(GuardedStore(SqliteStore(wrong)))))
+            closing(sqlite_direct(wrong)).get_all(["s:1"])
+        assert_held_up(calls_of(closing(GuardedStore(SqliteBackend(wrong)))))
     assert (tmp_path / "text").read_text().startswith("not a database")
 
 
@@ -210,8 +203,9 @@ def mounted(tmp_path):
 
 
 def test_a_full_disk_is_read_and_written_when_it_has_room(mounted, closing):
-    inner = SqliteStore(mounted / "sessions.db", time_limit=PATIENT)
-    store = closing(GuardedStore(inner, rest=SOON, first_rest=SOON))
+    inner = closing(sqlite_direct(mounted / "sessions.db"))
+    backend = SqliteBackend(mounted / "sessions.db")
+    store = closing(GuardedStore(backend, time_limit=PATIENT, rest=SOON, first_rest=SOON))
     store.put(["s:before"], a_link(7))
     # Where a file may not grow, SQLite says "disk I/O error" and nothing of a full disk.
     fault = StoreRefused if mounted.is_mount() else StoreDown
@@ -225,37 +219,36 @@ def test_a_full_disk_is_read_and_written_when_it_has_room(mounted, closing):
                 break
         assert refused
         store.put([f"s:during:{part}" for part in range(100)], a_link(8))
-        assert not store._recovery.writable
+        assert not store.is_up
         assert store.get_all(["s:before"])[0].turn == 7
         assert_held_up(calls_of(store))
-    other = closing(SqliteStore(mounted / "sessions.db", time_limit=PATIENT))
+    other = closing(sqlite_direct(mounted / "sessions.db"))
     until(lambda: other.get_all(["s:during:99"])[0] and other.get_all(["s:1"])[0])
 
 
 def test_a_file_that_may_not_be_written_harms_nobody_and_is_written_when_it_may(mounted, closing):
-    store = closing(GuardedStore(SqliteStore(mounted / "sessions.db"), rest=SOON, first_rest=SOON))
+    store = closing(GuardedStore(SqliteBackend(mounted / "sessions.db"), rest=SOON, first_rest=SOON))
     with read_only(mounted):
         assert_held_up(calls_of(store))
         assert store.get_all(["s:1"])[0] is not None
-    other = closing(SqliteStore(mounted / "sessions.db", time_limit=PATIENT))
+    other = closing(sqlite_direct(mounted / "sessions.db"))
     until(lambda: (mounted / "sessions.db").exists() and other.get_all(["s:1"])[0])
 
 
 def test_a_file_that_may_not_grow_harms_nobody(path):
     def check():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        store = GuardedStore(SqliteStore(path, time_limit=PATIENT), rest=SOON, first_rest=SOON)
+        store = GuardedStore(SqliteBackend(path), time_limit=PATIENT, rest=SOON, first_rest=SOON)
         store.put(["s:before"], a_link(1))
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         for number in range(500):
             store.put([f"s:{number}"], a_link(number))
-        return not store._recovery.writable and all(store.get_all([f"s:{number}"])[0] for number in range(500))
+        return not store.is_up and all(store.get_all([f"s:{number}"])[0] for number in range(500))
 
     in_child(check)
 
 
 async def test_a_locked_file_does_not_delay_another_task(path, other):
-    (await other.aget_all(["s:1"]))[0]
     gaps, done = [], asyncio.Event()
 
     async def beat():
@@ -263,13 +256,12 @@ async def test_a_locked_file_does_not_delay_another_task(path, other):
             gaps.append(time.perf_counter())
             await asyncio.sleep(0.001)
 
-    store = SqliteStore(path)
+    store = GuardedStore(SqliteBackend(path))
     (await store.aget_all(["s:1"]))[0]
     with locked(path):
         beats = asyncio.ensure_future(beat())
         begun = time.perf_counter()
-        with pytest.raises(StoreDown):
-            await store.aput(["s:1"], a_link())
+        await store.aput(["s:1"], a_link())
         took = time.perf_counter() - begun
         done.set()
         await beats
@@ -278,70 +270,102 @@ async def test_a_locked_file_does_not_delay_another_task(path, other):
     assert max(later - earlier for earlier, later in zip(gaps, gaps[1:])) < 0.03
 
 
+def is_intact(path) -> bool:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
 def test_a_child_has_its_own_connection_and_its_parent_keeps_its(path, closing):
-    store = closing(SqliteStore(path, time_limit=PATIENT))
+    store = closing(GuardedStore(SqliteBackend(path), time_limit=PATIENT))
     store.put(["s:1"], a_link(1))
 
     def check():
         store.put(["s:2"], a_link(2))
-        found = store.get_all(["s:1"])[0].turn == 1 and store.get_all(["s:2"])[0].turn == 2
+        found = [link.turn for link in store.get_all(["s:1", "s:2"])]
         store.close()
-        return found
+        return found == [1, 2] and open_files(path) == 0
 
+    files = open_files(path)
     for _ in range(3):
         in_child(check)
         assert store.get_all(["s:2"])[0].turn == 2
+    assert open_files(path) == files, "a fork closes nothing of the parent's"
     store.put(["s:3"], a_link(3))
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert is_intact(path)
 
 
-def test_a_child_of_a_parent_whose_file_is_busy_does_without_the_file(path, closing):
-    store = closing(SqliteStore(path))
-    guard = GuardedStore(store, rest=SOON, first_rest=SOON)
-    guard.put(["s:1"], a_link(1))
+def open_files(path) -> int:
+    """How often this process has the database open: a child that closes what it inherits has it no more."""
+    return sum(os.path.realpath(f"/proc/self/fd/{fd}") == str(path) for fd in os.listdir("/proc/self/fd"))
+
+
+def test_parents_and_children_that_write_at_once_lose_nothing_and_break_nothing(path, closing, other):
+    """What a child inherits is closed beside a parent that goes on, and whose lock keeps the log where it is."""
+    store = closing(GuardedStore(SqliteBackend(path), time_limit=PATIENT))
+    store.put(["s:parent:0"], a_link(1))
+    children = []
+    for number in range(8):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            for turn in range(1, 31):
+                store.put([f"s:child:{number}", f"r:{number}:{turn}"], a_link(turn))
+            store.close()
+            os._exit(0)
+        children.append(child)
+        store.put([f"s:parent:{number}"], a_link(number + 1))
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+    store.close()
+    assert is_intact(path)
+    keys = [f"r:{number}:{turn}" for number in range(8) for turn in range(1, 31)]
+    assert all(other.get_all(keys + [f"s:parent:{number}" for number in range(8)]))
+
+
+def test_a_fork_waits_for_nothing_and_a_child_of_a_busy_file_does_without_it(path, closing, monkeypatch):
+    backend = SqliteBackend(path)
+    store = closing(GuardedStore(backend, time_limit=PATIENT, rest=SOON, first_rest=SOON))
+    store.put(["s:1"], a_link(1))
     busy, release = threading.Event(), threading.Event()
-    waiting = threading.Thread(target=store._keeper.ask, args=(lambda file: (busy.set(), release.wait(10)), 10))
-    waiting.start()
-    busy.wait(10)
+    write = backend._write
+
+    def slowly(file, ask):
+        busy.set()
+        assert release.wait(10)
+        return write(file, ask)
+
+    monkeypatch.setattr(backend, "_write", slowly)
+    store.put_soon(["s:2"], a_link(2))
+    assert busy.wait(10)
 
     def check():
-        with pytest.raises(StoreDown, match="forked"):
-            store.get_all(["s:1"])[0]
-        guard.put(["s:2"], a_link(2))
-        return guard.get_all(["s:1"])[0].turn == 1 and guard.get_all(["s:2"])[0].turn == 2
+        store.put(["s:3"], a_link(3))
+        return not store.is_up and store.get_all(["s:1"])[0].turn == 1 and store.get_all(["s:3"])[0].turn == 3
 
+    with Lateness() as late:
+        begun = time.perf_counter()
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        took = time.perf_counter() - begun
+        os.waitpid(child, 0)
+    assert took < 0.03 + late.worst
     in_child(check)
     release.set()
-    waiting.join()
-    until(lambda: guard._recovery.writable)
+    until(lambda: sqlite_direct(path).get_all(["s:2"])[0])
+    assert store.is_up
 
 
-def test_a_cleaning_that_takes_long_neither_delays_a_fork_nor_is_joined_by_another(path, closing, monkeypatch):
-    cleaning, ended = threading.Semaphore(0), threading.Event()
-
-    def slowly(path, may_go_on):
-        cleaning.release()
-        while may_go_on() and not ended.wait(0.001):
-            pass
-
-    monkeypatch.setattr("otel_llm_sessions.stores.sqlite.clean", slowly)
-    store = closing(SqliteStore(path, time_limit=PATIENT))
-    for number in range(4):  # the first operation begins one, and each 512 writes
-        store.put_all([(f"s:{number}:{part}", a_link()) for part in range(600)])
-    store.get_all(["s:1"])[0]
-    cleaners = [thread for thread in threading.enumerate() if thread.name == "otel-llm-sessions-sqlite-clean"]
-    assert len(cleaners) == 1
-    assert cleaning.acquire(timeout=10)
-    in_child(lambda: store.get_all(["s:0:0"])[0])
-    until(lambda: not cleaners[0].is_alive())
-    store.put_all([(f"s:after:{part}", a_link()) for part in range(600)])
-    assert cleaning.acquire(timeout=10), "and is begun again after the fork"
-    ended.set()
+def test_a_store_at_rest_is_tidied_by_its_keeper_and_one_that_is_busy_when_it_must(path, closing):
+    store = closing(GuardedStore(SqliteBackend(path), time_limit=PATIENT))
+    for number in range(30):
+        store.put([f"s:{number}:{part}" for part in range(20)], a_link(number + 1))
+    until(lambda: os.path.getsize(path) > 40_000)  # what the log held
+    names = {thread.name for thread in threading.enumerate() if "sqlite" in thread.name}
+    assert names == {"otel-llm-sessions-sqlite"}
 
 
 def test_many_threads_share_the_one_connection(path, closing):
-    store = closing(SqliteStore(path, time_limit=PATIENT))
+    store = closing(GuardedStore(SqliteBackend(path), time_limit=PATIENT))
 
     def turns(number: int) -> None:
         for turn in range(1, 21):
@@ -352,15 +376,29 @@ def test_many_threads_share_the_one_connection(path, closing):
         thread.start()
     for thread in threads:
         thread.join()
-    assert [store.get_all([f"s:{number}"])[0].turn for number in range(20)] == [20] * 20
+    other = closing(sqlite_direct(path))
+    assert [other.get_all([f"s:{number}"])[0].turn for number in range(20)] == [20] * 20
+
+
+def test_what_waits_is_written_in_one_transaction(path, closing):
+    backend = SqliteBackend(path)
+    backend.serve([Lookup(("s:0",))])
+    statements = []
+    backend._file._connection.set_trace_callback(statements.append)
+    asks = [Record([(f"s:{number}", a_link())]) for number in range(5)] + [Claim("root", b"t"), Lookup(("s:0",))]
+    assert backend.serve(asks)[5:] == [True, [None]], "what is read is read first"
+    assert sum(statement.startswith("BEGIN") for statement in statements) == 1
+    assert sum(statement.startswith("COMMIT") for statement in statements) == 1
+    backend.close()
 
 
 PUT_AND_CLAIM = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from store_kit import a_link
-from otel_llm_sessions.stores.sqlite import SqliteStore
-store, me = SqliteStore(sys.argv[1], time_limit=30), sys.argv[3]
+from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.sqlite import SqliteBackend
+store, me = GuardedStore(SqliteBackend(sys.argv[1]), time_limit=30), sys.argv[3]
 won = 0
 for number in range(50):
     store.put([f"s:{me}:{number}"], a_link(number + 1))
@@ -383,9 +421,9 @@ def test_processes_that_all_begin_at_once_share_one_file(path, other):
 
 
 def test_a_scope_that_somebody_else_wrote_is_bounded(path, closing):
-    closing(SqliteStore(path, time_limit=PATIENT)).get_all(["s:1"])
+    closing(sqlite_direct(path)).get_all(["s:1"])
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE scope SET name = ?", ("x" * 200_000,))
-    store = closing(SqliteStore(path, time_limit=PATIENT))
+    store = closing(sqlite_direct(path))
     store.get_all(["s:1"])
     assert len(store.scope) <= 128

@@ -1,0 +1,91 @@
+"""A store's thread, and what it works with: all made of one kind of threads.
+
+They are made when the store is first used, and anew once gevent or eventlet has patched what they are made of: a
+greenlet that waits for a lock from before the patch would hold up all others for ever.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from otel_llm_sessions.stores.answer import Answer
+from otel_llm_sessions.stores.shared import Ask, Backend
+
+AT_ONCE = 100
+"""How much of what waits is asked in one round trip: what comes behind it waits no longer than for that."""
+
+
+class Job:
+    """What a caller asks, and the answer."""
+
+    __slots__ = ("answer", "ask")
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.answer: Answer[Any] = Answer()
+
+
+class Crew:
+    """The thread of a keeper, its queue, and the one turn at the store that it takes from its callers."""
+
+    def __init__(self, backend: Backend, run: Callable[[Crew], None]) -> None:
+        self._kind: object = threading.Lock
+        self.backend = backend
+        self.turn = threading.Lock()
+        """Held by who uses the backend."""
+        self.caller: int | None = None
+        """The thread of a caller that uses the backend itself."""
+        self.is_dismissed = False
+        self.thread = threading.Thread(target=run, args=(self,), name=f"otel-llm-sessions-{backend.name}", daemon=True)
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+
+    @property
+    def is_of_these_threads(self) -> bool:
+        """Whether nobody has patched what threads are made of since."""
+        return self._kind is threading.Lock
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits."""
+        return self._jobs.empty()
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait, about."""
+        return self._jobs.qsize()
+
+    def give(self, job: Job) -> None:
+        """Give the thread something to do."""
+        self._jobs.put(job)
+
+    def wake(self) -> None:
+        """Have the thread look around."""
+        if self._jobs.empty():  # else it will anyway
+            self._jobs.put(None)
+
+    def dismiss(self) -> None:
+        """End the thread, after what waits."""
+        self.is_dismissed = True
+        self._jobs.put(None)
+
+    def batch(self, seconds: float | None) -> list[Job]:
+        """Wait for a job, and return it with those behind it; none after so many seconds, or when woken."""
+        jobs: list[Job] = []
+        try:
+            job = self._jobs.get(timeout=seconds)
+            while True:
+                if job is not None:
+                    jobs.append(job)
+                if len(jobs) >= AT_ONCE or self._jobs.empty():
+                    return jobs
+                job = self._jobs.get()
+        except queue.Empty:
+            return jobs
+
+    def stay(self) -> None:
+        """Never end, if threads are greenlets by now: gevent (26.9) complains of a thread from before that does."""
+        while not self.is_of_these_threads:
+            self._jobs.get()

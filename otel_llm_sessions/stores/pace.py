@@ -1,0 +1,79 @@
+"""How long a caller should wait for a store, and how long a store that failed is left alone."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+SLOW = 0.02
+"""A store that takes longer than this, in seconds, is asked beside the call: it would be most of a call's budget."""
+
+_MEASURED = 8
+
+
+class Pace:
+    """How fast a store answers. A caller waits for one that is quick, and for no other."""
+
+    def __init__(self, limit: float) -> None:
+        """Args: how long a caller waits at most, in seconds."""
+        self._limit = limit
+        self._took: deque[float] = deque(maxlen=_MEASURED)
+        self._asked_at = 0.0
+        self._is_late = self._is_slow = False
+
+    @property
+    def patience(self) -> float:
+        """How long a caller that asks now should wait for the answer, in seconds; 0 for a store that is slow or late.
+
+        An answer of a slow store is measured all the same, whoever waits for it: it is waited for again once it comes
+        quickly.
+        """
+        return 0.0 if self._is_slow else self.limit
+
+    @property
+    def limit(self) -> float:
+        """How long a caller waits that can do nothing with a late answer, in seconds; 0 while nothing is answered."""
+        return 0.0 if self._is_late else self._limit
+
+    def begin(self) -> None:
+        """The store is asked."""
+        self._asked_at = time.monotonic()
+
+    def end(self, *, answered: bool) -> None:
+        """The store has answered, or failed."""
+        if answered:
+            self._is_late = False
+            self.took(time.monotonic() - self._asked_at)
+
+    def took(self, seconds: float) -> None:
+        """An answer took that long."""
+        self._took.append(seconds)
+        self._is_slow = seconds > SLOW and len(self._took) == _MEASURED and min(self._took.copy()) > SLOW
+
+    def late(self, waited: float) -> None:
+        """A caller waited in vain: no other does until the store has answered."""
+        if waited > self._limit / 2:
+            self._is_late = True
+
+
+class Rests:
+    """How long a store that failed is left alone: longer each time, until it was well for a while."""
+
+    def __init__(self, first: float, longest: float) -> None:
+        self.longest = longest
+        self.over = 0.0
+        """When the last rest ends, on the monotonic clock."""
+        self._first = first
+        self._times = 0
+
+    def begin(self) -> None:
+        """Begin a rest."""
+        if time.monotonic() - self.over > 2 * self.longest:
+            self._times = 0
+        rest = min(self.longest, self._first * 4.0 ** min(self._times, 20))
+        self._times += 1
+        self.over = time.monotonic() + rest
+
+    def left(self) -> float:
+        """Return how many seconds are left of the last rest."""
+        return max(0.0, self.over - time.monotonic())
