@@ -99,9 +99,13 @@ class Reader:
     def values(self) -> dict[int, Value]:
         """Return the fields up to the end, by their numbers; also those that the caller does not know."""
         values: dict[int, Value] = {}
-        end = len(self._data)
+        data, end = self._data, len(self._data)
         while self._at < end:
-            tag = self.number()
+            tag = data[self._at]
+            if tag < 0x80:  # as of all that are written today
+                self._at += 1
+            else:
+                tag = self.number()
             length = self.number()
             kind = tag & 3
             values[tag >> 2] = length if kind == NUMBER else _read(kind, self.taken(length))

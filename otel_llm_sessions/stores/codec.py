@@ -273,9 +273,13 @@ def _read_trace(values: dict[int, Value], span_trace_id: int) -> SessionTrace:
 
 
 def _taken(fields: tuple[_Field, ...], values: dict[int, Value]) -> dict[str, Any]:
-    taken = {field.name: values[field.number] for field in fields if field.number in values}
-    if not all(field.takes(taken[field.name]) for field in fields if field.name in taken):
-        raise ValueError("a field says what none can say")
+    taken: dict[str, Any] = {}
+    for field in fields:
+        value = values.get(field.number)
+        if value is not None:
+            if not field.takes(value):
+                raise ValueError("a field says what none can say")
+            taken[field.name] = value
     return taken
 
 

@@ -111,6 +111,8 @@ class GuardedStore:
         if not (open_keys and self._keeper.readable):
             return Answer.of([known[key] for key in keys], is_known=not open_keys)
         answer = self._keeper.ask(Lookup(open_keys), within)
+        if answer.is_done:
+            return Answer.of(self._found(keys, known, open_keys, answer), is_known=answer.is_known)
         return answer.then(lambda found: self._found(keys, known, open_keys, found))
 
     def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
@@ -144,8 +146,13 @@ class GuardedStore:
 
     def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
         """Return for each of ``keys``, in order, its link, or None where it is unknown."""
-        answer = self.ask(keys, self._keeper.pace.limit)
-        return answer.result() if answer.is_done else self._known_now(keys)
+        known, open_keys = self._known_of(keys)
+        if open_keys and self._keeper.readable:
+            answer = self._keeper.ask(Lookup(open_keys), self._keeper.pace.limit)
+            if answer.is_done:
+                return self._found(keys, known, open_keys, answer)
+            answer.when_done(lambda late: self._found(keys, dict(known), open_keys, late))
+        return [known[key] for key in keys]
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
         """Remember ``link`` under each of ``keys``."""

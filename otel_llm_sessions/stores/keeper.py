@@ -92,12 +92,16 @@ class Keeper:
         crew = self._at_work(job)
         if crew is None:
             return job.answer
-        deadline = time.monotonic() + seconds
-        if seconds and self._serves_itself(crew, job, seconds):
+        if not seconds:
+            self._hand_over(crew, job)
+            return job.answer
+        begun = time.monotonic()
+        if self._serves_itself(crew, job, seconds):
+            self.pace.took(time.monotonic() - begun)
             return job.answer
         self._hand_over(crew, job)
         # Amid a turn of this very thread, which a signal's handler has interrupted, waiting would be in vain.
-        if seconds and crew.caller != threading.get_ident() and not job.answer.wait(deadline - time.monotonic()):
+        if crew.caller != threading.get_ident() and not job.answer.wait(begun + seconds - time.monotonic()):
             self.pace.late(seconds)
         return job.answer
 
@@ -197,11 +201,8 @@ class Keeper:
             if not has_turn:
                 return False
             crew.caller = threading.get_ident()
-            self.pace.begin()
             (outcome,) = backend.serve((job.ask,), seconds)
-            self.pace.end(answered=True)
         except BaseException as fault:
-            self.pace.end(answered=False)
             if not is_applications(fault):
                 # Late, or an old connection that is no longer one: the thread asks again, and has more patience.
                 return False
@@ -252,16 +253,13 @@ class Keeper:
         """Return what each job comes to, a failure of the store's among them."""
         if not self.readable:
             return [StoreDown("it is left alone")] * len(jobs)
-        self.pace.begin()
-        answered = False
+        begun = time.monotonic()
         try:
             outcomes = backend.serve([job.ask for job in jobs])
-            answered = True
         except Exception as fault:
             self._shut(fault)
-            outcomes = [fault] * len(jobs)
-        finally:
-            self.pace.end(answered=answered)
+            return [fault] * len(jobs)
+        self.pace.took(time.monotonic() - begun)
         return outcomes
 
     def _settled(self, jobs: Sequence[Job], outcomes: Sequence[Any], backend: Backend) -> None:

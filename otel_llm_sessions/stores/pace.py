@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 
 SLOW = 0.02
 """A store that takes longer than this, in seconds, is asked beside the call: it would be most of a call's budget."""
 
-_MEASURED = 8
+_IN_A_ROW = 8
+"""So many slow answers make a slow store: one that is quick may be late when the machine is busy."""
 
 
 class Pace:
@@ -17,9 +17,8 @@ class Pace:
     def __init__(self, limit: float) -> None:
         """Args: how long a caller waits at most, in seconds."""
         self._limit = limit
-        self._took: deque[float] = deque(maxlen=_MEASURED)
-        self._asked_at = 0.0
-        self._is_late = self._is_slow = False
+        self._slow = 0
+        self._is_late = False
 
     @property
     def patience(self) -> float:
@@ -28,27 +27,17 @@ class Pace:
         An answer of a slow store is measured all the same, whoever waits for it: it is waited for again once it comes
         quickly.
         """
-        return 0.0 if self._is_slow else self.limit
+        return 0.0 if self._slow >= _IN_A_ROW else self.limit
 
     @property
     def limit(self) -> float:
         """How long a caller waits that can do nothing with a late answer, in seconds; 0 while nothing is answered."""
         return 0.0 if self._is_late else self._limit
 
-    def begin(self) -> None:
-        """The store is asked."""
-        self._asked_at = time.monotonic()
-
-    def end(self, *, answered: bool) -> None:
-        """The store has answered, or failed."""
-        if answered:
-            self._is_late = False
-            self.took(time.monotonic() - self._asked_at)
-
     def took(self, seconds: float) -> None:
-        """An answer took that long."""
-        self._took.append(seconds)
-        self._is_slow = seconds > SLOW and len(self._took) == _MEASURED and min(self._took.copy()) > SLOW
+        """The store has answered, after that long."""
+        self._is_late = False
+        self._slow = self._slow + 1 if seconds > SLOW else 0
 
     def late(self, waited: float) -> None:
         """A caller waited in vain: no other does until the store has answered."""

@@ -373,7 +373,8 @@ def test_a_wrong_url_of_a_right_kind_in_the_environment_is_reported_once_and_the
 
 def test_a_missing_extra_is_an_error_for_a_keyword_and_a_report_for_the_environment(instrumentor, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "redis", None)
-    monkeypatch.delitem(sys.modules, "otel_llm_sessions.stores.redis", raising=False)
+    for name in ("redis", "redis_lines"):
+        monkeypatch.delitem(sys.modules, f"otel_llm_sessions.stores.{name}", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'otel-llm-sessions\[redis\]'"):
         instrumentor.instrument(store="redis://localhost")
     monkeypatch.setenv("OTEL_LLM_SESSIONS_STORE", "redis://localhost")
