@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from openai import Omit
 from opentelemetry import baggage
-from opentelemetry.context import attach, detach
+from opentelemetry.context import attach, detach, get_current
 from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor as GenAIInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.util.genai.handler import TelemetryHandler
 
 from otel_llm_sessions import current_session, session
+from otel_llm_sessions.telemetry.span import UTIL_GENAI_INFERENCE
 from otel_llm_sessions.testing import capture_spans
 
 CONVERSATION = "conv_68a0c5f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -237,8 +238,11 @@ def test_what_the_owner_of_a_span_calls_the_conversation_stays(client):
             client.chat.completions.create(model="m", messages=[])
         with handler.inference("openai", request_model="m"):
             client.chat.completions.create(model="m", messages=[])
+        with handler.inference("openai", request_model="m"):
+            get_current()[UTIL_GENAI_INFERENCE].conversation_id = "theirs"  # by whoever is called on the way, as we are
+            client.chat.completions.create(model="m", messages=[])
         owner = {"gen_ai.operation.name": "chat", "gen_ai.conversation.id": "theirs"}
         with provider.get_tracer("owner").start_as_current_span("x", attributes=owner):
             client.chat.completions.create(model="m", messages=[])
-    assert [span.attributes["gen_ai.conversation.id"] for span in spans] == ["theirs", "support-42", "theirs"]
+    assert [span.attributes["gen_ai.conversation.id"] for span in spans] == ["theirs", "support-42", "theirs", "theirs"]
     assert {span.attributes["session.id"] for span in spans} == {"support-42"}
