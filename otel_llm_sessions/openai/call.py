@@ -329,7 +329,8 @@ class Call:
 
     def _learn(self, response: Any) -> None:
         """Take the session of a response that the application fetched from what it says itself, if it does."""
-        self._fetched = link = learned_of(self.request, response, self.runtime.keys.metadata)
+        settings = self.runtime.settings
+        self._fetched = link = learned_of(self.request, response, settings.metadata_keys, settings.key)
         if link is None or link.session_id == self._session_id:
             return
         self._session_id = link.session_id

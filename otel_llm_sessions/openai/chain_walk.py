@@ -58,19 +58,21 @@ class Named(NamedTuple):
 class Walk:
     """A walk up one chain, step by step."""
 
-    def __init__(self, previous_id: str, metadata_keys: Sequence[str], server: str) -> None:
+    def __init__(self, previous_id: str, metadata_keys: Sequence[str], server: str, key: str | None = None) -> None:
         """Begin at a response.
 
         Args:
             previous_id: its id, as a request names it.
             metadata_keys: under which names of its ``metadata`` a session is named.
             server: what the provider is called in names.
+            key: the setting ``KEY``: what responses carry has to be sealed with it.
         """
         self.asking: str | None = previous_id
         """The id to look up next, in the store and then at the provider; None when the walk is over."""
         self.previous_id = previous_id
         self._metadata_keys = metadata_keys
         self._server = server
+        self._key = key
         self._place = 0
         self._steps: list[Step] = []
         self._passed: list[Passed] = []
@@ -96,7 +98,7 @@ class Walk:
         """Take in the response that was asked for, as a JSON object or a model."""
         asked = self.asking
         assert asked is not None
-        step = _step(self._place, asked, reply)
+        step = _step(self._place, asked, reply, self._key)
         self._steps.append(step)
         self._name(step, reply)
         said = text(field(reply, "previous_response_id"))
@@ -240,10 +242,10 @@ def is_response(reply: Any) -> bool:
     return text(field(reply, "id")) is not None
 
 
-def _step(place: int, asked: str, reply: Any) -> Step:
+def _step(place: int, asked: str, reply: Any, key: str | None) -> Step:
     got = id_of(field(reply, "id"))
     created, completed = (_nanoseconds(field(reply, name)) for name in ("created_at", "completed_at"))
-    carried = read(mapping(field(reply, "metadata")))
+    carried = read(mapping(field(reply, "metadata")), key)
     start = carried.start or created
     ids = (asked, got) if got is not None and got != asked else (asked,)
     model = text_of(field(reply, "model")) or ""

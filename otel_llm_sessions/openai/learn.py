@@ -81,17 +81,20 @@ def link_of(
     )
 
 
-def learned_of(request: Request, response: Any, metadata_keys: Sequence[str]) -> SessionLink | None:
+def learned_of(
+    request: Request, response: Any, metadata_keys: Sequence[str], key: str | None = None
+) -> SessionLink | None:
     """Return the link of a response that was fetched, by what it says of its session itself; None if it says nothing.
 
     Args:
         request: the request that fetched it.
         response: what came back.
         metadata_keys: under which names of its ``metadata`` a session is named.
+        key: the setting ``KEY``.
     """
     asked = request.match.response_id
     if asked is None or not is_response(response):
         return None
-    walk = Walk(asked, metadata_keys, request.server.name)
+    walk = Walk(asked, metadata_keys, request.server.name, key)
     walk.take(response)
     return walk.previous() if walk.is_complete else None

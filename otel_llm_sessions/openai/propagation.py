@@ -23,9 +23,10 @@ BAGGAGE: Final = "baggage"
 class Propagation:
     """Adds to requests what the settings ask for, where the application itself says nothing of the kind."""
 
-    def __init__(self, ways: frozenset[str]) -> None:
-        """Args: any of ``metadata``, ``headers``, ``litellm``."""
+    def __init__(self, ways: frozenset[str], key: str | None = None) -> None:
+        """Args: any of ``metadata``, ``headers``, ``litellm``; the setting ``KEY``."""
         self._ways = ways
+        self._key = key
 
     def applied(self, options: Any, client: Any, request: Request, carried: Carried) -> Any:
         """Return openai's ``FinalRequestOptions`` to send in the place of ``options``; ``options`` stay as they are.
@@ -40,7 +41,7 @@ class Propagation:
             return options
         options = copy.copy(options)
         if "metadata" in self._ways and request.match.route is RESPONSES and request.stored:
-            _add_metadata(options, write(carried))
+            _add_metadata(options, write(carried, self._key))
         if "litellm" in self._ways and carried.session_id is not None and request.match.route.is_turn:
             _add_to_body(options, LITELLM, carried.session_id)
         if "headers" in self._ways:

@@ -178,7 +178,8 @@ class ProviderLookup:
             if waiting is None:
                 if not self._is_free(key[0]):
                     return None, False
-                walk = Walk(previous_id, self._runtime.settings.metadata_keys, call.request.server.name)
+                settings = self._runtime.settings
+                walk = Walk(previous_id, settings.metadata_keys, call.request.server.name, settings.key)
                 self._walks[key] = waiting = Waiting(walk, call.request.server.scope, credential, key)
             waiting.names.add(name)
             waiting.calls.append(call.defer(found))

@@ -56,7 +56,7 @@ class Runtime:
             settings.baggage,
         )
         self.lookup = ProviderLookup(self) if settings.provider_lookup else None
-        self.propagation = Propagation(settings.propagate) if settings.propagate else None
+        self.propagation = Propagation(settings.propagate, settings.key) if settings.propagate else None
         self.enabled = True
         self.records = True
         """Whether there is a store to record in; one of ours is closed with the instrumentation."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import time
 
 import pytest
+from loopback_client import THINKING
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
@@ -68,3 +70,39 @@ def test_the_key_is_shown_nowhere(client, caplog, monkeypatch):
 
 def test_a_key_from_a_file_may_end_with_the_end_of_a_line():
     assert settings_from({}, {"OTEL_LLM_SESSIONS_KEY": f"{KEY}\n"}).key == KEY
+
+
+FORGED = "00f067aa0ba902b7"
+
+
+@pytest.mark.usefixtures("thinks_meanwhile")
+@pytest.mark.parametrize("fetches", [False, True], ids=["asks the provider", "fetches it"])
+def test_metadata_of_a_visitors_puts_no_turn_into_a_trace_of_his_choice(api, fetches):
+    victims = session_trace_id("a customer", key=KEY)
+    root = f"{victims}-{FORGED}-01;1;1;{time.time_ns()}"
+    visitors = {
+        "session.id": "a visitor",
+        "traceparent": f"00-{victims}-{FORGED}-01",
+        "tracestate": f"llm_session=1;header;7;1;{root}",
+    }
+    before = api.respond(metadata=visitors)  # passed on as it is, by a process that is not instrumented
+    with capture_spans(key=KEY, provider_lookup=not fetches) as spans:
+        if fetches:
+            api.retrieve(before.id)
+        api.respond(previous_response_id=before.id, **THINKING)
+    turn = spans[-1]
+    assert (turn.attributes["session.id"], turn.attributes["llm_session.turn"]) == ("a visitor", 2)
+    assert {f"{span.context.trace_id:032x}" for span in spans}.isdisjoint({victims})
+    assert not turn.links
+
+
+@pytest.mark.usefixtures("thinks_meanwhile")
+def test_what_a_process_with_the_key_has_sent_is_believed(api):
+    with capture_spans(key=KEY, propagate="metadata") as first:
+        before = api.respond(metadata={"session_id": "chat-42"})
+    with capture_spans(key=KEY, provider_lookup=True) as second:
+        api.respond(previous_response_id=before.id, **THINKING)
+    (turn,) = second
+    assert turn.attributes["llm_session.turn"] == 2
+    assert turn.context.trace_id == first[0].context.trace_id
+    assert [link.context.span_id for link in turn.links] == [first[-1].context.span_id]

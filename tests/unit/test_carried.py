@@ -103,3 +103,30 @@ def test_another_vendors_state_and_a_newer_version_are_ignored():
 def test_what_the_sender_ignored_names_nothing_in_the_process_that_looks_it_up(value):
     assert read({"session.id": value}).session_id is None
     assert read({"llm_session.id": value, "session.id": "S"}).session_id == "S"
+
+
+KEY = "a secret of the processes"
+
+
+@given(carrieds)
+def test_with_a_key_it_is_sealed_and_read_by_whoever_has_the_key_or_asks_for_none(carried):
+    values = write(carried, KEY)
+    assert read(values, KEY) == read(values) == carried
+    assert all(len(value) <= MAX_VALUE for value in values.values())
+
+
+@given(carrieds)
+def test_without_the_right_seal_only_the_sessions_id_is_believed(carried):
+    for values in (write(carried), write(carried, "another")):
+        assert read(values, KEY) == Carried(carried.session_id, None)
+
+
+@given(carrieds, carrieds, st.sampled_from(["session.id", "traceparent", "tracestate"]))
+def test_no_part_of_what_is_sealed_can_be_exchanged(carried, other, name):
+    mine, others = write(carried, KEY), write(other, KEY)
+    if mine.get(name) == others.get(name):
+        return
+    read_back = read({**mine, name: others.get(name)}, KEY)
+    # Beside a first turn that names its session itself, an id is the application's own, and not sealed.
+    is_first = (read_back.source, read_back.turn) == ("new", 1)
+    assert read_back.span is None or (is_first and read_back in (carried, other))
