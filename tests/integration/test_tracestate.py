@@ -161,8 +161,10 @@ class Poisoned(MemoryStore):
         super().__init__()
         self._state = state
 
-    def get(self, keys: Any) -> SessionLink | None:
-        link = super().get(keys)
+    def get_all(self, keys: Any) -> list[SessionLink | None]:
+        return [self._poisoned(link) for link in super().get_all(keys)]
+
+    def _poisoned(self, link: SessionLink | None) -> SessionLink | None:
         if link is None or link.trace is None:
             return link
         return link._replace(trace=link.trace._replace(state=self._state))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import ctypes
 import functools
@@ -35,6 +36,11 @@ def raise_it_without_a_trace(number: int, frame: Any) -> None:
     raise TooLate
 
 
+def raise_it_without_a_trace_or_names(*arguments: Any) -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    raise TooLate
+
+
 def raise_and_forget_the_frame(number: int, frame: Any) -> None:
     del number, frame
     raise_it()
@@ -58,6 +64,7 @@ HANDLERS: dict[str, Callable[..., None]] = {
     "function": raise_it,
     "below": raise_it_from_below,
     "reset": raise_it_without_a_trace,
+    "reset, nameless": raise_it_without_a_trace_or_names,
     "forgets": raise_and_forget_the_frame,
     "lambda": lambda number, frame: raise_it(),
     "partial": functools.partial(raise_it_from_below),
@@ -125,6 +132,14 @@ def test_failures_are_not_the_applications(failing: Callable[[], Any]) -> None:
     assert not is_applications(raised.value)
 
 
+def test_what_the_library_hands_on_of_a_class_of_the_applications_is_a_failure() -> None:
+    failed: concurrent.futures.Future[None] = concurrent.futures.Future()
+    failed.set_exception(TooLate())
+    with pytest.raises(TooLate) as raised:
+        failed.result()
+    assert not is_applications(raised.value)
+
+
 def test_an_exception_that_was_never_raised_is_a_failure() -> None:
     assert not is_applications(TooLate())
 
@@ -140,6 +155,22 @@ def test_a_report_raises_what_is_the_applications_again(caplog: pytest.LogCaptur
     with alarm(raise_it), pytest.raises(TooLate):
         guarded()
     assert not caplog.records
+
+
+class Slow(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        time.sleep(5)
+
+
+def test_what_a_signal_handler_raises_amid_a_logging_handler_is_the_applications() -> None:
+    logger, slow = logging.getLogger("otel_llm_sessions"), Slow()
+    logger.addHandler(slow)
+    try:
+        with alarm(raise_it), pytest.raises(TooLate):
+            signal.setitimer(signal.ITIMER_REAL, 0.005)
+            say(logging.WARNING, "message")
+    finally:
+        logger.removeHandler(slow)
 
 
 class Broken(logging.Handler):
