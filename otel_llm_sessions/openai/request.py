@@ -78,7 +78,7 @@ def read_request(
     """
     headers, json_data, extra_json = SENT.of(options)
     body, extra = mapping(json_data), mapping(extra_json)
-    asked = {**body, **extra} if extra else body
+    asked = {**body, **extra} if extra else body  # as the client merges them
     model = text_of(asked.get("model")) or text_of(body.get("model")) or server.deployment
     streams = stream or asked.get("stream") is True
     name, first = _first_said(match.route, server, model, streams)
@@ -86,7 +86,9 @@ def read_request(
     if match.response_id is not None:
         attributes[semconv.RESPONSE_ID] = match.response_id
         add_stream_cursor(attributes, options)
-    _add_asked(attributes, server, body, extra)
+    add_parameters(attributes, asked)
+    if not server.is_openai:
+        attributes.pop(semconv.OPENAI_REQUEST_SERVICE_TIER, None)
     conversation = asked.get("conversation")
     if conversation is not None:
         conversation = conversation_id_in(conversation)
@@ -127,15 +129,6 @@ def _first_said(route: Route, server: Server, model: str | None, streams: bool) 
     return name, attributes
 
 
-def _add_asked(attributes: dict[str, Any], server: Server, body: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
-    """Add what the body asks for; what the application adds to a body of the client's (``extra_body``) counts more."""
-    add_parameters(attributes, body)
-    if extra:
-        add_parameters(attributes, extra)
-    if not server.is_openai:
-        attributes.pop(semconv.OPENAI_REQUEST_SERVICE_TIER, None)
-
-
 NOTHING_TOLD = Evidence(None, None, None)
 
 
@@ -170,7 +163,7 @@ def given_session(
     if headers and (found := header_session(headers, keys.headers)):
         return new(Given, (found, "header"))
     asked = extra, body
-    if not (keys.any_body.isdisjoint(extra) and keys.any_body.isdisjoint(body)):
+    if not (keys.any_body.isdisjoint(body) and (not extra or keys.any_body.isdisjoint(extra))):
         for values in asked:
             if found := first_id(values, keys.body):
                 return new(Given, (found, "body"))

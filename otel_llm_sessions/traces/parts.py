@@ -42,5 +42,4 @@ class TurnCounts:
                 counts[key] = [count + 1]
             else:
                 kept[0] = count + 1
-                counts.renew(key)
             return True
