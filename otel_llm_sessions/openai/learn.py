@@ -77,6 +77,7 @@ def link_of(
             reply.ids[-1] if reply.ids else "",
             trace,
             resolution.name,
+            (resolution.origin == "chain_partial" and request.evidence.previous_key) or "",
         ),
     )
 

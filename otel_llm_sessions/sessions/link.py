@@ -91,6 +91,9 @@ class SessionLink(NamedTuple):
     """The session's trace; None while the session has none (``TRACES=turn``, or not opened yet)."""
     name: str = ""
     """The session's name; empty if the application gave it none."""
+    before: str = ""
+    """The key of the turn before it, of a turn whose session could not be told (``chain_partial``): a later turn, or
+    another process, walks up by it once the store knows more. Empty for any other turn."""
 
 
 class Record(NamedTuple):

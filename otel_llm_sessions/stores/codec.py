@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, get_args
 
 from otel_llm_sessions.guard import pass_on, report
-from otel_llm_sessions.sessions import names, sources
+from otel_llm_sessions.sessions import keys, names, sources
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, Source, SpanRef
 from otel_llm_sessions.sessions.tracestate import MAX_STATE
 from otel_llm_sessions.stores import codec_v2
@@ -78,12 +78,15 @@ class _Field(NamedTuple):
     name: str
     longest: int | None
     """Characters of a text; None for a count."""
+    also: str = " "
+    """What else than printable characters may stand in a text."""
 
     def takes(self, value: object) -> bool:
         """Whether ``value`` can stand in this field."""
         if self.longest is None:
             return isinstance(value, int) and 0 <= value <= MAX_COUNT
-        return isinstance(value, str) and len(value) <= self.longest and value.isprintable()
+        # A key that was too long has a line's end and a digest instead; see `sessions.keys`.
+        return isinstance(value, str) and len(value) <= self.longest and value.replace(self.also, "").isprintable()
 
 
 _FIELDS = (
@@ -96,6 +99,7 @@ _FIELDS = (
     _Field(7, "trace", "first_turn", None),
     _Field(12, "trace", "state", MAX_STATE),
     _Field(13, "link", "name", MAX_ID),
+    _Field(14, "link", "before", 2 * keys.MAX_KEY, also="\n"),
 )
 """A new field of a link or of a session trace is a row here, with the next number after those below, too."""
 

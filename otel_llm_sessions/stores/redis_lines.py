@@ -130,35 +130,35 @@ class Cluster(Line):
         """Args: servers of the cluster, of which one must answer; what connections are made with."""
         self._nodes = nodes
         self._options = options
-        self._client: Any = None
+        self._cluster: Any = None
 
     @property
     def is_open(self) -> bool:
         """Whether it is known which server has what."""
-        return self._client is not None
+        return self._cluster is not None
 
     def exchange(self, commands: list[Command], seconds: float | None) -> list[Any]:
         """Send ``commands`` to their servers, and wait for all replies."""
-        if self._client is None:
+        if self._cluster is None:
             node: Any = ClusterNode
             nodes = [node(host, port) for host, port in self._nodes]
-            self._client = RedisCluster(startup_nodes=nodes, **self._options)
+            self._cluster = RedisCluster(startup_nodes=nodes, **self._options)
         if len(commands) == 1:
             return [self._one(commands[0])]
-        pipeline = self._client.pipeline()
+        pipeline = self._cluster.pipeline()
         for command in commands:
             pipeline.execute_command(*command)
         return list(pipeline.execute(raise_on_error=False))
 
     def _one(self, command: Command) -> Any:
         try:
-            return self._client.execute_command(*command)
+            return self._cluster.execute_command(*command)
         except ResponseError as refusal:
             return refusal
 
     def close(self) -> None:
         """Close all connections."""
-        client, self._client = self._client, None
+        client, self._cluster = self._cluster, None
         if client is not None:
             client.close()
 

@@ -12,6 +12,7 @@ from opentelemetry import baggage
 from opentelemetry.context import attach, detach
 from opentelemetry.util.genai._conversation_context import with_conversation_id
 
+from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
 UNKNOWN = "resp_0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a6978"
@@ -249,3 +250,15 @@ def test_derived_ids_are_conversation_ids_only_when_asked(client):
     with capture_spans(conversation_id="always", traces="turn") as spans:
         first = client.responses.create(model="m", input="x")
     assert spans[0].attributes["gen_ai.conversation.id"] == first.id
+
+
+def test_a_turn_whose_session_nobody_can_tell_keeps_the_key_of_the_turn_before_it(api, server):
+    store = MemoryStore()
+    second, third = (f"resp_{hashlib.sha256(word).hexdigest()[:48]}" for word in (b"second", b"third"))
+    with capture_spans(store=store):
+        for asked, id_ in ((UNKNOWN, second), (second, third)):
+            server.script({"id": id_, "object": "response", "status": "completed", "output": []})
+            api.respond(previous_response_id=asked)
+    left = store.get_all([f"r:{second}", f"r:{third}"])
+    assert [link.source for link in left] == ["chain_partial", "chain_partial"]
+    assert [link.before for link in left] == [f"r:{UNKNOWN}", f"r:{second}"]

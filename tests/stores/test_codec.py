@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_kit import a_link
 
+from otel_llm_sessions.sessions.keys import response_key
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.stores import codec
 from otel_llm_sessions.stores.codec import RANK, SOURCES, VERSION, decode, encode, hashed, rows_of
@@ -44,6 +45,7 @@ links = st.builds(
     response_id=texts,
     trace=st.none() | traces,
     name=texts,
+    before=st.just("") | texts.map(lambda id_: response_key(id_ or "resp_1", "a.test:80")),
 )
 
 
@@ -58,6 +60,12 @@ def test_a_link_whose_trace_is_that_of_its_turn_is_read_as_it_was_written(link):
     link = link._replace(span=SpanRef(7, 8, 1))
     link = SessionLink(link.session_id, link.source, 1, link.span, link.start, 0, trace=inside)
     assert decode(encode(link)) == link
+
+
+@pytest.mark.parametrize("id_", ["resp_1", "resp_" + "0123456789abcdef" * 3, "r" * 1024])
+def test_a_partial_turn_keeps_the_key_of_the_turn_before_it(id_):
+    partial = a_link()._replace(source="chain_partial", before=response_key(id_, "a.test:80"))
+    assert decode(encode(partial)) == partial
 
 
 @given(st.binary(max_size=400))

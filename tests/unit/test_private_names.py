@@ -63,32 +63,24 @@ LISTED: dict[str, tuple[str, frozenset[str]]] = {
         "whether the pool of a client of any openai version is found, on which look-ups depend silently",
         frozenset({"contract/test_shared_sessions.py"}),
     ),
-    "_recovery": (
-        THE_STORES,
-        frozenset(
-            {
-                "green_store.py",
-                "integration/test_interrupted_store.py",
-                "stores/test_guarded.py",
-                "stores/test_redis.py",
-                "stores/test_sqlite.py",
-            }
-        ),
+    "_keeper": (THE_STORES, frozenset({"stores/test_contract.py", "stores/test_guarded.py"})),
+    "_backend": (
+        "where a store is asked by another process, or in a child by its own keeper",
+        frozenset({"stores/test_contract.py", "stores/test_guarded.py", "stores/test_keeper.py"}),
     ),
-    "_claims": (THE_STORES, frozenset({"stores/test_guarded.py"})),
-    "_links": (THE_STORES, frozenset({"stores/test_guarded.py"})),
-    "_withdrawals": (THE_STORES, frozenset({"stores/test_guarded.py"})),
-    "_refill": (THE_STORES, frozenset({"stores/test_guarded.py"})),
-    "_inner": ("the store behind its guard, asked by another process", frozenset({"stores/test_contract.py"})),
-    "_keeper": ("a thread that is kept busy, as by a slow disk", frozenset({"stores/test_sqlite.py"})),
-    "_connections": ("how many connections there are, and whose", frozenset({"stores/test_redis.py"})),
-    "_idle": ("how many connections there are, and whose", frozenset({"stores/test_redis.py"})),
+    "_crew": ("a turn that a signal's handler never gives back", frozenset({"stores/test_keeper.py"})),
+    "_TURN_LOST": ("a turn that a signal's handler never gives back", frozenset({"stores/test_keeper.py"})),
+    "_write": ("a file that is busy, as on a slow disk", frozenset({"stores/test_sqlite.py"})),
+    "_file": ("which statements a batch is", frozenset({"stores/test_sqlite.py"})),
+    "_connection": ("which statements a batch is", frozenset({"stores/test_sqlite.py"})),
     "_max_keys": ("whether a setting reaches the store", frozenset({"stores/test_opening.py"})),
     "_Field": ("records are written that no release writes", frozenset({"stores/test_codec.py"})),
     "_is_sound": ("records are written that no release writes", frozenset({"stores/test_codec.py"})),
     "_lock": (
         "a thread is held where it takes the lock, so that another meets it there",
-        frozenset({"integration/test_metrics.py", "stores/test_guarded.py", "unit/test_roots.py"}),
+        frozenset(
+            {"integration/test_metrics.py", "stores/test_guarded.py", "stores/test_keeper.py", "unit/test_roots.py"}
+        ),
     ),
     "_given": ("a provider that is slow to be made, amid a call", frozenset({"integration/test_metrics.py"})),
     "_known": (
