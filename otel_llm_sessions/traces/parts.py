@@ -29,6 +29,9 @@ class TurnCounts:
             is_turn: whether to count; else only look.
         """
         counts, key = self._counts, (session_id, part)
+        if not is_turn:
+            kept = counts.get(key)
+            return max(before, kept[0] if kept is not None else 0) < self._most
         with self._lock.held:
             kept = counts.get(key)
             known = kept[0] if kept is not None else 0
@@ -36,8 +39,6 @@ class TurnCounts:
             count = before if before > known else known
             if count >= self._most:
                 return False
-            if not is_turn:
-                return True
             if kept is None:
                 counts[key] = [count + 1]
             else:
