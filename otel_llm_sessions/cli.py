@@ -84,7 +84,7 @@ def _demo(arguments: list[str]) -> int:
     try:
         from otel_llm_sessions.demo.runner import main as demo
     except ImportError as error:
-        print(f"The demo needs more packages ({error.name}): pip install 'otel-llm-sessions[demo]'", file=sys.stderr)
+        print(f"The demo needs more packages ({error.name}): pip install '.[demo]' in a checkout", file=sys.stderr)
         return 2
     return demo(arguments)
 

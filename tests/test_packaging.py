@@ -142,3 +142,13 @@ def test_the_demo_holds_nothing_that_it_does_not_use() -> None:
     unused = {name.removesuffix(".__init__") for name in named if not name.endswith(".__main__")} - set(used)
     assert not unused
     assert not [str(file) for file in files if "x-loopback" in file.read_text(encoding="utf-8")]
+
+
+def test_nothing_says_to_install_the_package_from_an_index_on_which_it_is_not() -> None:
+    root = Path(__file__).parents[1]
+    files = [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("*.yaml")]
+    files += [file for folder in ("otel_llm_sessions", "examples") for file in (root / folder).rglob("*.py")]
+    assert len(files) > 100
+    said = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if "pip install" in line]
+    assert len(said) > 3
+    assert not [line for line in said if DISTRIBUTION in line.partition("pip install")[2]]

@@ -31,7 +31,7 @@ INSTRUMENTATIONS: Final = frozenset({"openai_sessions", "fastapi"})
 """What the examples run under; other instrumentations of this environment are switched off for them."""
 
 NEEDED: Final = ("openai", "fastapi", "uvicorn", "opentelemetry.exporter.otlp.proto.http")
-INSTALL: Final = 'pip install "otel-llm-sessions[demo]"'
+INSTALL: Final = "pip install '.[demo]' in a checkout"
 KEPT_PREFIX: Final = "OTEL_LLM_SESSIONS_"
 SERVER: Final = ("-m", "otel_llm_sessions.demo.provider", "--port", "0", "--latency", "0.15", "--chunk-delay", "0.005")
 LISTENING: Final = "listening on "

@@ -77,7 +77,7 @@ def _redis(url: str, ttl: float, max_keys: int) -> SessionStore:
     try:
         from otel_llm_sessions.stores.redis import RedisBackend
     except ImportError as error:
-        raise MissingExtraError(url, "it needs redis-py 5 or newer: pip install 'otel-llm-sessions[redis]'") from error
+        raise MissingExtraError(url, "it needs redis-py 5 or newer: pip install 'redis>=5'") from error
     # redis-py (8.1) takes database 0 for a path that is no number, and database 12 for /1/2.
     if not re.fullmatch(r"/?|/[0-9]+", _split(url).path):
         raise StoreSettingError(url, "the number of a database, and nothing else, follows the host and a slash")
