@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import gc
 import importlib.util
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -23,6 +26,8 @@ if importlib.util.find_spec("openai") is not None:  # the packaging tests run wi
     from loopback_client import MODEL, options_for
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
     from opentelemetry.context import Context, attach, get_current
+    from opentelemetry.instrumentation import dependencies
+    from opentelemetry.sdk.resources import Resource
 
     from otel_llm_sessions import OpenAISessionsInstrumentor, guard
     from otel_llm_sessions.openai.provider_lookup import ProviderLookup
@@ -74,6 +79,30 @@ class Api:
 def _read(stream: Any, at_most: int | None) -> list[Any]:
     with stream:
         return [piece for _, piece in zip(range(at_most if at_most is not None else 1_000_000), stream)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> None:
+    """What is there before a module's tests is not looked at again by each of the many collections in them."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _asked_once() -> Iterator[None]:
+    """What is the same for all tests is found out once: a version, from a file, and the resource, by three threads."""
+    create, resources = Resource.create, {}
+
+    def created(attributes: Any = None, schema_url: str | None = None) -> Resource:
+        if attributes or schema_url:
+            return create(attributes, schema_url)
+        place = os.getpid(), *sorted(pair for pair in os.environ.items() if pair[0].startswith("OTEL_"))
+        return resources.get(place) or resources.setdefault(place, create())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Resource, "create", staticmethod(created))
+        patch.setattr(dependencies, "version", functools.cache(dependencies.version))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -45,15 +45,6 @@ def open_stream(client: Any, kind: str, **arguments: Any) -> Any:
     return client.responses.create(model=MODEL, input="Tell me a story", stream=True, **arguments)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collections():
-    """What is there already is not looked at again by the many collections of these tests."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @kinds
 def test_a_stream_read_to_the_end(client, spans, kind):
     for _ in open_stream(client, kind):

@@ -211,7 +211,9 @@ def test_other_parameters_that_are_enums_members_read_as_their_values(wire, seen
     assert type(said["gen_ai.request.max_tokens"]) is int
 
 
-@pytest.mark.parametrize("odd", [5, "text", b"bytes", [1, None], {"a": {}}, object(), float("nan")], ids=repr)
+@pytest.mark.parametrize(
+    "odd", [5, "text", b"bytes", [1, None], {"a": {}}, object(), float("nan")], ids=lambda odd: type(odd).__name__
+)
 @pytest.mark.parametrize("name", ["messages", "input", "metadata", "model", "tools", "store", "conversation", "stop"])
 def test_requests_of_odd_types_have_a_span_and_nobody_complains(wire, seen, name, odd):
     for api in ("chat", "responses"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import gc
 import traceback
 import typing
 from collections.abc import Callable
@@ -24,15 +23,6 @@ OMIT = getattr(openai, "omit", openai.NOT_GIVEN)  # old clients have the one onl
 
 
 OMIT_HEADER = getattr(openai, "omit", None) or openai._types.Omit()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collections():
-    """What is there already is not looked at again by the collections of these tests."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 # --- what is sent -------------------------------------------------------------------------------------------

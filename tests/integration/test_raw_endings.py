@@ -23,15 +23,6 @@ def spans(caplog):
     assert not ours, [record.getMessage() for record in ours]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collections():
-    """What is there already is not looked at again by the many collections of these tests."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 READERS = {
     "parse": lambda raw: list(raw.parse()),
     "iter_lines": lambda raw: list(raw.iter_lines()),
