@@ -376,3 +376,21 @@ def test_a_scope_that_somebody_else_wrote_is_bounded(redis_server, closing):
     store.get_all(["s:1"])
     assert len(store.scope) <= 128
     assert store.claim("1")
+
+
+@pytest.mark.parametrize(("number", "more"), [(0, ()), (1, ("+select",))])
+def test_a_user_of_redis_needs_no_other_commands_and_keys_than_the_docs_say(own_redis, closing, number, more):
+    allowed = ("on", ">secret", "~ols:*", "+get", "+set", "+del", "+eval", *more)
+    own_redis.ask("ACL", "SETUSER", "sessions", "reset", *allowed)
+    url = f"redis://sessions:secret@127.0.0.1:{own_redis.port}/{number}"
+    store = closing(GuardedStore(redis_backend(url), time_limit=5))
+    assert store.get_all(["s:1", "r:1"]) == [None, None]
+    link = a_link()
+    store.put(["s:1", "r:1"], link)
+    assert store.claim("1")
+    another = closing(GuardedStore(redis_backend(url), time_limit=5))
+    assert another.get_all(["s:1"]) == [link]
+    assert not another.claim("1")
+    assert own_redis.ask("ACL", "LOG") == b"*0\r\n"
+    assert store.is_up
+    assert another.is_up
