@@ -218,11 +218,11 @@ def test_a_session_that_a_later_version_found_in_a_way_of_its_own_is_still_that_
 @pytest.mark.parametrize("head", [36, 43])
 @pytest.mark.parametrize("version", [2, VERSION])
 def test_a_huge_record_is_unknown_at_once(version, head, filler):
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for size in (15_000, 400_000):
         body = bytes([version]) + encode(a_link())[1:head] + filler * (size // len(filler)) + b"\x01"
         assert decode(_with_checksum(body)) is None
-    assert time.perf_counter() - begun < 0.2
+    assert time.thread_time() - begun < 0.2
 
 
 def _written_unchecked(link: SessionLink, monkeypatch) -> bytes:
