@@ -15,8 +15,27 @@ from otel_llm_sessions.stores.urls import redacted
 SETTING = "OTEL_LLM_SESSIONS_STORE"
 
 _ALLOWED = (
-    "memory://, sqlite:///file (relative; sqlite:////file is absolute), redis://host:port/db or rediss://host:port/db"
+    "memory://, sqlite:///file (relative; sqlite:////file is absolute), redis://host:port/db, rediss://, valkey:// or"
+    " valkeys:// likewise, unix:///socket?db=0, redis+cluster://host:port,host:port, rediss+cluster:// likewise,"
+    " redis+sentinel://host:port,host:port/master"
 )
+
+_DATABASE = r"/?|/[0-9]+", "the number of a database, and nothing else, follows the host and a slash"
+_ONLY_DATABASE = r"/?|/0", "a cluster has no databases: nothing follows its hosts"
+_PATHS = {
+    "redis": _DATABASE,
+    "rediss": _DATABASE,
+    "valkey": _DATABASE,
+    "valkeys": _DATABASE,
+    "unix": (r"/.+", "the path of a socket follows unix://"),
+    "redis+cluster": _ONLY_DATABASE,
+    "rediss+cluster": _ONLY_DATABASE,
+    "redis+sentinel": (
+        r"/[^/]+(/[0-9]+)?",
+        "the name of the master that the Sentinels watch follows their hosts and a slash",
+    ),
+}
+"""What may follow the hosts in a URL of Redis, and what is said of anything else."""
 
 
 class StoreSettingError(ValueError):
@@ -79,8 +98,9 @@ def _redis(url: str, ttl: float, max_keys: int) -> SessionStore:
     except ImportError as error:
         raise MissingExtraError(url, "it needs redis-py 5 or newer: pip install 'redis>=5'") from error
     # redis-py (8.1) takes database 0 for a path that is no number, and database 12 for /1/2.
-    if not re.fullmatch(r"/?|/[0-9]+", _split(url).path):
-        raise StoreSettingError(url, "the number of a database, and nothing else, follows the host and a slash")
+    allowed, why = _PATHS[url.partition("://")[0].lower()]
+    if not re.fullmatch(allowed, _split(url).path):
+        raise StoreSettingError(url, why)
     try:
         backend = RedisBackend(url, ttl=ttl)
     except Exception as error:  # redis-py's own words for what it cannot read
@@ -91,7 +111,10 @@ def _redis(url: str, ttl: float, max_keys: int) -> SessionStore:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        # Several hosts, each with its port, only where there may be several.
+        places = parts.netloc.rpartition("@")[2]
+        for place in places.split(",") if "+" in parts.scheme else [places]:
+            _ = urlsplit(f"//{place}").port
     except ValueError:
         # Python's own words would show what a password with special characters makes of the URL.
         raise StoreSettingError(url, "host and port cannot be read (characters of a password are %-encoded)") from None
@@ -101,6 +124,5 @@ def _split(url: str) -> SplitResult:
 _OPENERS: dict[str, Callable[[str, float, int], SessionStore]] = {
     "memory": _memory,
     "sqlite": _sqlite,
-    "redis": _redis,
-    "rediss": _redis,
+    **dict.fromkeys(_PATHS, _redis),
 }

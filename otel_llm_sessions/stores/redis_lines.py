@@ -145,16 +145,45 @@ class Cluster(Line):
             self._cluster = RedisCluster(startup_nodes=nodes, **self._options)
         if len(commands) == 1:
             return [self._one(commands[0])]
+        try:
+            return self._together(commands)
+        except PART_IS_DOWN:
+            return self._node_by_node(commands)
+
+    def _one(self, command: Command) -> Any:
+        try:
+            return self._cluster.execute_command(*command)
+        except (ResponseError, *PART_IS_DOWN) as fault:
+            return fault
+
+    def _together(self, commands: list[Command]) -> list[Any]:
         pipeline = self._cluster.pipeline()
         for command in commands:
             pipeline.execute_command(*command)
         return list(pipeline.execute(raise_on_error=False))
 
-    def _one(self, command: Command) -> Any:
+    def _node_by_node(self, commands: list[Command]) -> list[Any]:
+        """As ``_together``, where a server does not answer: redis-py (8.1) then asks none of the others either."""
+        replies: list[Any] = [None] * len(commands)
+        places: dict[Any, list[int]] = {}
+        for place, command in enumerate(commands):
+            places.setdefault(self._node_of(command), []).append(place)
+        for of_node in places.values():
+            for place, reply in zip(of_node, self._of_one_node([commands[place] for place in of_node]), strict=True):
+                replies[place] = reply
+        if all(isinstance(reply, PART_IS_DOWN) for reply in replies):
+            raise replies[0]
+        return replies
+
+    def _node_of(self, command: Command) -> Any:
+        key = command[3] if command[0] == "EVAL" else command[1]
+        return self._cluster.get_node_from_key(key)
+
+    def _of_one_node(self, commands: list[Command]) -> list[Any]:
         try:
-            return self._cluster.execute_command(*command)
-        except ResponseError as refusal:
-            return refusal
+            return self._together(commands)
+        except PART_IS_DOWN as fault:
+            return [fault] * len(commands)
 
     def close(self) -> None:
         """Close all connections."""
@@ -216,6 +245,7 @@ def _cluster(url: str) -> Line:
     if parts.path not in ("", "/", "/0"):
         raise ValueError("a cluster has one database")
     options = _options(_options_of(parts)) | {"retry": Retry(NoBackoff(), 1)}
+    del options["retry_on_timeout"]  # of which a client (redis-py 6) warns
     if parts.scheme == "rediss":
         options["ssl"] = True
     return Cluster(_hosts(parts, 6379), options)

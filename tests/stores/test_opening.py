@@ -38,7 +38,13 @@ def test_three_slashes_are_a_path_from_here_also_when_the_process_goes_elsewhere
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://localhost", "redis://user:pw@[::1]:6380/3", "rediss://host:6379/0?ssl_cert_reqs=none"]
+    "url",
+    [
+        *("redis://localhost", "redis://user:pw@[::1]:6380/3", "rediss://host:6379/0?ssl_cert_reqs=none"),
+        *("valkey://localhost/2", "valkeys://:pw@host", "unix:///run/redis.sock", "unix://user@/run/redis.sock?db=2"),
+        *("redis+cluster://one,two:7001", "rediss+cluster://user:pw@one:7000,[::1]:7001/0?ssl_cert_reqs=none"),
+        *("redis+sentinel://one,two:26380/main", "redis+sentinel://:pw@one/main/3", "Redis://localhost"),
+    ],
 )
 def test_redis_is_not_connected_by_opening_it(closing, url):
     pytest.importorskip("redis")
@@ -46,10 +52,12 @@ def test_redis_is_not_connected_by_opening_it(closing, url):
 
 
 WRONG = [
-    *("", "memory", "/var/lib/sessions.db", "mysql://host/db", "://", "memory://there", "unix:///run/redis.sock"),
+    *("", "memory", "/var/lib/sessions.db", "mysql://host/db", "://", "memory://there", "unix://"),
     *("sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/file.db", "sqlite:///file.db?mode=ro"),
     *("redis://host:99999", "redis://[::1", "redis://host/0?no_such_option=1"),
     *("redis://host/sessions", "redis://host/1/2", "rediss://host/-1"),
+    *("redis+cluster://one,two/3", "redis+cluster://", "rediss+cluster://one,,two"),
+    *("redis+sentinel://one", "redis+sentinel://one/", "redis+sentinel://one/main/x", "redis+sentinel:///main"),
 ]
 
 
@@ -89,6 +97,9 @@ def test_a_wrong_url_is_an_error_that_says_what_is_allowed(url):
         "redis://h/x?password=a&b&hunter2&db=1",
         "redis://[::1]:hunter2",
         "redis://[::1]:hunter2/0",
+        "redis://one:1,hunter2:2/0",
+        "redis+cluster://one:hunter2,two",
+        "redis+sentinel://user:hunter2,two/main",
     ],
 )
 def test_an_error_never_shows_a_password(url):
