@@ -120,8 +120,8 @@ class Answer(Generic[T]):
         Raises:
             BaseException: what a signal handler raises meanwhile; the question is abandoned then.
         """
-        if self.is_done:
-            return True
+        if self.is_done or seconds <= 0:
+            return self.is_done
         answered = threading.Lock()
         answered.acquire()
 
@@ -130,7 +130,7 @@ class Answer(Generic[T]):
 
         self.when_done(told)
         try:
-            answered.acquire(timeout=max(0.0, seconds))
+            answered.acquire(timeout=seconds)
         except BaseException:
             self._abandon()
             raise
@@ -147,8 +147,8 @@ class Answer(Generic[T]):
         Raises:
             asyncio.CancelledError: the caller was cancelled; the question is abandoned then.
         """
-        if self.is_done:
-            return True
+        if self.is_done or seconds <= 0:
+            return self.is_done
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -211,7 +211,7 @@ class _Slices:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, woken: asyncio.Future[None]) -> None:
         self._loop = loop
-        self._slice = max(0.0, seconds) / _SLICES
+        self._slice = seconds / _SLICES
         self._left = _SLICES
         self._woken = woken
         self._timer = loop.call_later(self._slice, self._slice_ended)
