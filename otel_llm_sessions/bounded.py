@@ -82,12 +82,15 @@ class Once:
             ...  # only one thread, handler or finalizer ever comes here
     """
 
-    __slots__ = ("_left",)
+    __slots__ = ("_left", "is_taken")
 
     def __init__(self) -> None:
         self._left = iter((True,))
+        self.is_taken = False
+        """Whether somebody has asked."""
 
     def take(self) -> bool:
         """Return True to the first that asks."""
         # No exception tells the others, as one of the same kind may be a signal handler's.
+        self.is_taken = True
         return next(self._left, False)

@@ -89,9 +89,11 @@ class Running:
     def stop(self) -> None:
         """Put everything back as it was; a store that the application made stays open."""
         if self._made is not None:
+            from otel_llm_sessions.openai.course import HELD
             from otel_llm_sessions.openai.notes import settle
 
             settle()
+            HELD.settle()
         for stamped in list(_stamped.values()):
             stamped.processor.enabled = False
         store = self._store
@@ -103,7 +105,7 @@ class Running:
             threads.stop_carrying()
             tasks.stop_carrying()
             store = runtime.store
-            runtime.records = not self._is_store_ours
+            runtime.switch.records = not self._is_store_ours
         if store is not None and self._is_store_ours:
             try:
                 store.close()
@@ -116,20 +118,22 @@ class Running:
                 from otel_llm_sessions import tasks
                 from otel_llm_sessions.openai.opener import SessionOpener
                 from otel_llm_sessions.openai.patch import Patch
-                from otel_llm_sessions.openai.runtime import Runtime
+                from otel_llm_sessions.openai.runtime import make_runtime
                 from otel_llm_sessions.openai.watch import end_all_at_exit
                 from otel_llm_sessions.stores.memory import MemoryStore
+                from otel_llm_sessions.telemetry.metrics import MetricsSource
+                from otel_llm_sessions.traces.home import Homes
 
                 end_all_at_exit()
                 store = self._store if self._store is not None else MemoryStore(self._settings.max_keys)
-                runtime = Runtime(
-                    self._settings,
-                    store,
-                    self._tracer_provider,
-                    self._meter_provider,
-                    on_provider=add_processor,
-                    at_exit=end_all_at_exit,
-                )
+
+                def met(provider: Any) -> None:
+                    end_all_at_exit()
+                    add_processor(provider)
+
+                homes = Homes(self._tracer_provider, self._settings, store, met)
+                metrics = MetricsSource(self._meter_provider, end_all_at_exit)
+                runtime = make_runtime(self._settings, store, homes, metrics)
                 carry = functools.partial(threads.carry_sessions, self._settings.threads)
                 self._made = runtime, Patch(runtime), SessionOpener(runtime, carry, tasks.carry_sessions)
             return self._made
@@ -152,9 +156,17 @@ def add_processor(provider: Any) -> None:
             stamped = _stamped.setdefault(id(provider), new)  # one step: many threads may make the first call
             stamped.processor.enabled = True
             if stamped is new:
+                new.processor.before_flush = functools.partial(_flush_held, new.provider)
                 provider.add_span_processor(new.processor)
     except Exception as error:
         report("add the span processor", error)
+
+
+def _flush_held(provider: Callable[[], Any], timeout_millis: int) -> None:
+    """End what is kept back. Exporters that come before this package's processor have been flushed: once more."""
+    course = sys.modules.get("otel_llm_sessions.openai.course")
+    if course is not None and course.HELD.settle() and (flushed := provider()) is not None:
+        flushed.force_flush(timeout_millis)
 
 
 def _reference_to(provider: Any) -> Callable[[], Any]:

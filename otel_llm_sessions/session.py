@@ -280,6 +280,8 @@ class SessionSpanProcessor(SpanProcessor):
 
     def __init__(self) -> None:
         self.enabled = True
+        self.before_flush: Callable[[int], object] | None = None
+        """What ends spans whose end is kept back, for ``force_flush``; the running instrumentation sets it."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Set ``session.id`` unless the span has one, and the session's name if that is its session."""
@@ -310,5 +312,10 @@ class SessionSpanProcessor(SpanProcessor):
         """Do nothing: there is nothing to release."""
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Do nothing: there is nothing to flush."""
+        """End the spans of calls that have ended, and of whose sessions something was still to be heard."""
+        if self.enabled and self.before_flush is not None:
+            try:
+                self.before_flush(timeout_millis)
+            except Exception as error:
+                report("end a span", error)
         return True

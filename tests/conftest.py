@@ -54,6 +54,23 @@ class Api:
         """Fetch a response."""
         return self.finish(self.client.responses.retrieve(response_id, **arguments))
 
+    def answer_late(self, server: LoopbackServer) -> None:
+        """Let the provider answer what it was asked and has kept waiting."""
+        from lookup_kit import answer_late, retrieved
+
+        if not isinstance(self.client, AsyncOpenAI):
+            return answer_late(server)
+
+        async def answered() -> None:
+            while not retrieved(server):
+                await asyncio.sleep(0.002)
+            server.release()
+            while asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.sleep(0.002)
+
+        self.finish(answered())
+        return None
+
     def with_options(self, **options: Any) -> Api:
         """The same with a client of other options."""
         return Api(self.client.with_options(**options), self.finish)
@@ -205,9 +222,8 @@ def api(request: pytest.FixtureRequest, server: LoopbackServer) -> Iterator[Api]
 
 @pytest.fixture
 def spans(request: pytest.FixtureRequest) -> Iterator[CapturedSpans]:
-    """The spans of the test's calls. Other settings are a module's ``SPANS``, or a test's parameters:
-    ``parametrize("spans", [{...settings...}], indirect=True)``."""
-    with capture_spans(**getattr(request, "param", getattr(request.module, "SPANS", {}))) as captured:
+    """The spans of the test's calls; ``parametrize("spans", [{...settings...}], indirect=True)`` for other settings."""
+    with capture_spans(**getattr(request, "param", {})) as captured:
         yield captured
 
 

@@ -8,60 +8,71 @@ from typing import Any
 from otel_llm_sessions import semconv
 from otel_llm_sessions.cheap import new
 from otel_llm_sessions.openai.chain_walk import Walk, is_response
+from otel_llm_sessions.openai.evidence import LEFT
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply
+from otel_llm_sessions.openai.turn import Turn
 from otel_llm_sessions.sessions.keys import response_key, session_key
-from otel_llm_sessions.sessions.link import (
-    GIVEN_SOURCES,
-    SessionId,
-    SessionLink,
-    SessionTrace,
-    Source,
-    SpanRef,
-)
-from otel_llm_sessions.sessions.resolver import Resolution
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, Source, SpanRef
 
 
-def keys_of(request: Request, reply: Reply, session_id: SessionId | None, origin: Source | None) -> list[str]:
-    """Return the keys under which a turn is remembered: of all ids of its reply, and of a given session."""
-    keys = []
-    if request.match.route.api == "responses":
-        keys = [response_key(id_, request.server.scope) for id_ in reply.ids]
-    if origin in GIVEN_SOURCES and session_id is not None:
+def keys_of(request: Request, reply: Reply, session_id: SessionId, origin: Source | None) -> list[str]:
+    """Return the keys under which a turn is remembered: of all that its reply leaves, and of a given session."""
+    left = LEFT[request.match.route.api]
+    keys = [key for kind in left for value in reply.said(kind.field) for key in kind.keys(value, request.server)]
+    if origin in GIVEN_SOURCES:
         keys.append(session_key(session_id))
     return keys
 
 
-def alias_keys(request: Request, reply: Reply, *, is_learned: bool, is_known: bool) -> list[str]:
-    """Return the keys under which a response that was fetched is not known yet.
+def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started: int, ended: int) -> Record | None:
+    """Return what a turn leaves behind, with no keys if it is only to be marked; None if nothing.
 
     Args:
-        request: the request that fetched it.
-        reply: what came back, which may go by another id than was asked for.
-        is_learned: whether its session is known from itself.
-        is_known: whether the store knew it by the id that was asked for.
+        request: what was asked.
+        reply: what came back so far.
+        turn: the session, and the place in it.
+        span: the span of the call.
+        started: when it began, in nanoseconds since the epoch.
+        ended: when it ended; 0 while it goes on.
     """
-    asked = request.match.response_id
+    session_id = turn.session_id or turn.resolution.session_id
+    if session_id is None or not turn.resolution.turn:
+        return None
+    keys = keys_of(request, reply, session_id, turn.resolution.origin)
+    if not keys and not (ended and turn.placement.is_marked):
+        return None
+    return new(Record, (keys, _link(request, reply, session_id, turn, span, started, ended)))
+
+
+def record_of_fetched(
+    request: Request, reply: Reply, turn: Turn, span: SpanRef, started: int, ended: int
+) -> Record | None:
+    """Return the link of a response that was fetched, under the ids that it is not known by yet; see ``record_of``."""
+    session_id, asked = turn.session_id, request.match.response_id
+    if session_id is None:
+        return None
+    previous = turn.resolution.previous
+    # It may go by another id than was asked for.
     others = [id_ for id_ in reply.ids if id_ != asked]
-    if asked is not None and (is_learned or (others and not is_known)):
+    if asked is not None and (turn.fetched is not None or (others and previous is None)):
         others.append(asked)
-    return [response_key(id_, request.server.scope) for id_ in others]
+    if not others:
+        return None
+    link = turn.fetched or previous
+    if link is None:
+        link = _link(request, reply, session_id, turn, span, started, ended)._replace(turn=1)
+    return Record([response_key(id_, request.server.scope) for id_ in others], link)
 
 
-def link_of(
-    request: Request,
-    reply: Reply,
-    session_id: SessionId,
-    resolution: Resolution,
-    span: SpanRef,
-    started: int,
-    ended: int,
-    trace: SessionTrace | None,
+def _link(
+    request: Request, reply: Reply, session_id: SessionId, turn: Turn, span: SpanRef, started: int, ended: int
 ) -> SessionLink:
-    """Return the link of a turn; ``ended`` is 0 while it goes on."""
+    resolution = turn.resolution
     assert resolution.origin is not None
-    said = reply.attributes
     input_tokens, output_tokens = reply.token_counts()
+    ties = request.evidence.ties
+    before = ties[0].key if ties and resolution.origin == "chain_partial" else ""
     return new(
         SessionLink,
         (
@@ -71,13 +82,13 @@ def link_of(
             span,
             started,
             ended,
-            request.model or said.get(semconv.RESPONSE_MODEL, ""),
+            request.model or reply.attributes.get(semconv.RESPONSE_MODEL, ""),
             input_tokens,
             output_tokens,
             reply.ids[-1] if reply.ids else "",
-            trace,
+            turn.placement.trace,
             resolution.name,
-            (resolution.origin == "chain_partial" and request.evidence.previous_key) or "",
+            before,
         ),
     )
 

@@ -12,12 +12,11 @@ import contextlib
 import os
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from otel_llm_sessions.guard import pass_on, report
-
-if TYPE_CHECKING:
-    from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.outbox import deliver_soon
 
 LINGER: Final = 0.1
 """Seconds that the thread waits before it settles what is noted: much of it at once, after a collection."""
@@ -98,8 +97,8 @@ def settle() -> None:
 def _end(note: Note) -> None:
     _settling.append(None)
     try:
-        record = note.call.finish(cut_short=note.cut_short, ended=note.ended)
-        note.call.runtime.remember_soon(record)
+        note.call.finish(cut_short=note.cut_short, ended=note.ended)
+        deliver_soon(note.call)
     except Exception as error:
         report("end a span", error)
     finally:

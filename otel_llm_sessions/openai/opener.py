@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from opentelemetry.context import Context, set_value
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import INVALID_SPAN, get_current_span
 
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.openai.beside import beside
+from otel_llm_sessions.openai.flow import adrive, drive
 from otel_llm_sessions.openai.runtime import Runtime
+from otel_llm_sessions.openai.wait import Wait
 from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, SessionRoot, is_session_root
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink
 from otel_llm_sessions.sessions.resolver import Evidence, Resolution, resolve
 from otel_llm_sessions.sessions.sources import Given, name_in
+from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.telemetry.span import outside
 from otel_llm_sessions.traces.roots import Plan
 
@@ -50,54 +54,94 @@ class SessionOpener:
     def enter(self, session_id: str, context: Context) -> Context:
         """Return ``context`` inside the session's trace; unchanged under another span, or with ``TRACES=turn``."""
         try:
-            around = self._around(context)
-            if around is None:
+            entering = self._entering(session_id, context)
+            if entering is None:
                 return context
-            store = self._runtime.store
-            resolution, plan = self._plan(session_id, store.get_all((session_key(session_id),)), context)
-            owner = plan.opening is not None and store.claim(plan.opening.claim_key)
-            return self._inside(resolution, plan, owner, around)
+            drive(entering)
+            return entering.context
         except Exception as error:
             report("open a session", error)
             return context
 
     async def aenter(self, session_id: str, context: Context) -> Context:
         """As ``enter``, for callers on an event loop."""
-        if self._runtime.store_never_waits:
-            return self.enter(session_id, context)
         try:
-            around = self._around(context)
-            if around is None:
+            entering = self._entering(session_id, context)
+            if entering is None:
                 return context
-            store = self._runtime.store
-            resolution, plan = self._plan(session_id, await store.aget_all((session_key(session_id),)), context)
-            owner = plan.opening is not None and await store.aclaim(plan.opening.claim_key)
-            return self._inside(resolution, plan, owner, around)
+            await adrive(entering)
+            return entering.context
         except Exception as error:
             report("open a session", error)
             return context
 
-    def _around(self, context: Context) -> Context | None:
-        """Return where to open the session: ``context``, without a call of ours in flight there; None under a span."""
+    def _entering(self, session_id: str, context: Context) -> Entering | None:
+        """Return what opens the session without a call of ours in flight around it; None under a span."""
         self._on_use()
-        if self._runtime.settings.traces != "session" or not is_instrumentation_enabled():
+        if not self._runtime.is_by_session or not is_instrumentation_enabled():
             return None
         around, span = outside(context, get_current_span(context))
         current = span.get_span_context()
-        return around if not current.is_valid or is_session_root(around, current) else None
+        if current.is_valid and not is_session_root(around, current):
+            return None
+        return Entering(self._runtime, SessionId(session_id), around, name_in(context, session_id))
 
-    def _plan(
-        self, session_id: str, answers: Sequence[SessionLink | None], context: Context
-    ) -> tuple[Resolution, Plan]:
-        given = Given(SessionId(session_id), "context")
-        resolution = resolve(Evidence(given, None, None), answers, starts_session=False)
-        resolution = resolution.named(name_in(context, session_id))
-        return resolution, self._runtime.homes.get().placer.plan(resolution, is_turn=False)
 
-    def _inside(self, resolution: Resolution, plan: Plan, owner: bool, context: Context) -> Context:
-        placer = self._runtime.homes.get().placer
-        placement = placer.place(resolution, plan, owner, context, get_current_span(Context()), weak=False)
-        if placement.trace is None:
-            return context
-        root = SessionRoot(str(resolution.session_id), get_current_span(placement.context))
-        return set_value(ROOT_CONTEXT_KEY, root, placement.context)
+class Entering:
+    """The course of what is asked to enter one block (see ``course``), whose answers may come late, too."""
+
+    def __init__(self, runtime: Runtime, session_id: SessionId, context: Context, name: str) -> None:
+        """Begin; nothing has been asked yet.
+
+        Args:
+            runtime: the instrumentation.
+            session_id: the session.
+            context: where the block is entered.
+            name: the session's name.
+        """
+        self.runtime = runtime
+        self.waited = 0.0
+        self.within = 0.0
+        self.context = context
+        """The context inside, once there is no more to be waited for."""
+        self._session_id = session_id
+        self._name = name
+        self._placer = runtime.homes.get().placer
+        self._decided: tuple[Resolution, Plan] | None = None
+        self.questions = self._questions()
+
+    def _questions(self) -> Generator[Wait, None, None]:
+        looked_up = self.runtime.asked.ask((session_key(self._session_id),), self.within)
+        yield Wait(looked_up)
+        claim = self._claim(looked_up.result())
+        if claim is not None:
+            yield Wait(claim)
+        self._enter(claim is not None and claim.result())
+
+    def _claim(self, answers: Sequence[SessionLink | None]) -> Answer[bool] | None:
+        """Decide where the block stands, and claim the root that has to be opened for it."""
+        evidence = Evidence(Given(self._session_id, "context"))
+        resolution = resolve(evidence, answers, starts_session=False).named(self._name)
+        plan = self._placer.plan(resolution, is_turn=False)
+        self._decided = resolution, plan
+        return self.runtime.asked.ask_claim(plan.opening.claim_key, self.within) if plan.opening is not None else None
+
+    def _enter(self, is_owner: bool) -> None:
+        assert self._decided is not None
+        resolution, plan = self._decided
+        placement = self._placer.place(resolution, plan, is_owner, self.context, INVALID_SPAN, weak=False)
+        if placement.trace is not None:
+            root = SessionRoot(str(self._session_id), get_current_span(placement.context))
+            self.context = set_value(ROOT_CONTEXT_KEY, root, placement.context)
+
+    def go_on_beside(self, wait: Wait) -> None:
+        """Enter below the newest part that this process knows; claim and root follow."""
+        self.within = 0.0
+        claim = wait.answer if self._decided is not None else self._claim(())
+        self._enter(False)
+        if claim is not None:
+            claim.when_done(lambda _: beside.soon(lambda: self._follow(claim)))
+
+    def _follow(self, claim: Answer[bool]) -> None:
+        if claim.result() and self._decided is not None:
+            self._placer.open(self._decided[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,9 @@ from opentelemetry.trace import INVALID_SPAN, get_current_span
 
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai import notes
-from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.call import Around, Call
+from otel_llm_sessions.openai.flow import abegin, adeliver, begin, deliver
+from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.openai.raw import parse, watch_http
 from otel_llm_sessions.openai.request import read_request
 from otel_llm_sessions.openai.routes import find
@@ -22,16 +25,14 @@ from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.openai.stream import watch_stream
 from otel_llm_sessions.sessions.blocks import OPEN, seen_from_here, within
 from otel_llm_sessions.sessions.inside import session_inside
-from otel_llm_sessions.sessions.link import Record
-from otel_llm_sessions.sessions.resolver import is_unsure, lookup_keys
 from otel_llm_sessions.sessions.sources import Given, from_baggage, from_context
 from otel_llm_sessions.telemetry.span import is_being_sent, outside
 from otel_llm_sessions.telemetry.values import error_type_of
 
 NOTHING_SAID = Context()
 
-Reader = Callable[[Any, Call], "Record | None"]
-"""Reads a reply, or begins to watch it being read; returns what is to be recorded now."""
+Reader = Callable[[Any, Call], None]
+"""Reads a reply, or begins to watch it being read."""
 
 
 class Patch:
@@ -43,7 +44,7 @@ class Patch:
 
     def apply(self, openai: ModuleType) -> None:
         """Wrap the request methods; does nothing the second time, but for classes that were imported anew."""
-        if not self._runtime.enabled:
+        if not self._runtime.switch.is_on:
             return
         types = ReplyTypes(openai)
         for name, wrap in (("OpenAI", _sync_request), ("AsyncOpenAI", _async_request)):
@@ -57,7 +58,7 @@ class Patch:
 
     def remove(self) -> None:
         """Take the wrappers off; where somebody has wrapped on top of one, it stays and passes calls through."""
-        self._runtime.enabled = False
+        self._runtime.switch.is_on = False
         for client, wrapper, own in self._patched:
             if client.__dict__.get("request") is not wrapper:
                 continue
@@ -90,20 +91,20 @@ class ReplyTypes:
         return watch_http if hasattr(kind, "iter_bytes") and hasattr(kind, "aclose") else _read_other
 
 
-def _read(reply: Any, call: Call) -> Record | None:
+def _read(reply: Any, call: Call) -> None:
     call.read(reply)
-    return call.finish()
+    call.finish()
 
 
-def _watch_raw(reply: Any, call: Call) -> Record | None:
-    return watch_http(reply.http_response, call)
+def _watch_raw(reply: Any, call: Call) -> None:
+    watch_http(reply.http_response, call)
 
 
-def _read_other(reply: Any, call: Call) -> Record | None:
-    return _read(parse(reply) if isinstance(reply, (str, bytes)) else reply, call)
+def _read_other(reply: Any, call: Call) -> None:
+    _read(parse(reply) if isinstance(reply, (str, bytes)) else reply, call)
 
 
-def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | None:
+def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | None:
     """Return the call that a request is, or None if it is to pass through untouched."""
     match = find(options.method, options.url)
     if match is None:
@@ -127,7 +128,7 @@ def _begin(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
     request = read_request(match, client, options, server_of(client, options.url), named_in, runtime.keys, stream)
     if says_more and request.evidence.given is not None:
         context = _of_the_calls_session(request.evidence.given, context)
-    return Call(runtime, request, made_in, context, ambient, sending)
+    return Call(runtime, request, Around(made_in, context, ambient), sending)
 
 
 def _of_the_calls_session(given: Given, context: Context) -> Context:
@@ -140,30 +141,6 @@ def _of_the_calls_session(given: Given, context: Context) -> Context:
     return session_inside(given.session_id, context).into(context, within())
 
 
-def _open(call: Call, client: Any, options: Any, original: Callable[..., Any]) -> None:
-    """Look up the session, and start the span."""
-    store, lookup, evidence = call.runtime.store, call.runtime.lookup, call.request.evidence
-    keys = lookup_keys(evidence)
-    answers = store.get_all(keys) if keys else ()
-    found = answers[0] if answers else None
-    if lookup and is_unsure(found) and lookup.begin(call, found, client, options, original):
-        return
-    claim = call.resolve(answers)
-    call.start(claim is not None and store.claim(claim))
-
-
-async def _aopen(call: Call, client: Any, options: Any, original: Callable[..., Any]) -> None:
-    """As ``_open``, for callers on an event loop."""
-    store, lookup, evidence = call.runtime.store, call.runtime.lookup, call.request.evidence
-    keys = lookup_keys(evidence)
-    answers = await store.aget_all(keys) if keys else ()
-    found = answers[0] if answers else None
-    if lookup and is_unsure(found) and lookup.abegin(call, found, client, options, original):
-        return
-    claim = call.resolve(answers)
-    call.start(claim is not None and await store.aclaim(claim))
-
-
 def _propagated(call: Call, client: Any, options: Any) -> Any:
     """Return the options to send, with what is to be sent on of the session."""
     try:
@@ -174,30 +151,30 @@ def _propagated(call: Call, client: Any, options: Any) -> Any:
         return options
 
 
-def _observe(call: Call, result: Any, types: ReplyTypes) -> Record | None:
-    """Read the reply, or watch it being read; return what is to be recorded now."""
+def _observe(call: Call, result: Any, types: ReplyTypes) -> None:
+    """Read the reply, or watch it being read."""
     try:
-        return types.reader_of(type(result))(result, call)
+        types.reader_of(type(result))(result, call)
     except Exception as error:
         report("read a reply", error)
-        return _finish(call, None)
+        _finish(call, None)
 
 
-def _finish(call: Call, error_type: str | None) -> Record | None:
+def _finish(call: Call, error_type: str | None) -> None:
     try:
-        return call.finish(error_type)
+        call.finish(error_type)
     except Exception as error:
         report("end a span", error)
-        return None
 
 
 def _start(runtime: Runtime, client: Any, options: Any, stream: bool, original: Callable[..., Any]) -> Call | None:
     """Begin the call that a request is; None if it is to pass through untouched."""
     call = None
     try:
-        call = _begin(runtime, client, options, stream)
+        call = _call_of(runtime, client, options, stream)
         if call is not None:
-            _open(call, client, options, original)
+            lookup = runtime.lookup
+            begin(call, None if lookup is None else partial(lookup.ask, client, options, original, call.request))
         return call
     except BaseException as error:
         _give_up(call, error)
@@ -210,9 +187,10 @@ async def _astart(
     """As ``_start``, for callers on an event loop."""
     call = None
     try:
-        call = _begin(runtime, client, options, stream)
+        call = _call_of(runtime, client, options, stream)
         if call is not None:
-            await _aopen(call, client, options, original)
+            ask = runtime.lookup.on_loop() if runtime.lookup is not None else None
+            await abegin(call, None if ask is None else partial(ask, client, options, original, call.request))
         return call
     except BaseException as error:
         _give_up(call, error)
@@ -231,26 +209,31 @@ def _give_up(call: Call | None, error: BaseException) -> None:
 
 
 def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTypes) -> Callable[..., Any]:
+    switch = runtime.switch
+
     @functools.wraps(original)
     def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
         call = None
         try:
-            if runtime.enabled:
+            if switch.is_on:
                 call = _start(runtime, self, options, bool(kwargs.get("stream")), original)
             if call is None:
                 return original(self, cast_to, options, *args, **kwargs)
             if runtime.propagation is not None:
                 options = _propagated(call, self, options)
-            if call.sent_in is not call.made_in:
-                attach(call.sent_in)
+            if call.span.sent_in is not call.around.made_in:
+                attach(call.span.sent_in)
             result = original(self, cast_to, options, *args, **kwargs)
             _returned(call)
-            runtime.remember(_observe(call, result, types))
+            _observe(call, result, types)
+            if call.outbox:
+                deliver(call)
             return result
         except BaseException as error:
             if call is not None:
                 _returned(call)
-                runtime.remember(_finish(call, error_type_of(error)))
+                _finish(call, error_type_of(error))
+                deliver(call)
             raise
 
     return request
@@ -259,29 +242,32 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
 def _async_request(
     original: Callable[..., Awaitable[Any]], runtime: Runtime, types: ReplyTypes
 ) -> Callable[..., Awaitable[Any]]:
-    starts_at_once = runtime.store_never_waits and runtime.lookup is None
+    switch, starts_at_once = runtime.switch, runtime.never_waits and runtime.lookup is None
 
     @functools.wraps(original)
     async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
         call = None
         try:
-            if runtime.enabled:
+            if switch.is_on:
                 started = (runtime, self, options, bool(kwargs.get("stream")), original)
                 call = _start(*started) if starts_at_once else await _astart(*started)
             if call is None:
                 return await original(self, cast_to, options, *args, **kwargs)
             if runtime.propagation is not None:
                 options = _propagated(call, self, options)
-            if call.sent_in is not call.made_in:
-                attach(call.sent_in)
+            if call.span.sent_in is not call.around.made_in:
+                attach(call.span.sent_in)
             result = await original(self, cast_to, options, *args, **kwargs)
             _returned(call)
-            await runtime.aremember(_observe(call, result, types))
+            _observe(call, result, types)
+            if call.outbox:
+                await adeliver(call)
             return result
         except Exception as error:
             if call is not None:
                 _returned(call)
-                await runtime.aremember(_finish(call, error_type_of(error)))
+                _finish(call, error_type_of(error))
+                await adeliver(call)
             raise
         except BaseException as error:
             if call is not None:
@@ -294,14 +280,14 @@ def _async_request(
 def _returned(call: Call) -> None:
     """Make the context again what it was; what is asked from here on is asked anew."""
     call.sending.clear()
-    if call.sent_in is not call.made_in:
-        attach(call.made_in)
+    if call.span.sent_in is not call.around.made_in:
+        attach(call.around.made_in)
 
 
 def _cut_off(call: Call, error: BaseException) -> None:
     """End a call whose task is cancelled, or whose coroutine is thrown away; waits for nothing."""
     # That happens wherever the coroutine is collected, often in another context, which is none of ours to change.
-    is_elsewhere = isinstance(error, GeneratorExit) and get_current() is not call.sent_in
+    is_elsewhere = isinstance(error, GeneratorExit) and get_current() is not call.span.sent_in
     if is_elsewhere:
         call.sending.clear()
     else:
@@ -309,4 +295,5 @@ def _cut_off(call: Call, error: BaseException) -> None:
     if isinstance(error, GeneratorExit):
         notes.leave(call, cut_short=False)
     else:
-        call.runtime.remember_soon(_finish(call, error_type_of(error)))
+        _finish(call, error_type_of(error))
+        deliver_soon(call)

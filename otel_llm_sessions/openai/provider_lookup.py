@@ -1,8 +1,7 @@
 """Asks the provider what nobody else knows: the chain of a ``previous_response_id`` (``PROVIDER_LOOKUP``).
 
 Beside the application's request and through its own client, un-instrumented: in a thread for ``OpenAI``, in a task for
-``AsyncOpenAI``. The call goes out and comes back as if nobody asked; its span is made when the answer is there, or, if
-the call ends first, with what is known then.
+``AsyncOpenAI``. The call goes out and comes back as if nobody asked; the answer comes when it comes.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
@@ -22,16 +21,16 @@ from otel_llm_sessions import forks
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.chain_walk import Walk
 from otel_llm_sessions.openai.credential import Credential, scope_of_sent
+from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.resting import GONE, REST, Resting, finding
 from otel_llm_sessions.openai.retrieval import Original, aretrieve, has_room, is_askable, retrieval, retrieve
+from otel_llm_sessions.openai.switch import Switch
 from otel_llm_sessions.sessions.keys import response_key
+from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.settings import Settings
+from otel_llm_sessions.stores.answer import Answer
+from otel_llm_sessions.stores.asking import AskedStore
 from otel_llm_sessions.stores.patience import within
-
-if TYPE_CHECKING:
-    from otel_llm_sessions.openai.call import Call
-    from otel_llm_sessions.openai.deferral import Deferral
-    from otel_llm_sessions.openai.runtime import Runtime
-    from otel_llm_sessions.sessions.link import SessionLink
 
 TIME_LIMIT: Final = 2.0
 """Seconds that one walk may take."""
@@ -49,7 +48,7 @@ _numbers = itertools.count()
 
 
 class Waiting:
-    """A walk, and the calls that wait for its answer."""
+    """A walk, and the answer that all who asked for it get."""
 
     def __init__(self, walk: Walk, server: str, credential: Credential, key: tuple[bytes, str]) -> None:
         self.walk = walk
@@ -58,7 +57,7 @@ class Waiting:
         self.scope = credential.scope
         """Server and key; None as long as only who sends a request knows the key."""
         self.key = key
-        self.calls: list[Deferral] = []
+        self.answer: Answer[Walk] = Answer()
         self.names: set[str | None] = set()
         """What the sessions of the calls are called if nobody knows better."""
         self.deadline = time.monotonic() + TIME_LIMIT + HEAD_START
@@ -100,8 +99,11 @@ def walk_key(credential: Credential, previous_id: str) -> tuple[bytes, str]:
 class ProviderLookup:
     """Walks chains at the provider, one walk for all calls that ask for the same response with the same key."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, store: AskedStore, switch: Switch, settings: Settings) -> None:
+        """Args: what knows responses and is to remember them; what says when to stop; the settings."""
+        self._store = store
+        self._switch = switch
+        self._settings = settings
         self._walks: dict[tuple[bytes, str], Waiting] = {}
         self._resting = Resting()
         self._lock = threading.RLock()
@@ -112,22 +114,26 @@ class ProviderLookup:
         self._lock = threading.RLock()
         self._walks = {}
 
-    def begin(self, call: Call, found: SessionLink | None, client: Any, options: Any, original: Original) -> bool:
-        """Ask beside the request that is about to be sent by a blocking client.
+    def ask(
+        self, client: Any, options: Any, original: Original, request: Request, found: SessionLink | None
+    ) -> Answer[Walk] | None:
+        """Ask beside a request of a blocking client.
 
         Args:
-            call: the call; it is deferred if this returns True, and then answered from another thread.
-            found: what the store has of the previous turn; see ``is_unsure``.
             client: the application's client.
             options: openai's ``FinalRequestOptions`` of the request.
-            original: how it sends a request, un-instrumented.
+            original: how the client sends a request, un-instrumented.
+            request: the request, read.
+            found: what the store has of the response before it, if it is not sure of its session.
 
         Returns:
-            False if there is nothing to ask for, or nobody can be asked now: the provider rests, or too many walks are
-            under way.
+            The walk, when it is over; it is given on another thread. None if there is nothing to ask for, or nobody can
+            be asked now: the provider rests, or too many walks are under way.
         """
-        waiting, is_new = self._join(call, found, client, options)
-        if waiting is not None and is_new:
+        waiting, is_new = self._join(client, options, request, found)
+        if waiting is None:
+            return None
+        if is_new:
             context = copy_context()
             thread = threading.Thread(
                 target=lambda: context.run(self._walk, waiting, client, original),
@@ -136,28 +142,52 @@ class ProviderLookup:
             )
             try:
                 thread.start()
-            except RuntimeError as error:  # no thread to spare, or the interpreter ends: the call's end settles it
+            except RuntimeError as error:  # no thread to spare, or the interpreter ends
                 report("start a look-up at the provider", error)
                 self._leave(waiting)
-        return waiting is not None
+                waiting.answer.settle(waiting.walk)
+        return waiting.answer
 
-    def abegin(self, call: Call, found: SessionLink | None, client: Any, options: Any, original: Original) -> bool:
-        """As ``begin``, for a client on an event loop of asyncio; on another kind of loop nobody is asked."""
+    def on_loop(self) -> Callable[..., Answer[Walk] | None] | None:
+        """Return what asks as ``ask`` does, for a client on the loop that runs here; None if that is not asyncio's."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            return False
-        waiting, is_new = self._join(call, found, client, options)
-        if waiting is not None and is_new:
+            return None
+
+        def ask(
+            client: Any, options: Any, original: Original, request: Request, found: SessionLink | None
+        ) -> Answer[Walk] | None:
+            waiting, is_new = self._join(client, options, request, found)
+            if waiting is None:
+                return None
+            if is_new:
+                self._begin_on(loop, waiting, client, original)
+            return waiting.answer
+
+        return ask
+
+    def _begin_on(self, loop: asyncio.AbstractEventLoop, waiting: Waiting, client: Any, original: Original) -> None:
+        def begin() -> None:
             waiting.task = task = loop.create_task(self._awalk(waiting, client, original))
             # A loop that is closed over it is the application's way to end; asyncio need not complain of it.
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-        return waiting is not None
 
-    def _join(self, call: Call, found: SessionLink | None, client: Any, options: Any) -> tuple[Waiting | None, bool]:
-        """Return the walk that answers the call, and whether it is yet to be begun."""
-        evidence, previous_id = call.request.evidence, call.request.evidence.previous_id
-        if evidence.given is not None or previous_id is None or not call.request.match.route.is_turn:
+        if asyncio._get_running_loop() is loop:
+            return begin()
+        try:
+            loop.call_soon_threadsafe(begin)  # a store that was slow to answer, on its thread
+        except RuntimeError:  # the loop has been closed
+            self._leave(waiting)
+            waiting.answer.settle(waiting.walk)
+        return None
+
+    def _join(
+        self, client: Any, options: Any, request: Request, found: SessionLink | None
+    ) -> tuple[Waiting | None, bool]:
+        """Return the walk that answers a request, and whether it is yet to be begun."""
+        evidence, previous_id = request.evidence, request.evidence.previous_id
+        if evidence.given is not None or previous_id is None or not request.match.route.is_turn:
             return None, False
         if not is_askable(previous_id):
             return None, False
@@ -178,11 +208,9 @@ class ProviderLookup:
             if waiting is None:
                 if not self._is_free(key[0]):
                     return None, False
-                settings = self._runtime.settings
-                walk = Walk(previous_id, settings.metadata_keys, call.request.server.name, settings.key)
-                self._walks[key] = waiting = Waiting(walk, call.request.server.scope, credential, key)
+                walk = Walk(previous_id, self._settings.metadata_keys, request.server.name, self._settings.key)
+                self._walks[key] = waiting = Waiting(walk, request.server.scope, credential, key)
             waiting.names.add(name)
-            waiting.calls.append(call.defer(found))
             return waiting, is_new
 
     def _rests(self, scope: bytes | None, *names: str | None) -> bool:
@@ -201,27 +229,27 @@ class ProviderLookup:
         same = sum(other == scope for other, _ in self._walks)
         return len(self._walks) < MAX_ALL_WALKS and same < MAX_WALKS
 
-    def _leave(self, waiting: Waiting) -> list[Deferral]:
-        """Let nobody join the walk any more; return the calls that wait for it."""
+    def _leave(self, waiting: Waiting) -> None:
+        """Let nobody join the walk any more."""
         if waiting.is_too_long:
             self._let_rest(waiting, GONE, waiting.ways)
         with self._lock:
             if self._walks.get(waiting.key) is waiting:
                 del self._walks[waiting.key]
-            return waiting.calls
 
     # --- the walk: the same twice, but for what waits -----------------------------------------------------------
 
     def _walk(self, waiting: Waiting, client: Any, original: Original) -> None:
-        walk, store = waiting.walk, self._runtime.store
+        walk = waiting.walk
         attach(_suppressed())
         try:
             time.sleep(HEAD_START)
             if waiting.scope is None:
                 self._know(waiting, client, client._prepare_options(waiting.options))
-            while (asked := walk.asking) is not None:
-                (link,) = store.get_all((response_key(asked, waiting.server),))
-                if link is not None and walk.know(link):
+            while walk.asking is not None:
+                known = self._ask_store(waiting)
+                known.wait(waiting.seconds_left)
+                if self._is_known(walk, known):
                     continue
                 if self._may_go_on(waiting, client):
                     walk.take(retrieve(client, original, waiting.options, waiting.deadline))
@@ -229,24 +257,20 @@ class ProviderLookup:
         except Exception as error:
             self._lost(waiting, error, client)
         finally:
-            calls = self._leave(waiting)
-        for call in calls:
-            self._answer(call, walk)
-        if self._runtime.enabled:
-            for record in walk.records(waiting.server):
-                self._runtime.remember(record)
+            self._end(waiting)
 
     async def _awalk(self, waiting: Waiting, client: Any, original: Original) -> None:
-        walk, store = waiting.walk, self._runtime.store
+        walk = waiting.walk
         attach(_suppressed())
         try:
             await asyncio.sleep(HEAD_START)
             if waiting.scope is None:
                 options = await within(waiting.seconds_left, client._prepare_options(waiting.options))
                 self._know(waiting, client, options)
-            while (asked := walk.asking) is not None:
-                (link,) = await store.aget_all((response_key(asked, waiting.server),))
-                if link is not None and walk.know(link):
+            while walk.asking is not None:
+                known = self._ask_store(waiting)
+                await known.wait_on_loop(waiting.seconds_left)
+                if self._is_known(walk, known):
                     continue
                 if self._may_go_on(waiting, client):
                     reply = aretrieve(client, original, waiting.options)
@@ -255,12 +279,25 @@ class ProviderLookup:
         except Exception as error:
             self._lost(waiting, error, client)
         finally:
-            calls = self._leave(waiting)
-        for call in calls:
-            await self._aanswer(call, walk)
-        if self._runtime.enabled:
-            for record in walk.records(waiting.server):
-                await self._runtime.aremember(record)
+            self._end(waiting)
+
+    def _end(self, waiting: Waiting) -> None:
+        """Tell all who asked, and remember the responses on the way."""
+        self._leave(waiting)
+        waiting.answer.settle(waiting.walk)
+        if self._switch.is_on:
+            for record in waiting.walk.records(waiting.server):
+                self._store.put_soon(record.keys, record.link)
+
+    def _ask_store(self, waiting: Waiting) -> Answer[list[SessionLink | None]]:
+        assert waiting.walk.asking is not None
+        return self._store.ask((response_key(waiting.walk.asking, waiting.server),))
+
+    @staticmethod
+    def _is_known(walk: Walk, answer: Answer[list[SessionLink | None]]) -> bool:
+        """Take in what the store has said in time of the next response; return whether that says anything."""
+        link = answer.result()[0] if answer.is_done else None
+        return link is not None and walk.know(link)
 
     def _know(self, waiting: Waiting, client: Any, options: Any) -> None:
         """Take in the key that the application gives for a request; the walk may be over then."""
@@ -276,7 +313,7 @@ class ProviderLookup:
         if not is_askable(walk.asking) or self._rests(scope, walk.asking):
             self._give_up(waiting, REST, gone=self._resting.is_gone(scope, walk.asking))
             return False
-        if waiting.seconds_left > 0 and self._runtime.enabled and has_room(client):
+        if waiting.seconds_left > 0 and self._switch.is_on and has_room(client):
             return True
         walk.lose(gone=False)
         return False
@@ -311,34 +348,6 @@ class ProviderLookup:
         if found.blame == "provider" and not waiting.is_too_long:
             resting.let_provider_rest(scope)
         walk.lose(gone=False)
-
-    def _answer(self, call: Deferral, walk: Walk) -> None:
-        """Make the span of a call, or have what it left behind say its session if it has ended."""
-        remember, store = self._runtime.remember, self._runtime.store
-        try:
-            if not call.take():
-                return remember(call.rename(walk))
-            claim = call.resolve(walk)
-            remember(call.make(claim is not None and store.claim(claim)))
-        except Exception as error:
-            report("answer a call", error)
-        remember(call.made())
-
-    async def _aanswer(self, call: Deferral, walk: Walk) -> None:
-        """As ``_answer``, for callers on an event loop."""
-        remember, store = self._runtime.aremember, self._runtime.store
-        try:
-            if not call.take():
-                return await remember(call.rename(walk))
-            claim = call.resolve(walk)
-            await remember(call.make(claim is not None and await store.aclaim(claim)))
-        except Exception as error:
-            report("answer a call", error)
-        except BaseException:
-            # The task is cancelled, or its loop ends; the call's end may have been left to it.
-            self._runtime.remember_soon(call.cut_off())
-            raise
-        await remember(call.made())
 
 
 def _credential_of(client: Any, options: Any) -> Credential | None:

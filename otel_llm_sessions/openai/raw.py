@@ -11,7 +11,6 @@ from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.event_lines import EventLines
 from otel_llm_sessions.openai.response import INVALID_RESPONSE
 from otel_llm_sessions.openai.watch import AsyncWatched, Watch, note_emptiness, watched
-from otel_llm_sessions.sessions.link import Record
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a body, or of one event, that are kept to be read; of a longer one only the end is noticed."""
@@ -47,63 +46,58 @@ class BodyReader:
         self._is_done = False
         self._has_stumbled = False
 
-    def feed(self, piece: bytes) -> Record | None:
-        """Take in the next piece; return what is to be recorded now."""
+    def feed(self, piece: bytes) -> None:
+        """Take in the next piece."""
         if self._is_done:
-            return None
+            return
         self._go_on()
         self._size += len(piece)
         if self._size > MAX_BODY:
             self._pieces.clear()
             self._events.data.clear()
-            return None
-        if not self._is_events:
+        elif self._is_events:
+            self._feed_events(piece)
+        else:
             self._pieces.append(piece)
-            return None
-        return self._feed_events(piece)
 
-    def _feed_events(self, piece: bytes) -> Record | None:
+    def _feed_events(self, piece: bytes) -> None:
         if self._after_cr and piece:
             piece = piece.removeprefix(b"\n")  # the other half of a line's end
             self._after_cr = False
         if b"\n" not in piece and b"\r" not in piece:
             self._pieces.append(piece)
-            return None
+            return
         lines = b"".join((*self._pieces, piece)).splitlines(keepends=True)
         last = lines.pop() if lines and not lines[-1].endswith((b"\n", b"\r")) else b""
         self._pieces = [last]
         self._after_cr = piece.endswith(b"\r")
-        record = None
         for line in lines:
-            record = self._line(line.rstrip(b"\r\n")) or record
+            self._line(line.rstrip(b"\r\n"))
             if self._is_done:
                 return self._done()
         self._size = len(last) + self._events.size
-        return record
 
-    def _done(self) -> Record | None:
+    def _done(self) -> None:
         note_emptiness(self._call)
-        return self._call.finish()
+        self._call.finish()
 
-    def _line(self, line: bytes) -> Record | None:
+    def _line(self, line: bytes) -> None:
         data = self._events.take(line)
         if data is None:
-            return None
+            return
         if data.startswith(DONE):
             self._is_done = True
-            return None
-        if not data:
+        elif data:
+            self._event(data)
+        else:
             self._stumble()
-            return None
-        return self._event(data)
 
-    def _event(self, data: bytes) -> Record | None:
+    def _event(self, data: bytes) -> None:
         event = parse(data)
         if isinstance(event, dict):
-            return self._call.see(event)
-        if event is None and data.strip() != b"null":
+            self._call.see(event)
+        elif event is None and data.strip() != b"null":
             self._call.reply.error_type = INVALID_RESPONSE
-        return None
 
     def _stumble(self) -> None:
         """Note that the client's stream raises here; who reads the body without it asks for the next piece."""
@@ -136,8 +130,8 @@ def _is_event_stream(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "text/event-stream"
 
 
-def watch_http(response: Any, call: Call) -> Record | None:
-    """Observe an HTTP response; return what is to be recorded, if its body has been read already.
+def watch_http(response: Any, call: Call) -> None:
+    """Observe an HTTP response.
 
     Args:
         response: the client's HTTP response (``httpx2``, ``httpx`` with older clients), read or not.
@@ -145,9 +139,9 @@ def watch_http(response: Any, call: Call) -> Record | None:
     """
     reader = BodyReader(call, response.headers.get("content-type", ""))
     if hasattr(response, "_content"):
-        record = reader.feed(response.content)
+        reader.feed(response.content)
         reader.complete()
-        return call.finish() or record
+        return call.finish()
     watch = Watch(call, reader.feed, reader.complete)
     read, aread = response.iter_bytes, response.aiter_bytes
 

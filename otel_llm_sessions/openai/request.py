@@ -11,14 +11,13 @@ from opentelemetry.context import Context
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.cheap import new, value
+from otel_llm_sessions.openai.evidence import evidence_of
 from otel_llm_sessions.openai.fields import Fields, conversation_id_in, mapping
 from otel_llm_sessions.openai.headers import header_session, lowered
 from otel_llm_sessions.openai.parameters import add_parameters
 from otel_llm_sessions.openai.routes import Match, Route
 from otel_llm_sessions.openai.server import Server
-from otel_llm_sessions.sessions.keys import SCOPED_PREFIX, response_key
-from otel_llm_sessions.sessions.link import SessionId
-from otel_llm_sessions.sessions.names import MAX_NAME, name_of_conversation, name_of_response
+from otel_llm_sessions.sessions.names import name_of_conversation
 from otel_llm_sessions.sessions.resolver import Evidence
 from otel_llm_sessions.sessions.sources import Given, first_id, from_baggage, from_context
 from otel_llm_sessions.telemetry.values import count_of, text_of
@@ -100,7 +99,7 @@ def read_request(
         previous = attributes.get(semconv.REQUEST_PREVIOUS_RESPONSE_ID)
     if given is None and previous is None and context and keys.baggage:
         given = from_baggage(context)
-    evidence = evidence_of(given, previous, server)
+    evidence = evidence_of(match.route.api, given, previous, asked, server)
     stored = asked.get("store") is not False
     is_for_events = streams and not stream
     return Request(match, server, name, model, attributes, evidence, stream, stored, is_for_events, conversation)
@@ -127,20 +126,6 @@ def _first_said(route: Route, server: Server, model: str | None, streams: bool) 
         attributes[semconv.REQUEST_STREAM] = True
     name = f"{route.operation} {model}" if route.is_turn and model else route.operation
     return name, attributes
-
-
-NOTHING_TOLD = Evidence(None, None, None)
-
-
-def evidence_of(given: Given | None, previous: str | None, server: Server) -> Evidence:
-    """Return what a request says of its session: whom it was given to, and which response is before it."""
-    if previous is None:
-        return NOTHING_TOLD if given is None else new(Evidence, (given, None, None, None))
-    key = response_key(previous, server.scope)
-    # Most ids are one of a kind, as the key tells, and then name the session as they are.
-    names_itself = len(previous) <= MAX_NAME and not key.startswith(SCOPED_PREFIX)
-    name = SessionId(previous) if names_itself else name_of_response(previous, server.name)
-    return new(Evidence, (given, previous, key, name))
 
 
 def add_stream_cursor(attributes: dict[str, Any], options: Any) -> None:

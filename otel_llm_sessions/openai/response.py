@@ -91,6 +91,7 @@ class Reply:
     """What is known of a reply so far; filled from a whole reply, or chunk by chunk."""
 
     __slots__ = (
+        "_keeps",
         "_text_attributes",
         "attributes",
         "choices",
@@ -98,17 +99,19 @@ class Reply:
         "error_type",
         "goes_on",
         "ids",
+        "kept",
         "route",
         "status",
         "usage",
     )
 
-    def __init__(self, route: Route, is_openai: bool = True) -> None:
+    def __init__(self, route: Route, is_openai: bool = True, keeps: tuple[str, ...] = ()) -> None:
         """Begin with nothing.
 
         Args:
             route: what was asked.
             is_openai: whether the reply's own ``openai.*`` attributes are recorded.
+            keeps: the fields that are evidence, besides ``id``.
         """
         self.route = route
         self._text_attributes = OPENAI_TEXT_ATTRIBUTES if is_openai else TEXT_ATTRIBUTES
@@ -117,6 +120,9 @@ class Reply:
         """Every id that the reply went by, in order; the last is the one it is known by."""
         self.choices: dict[Any, str | None] = {}
         """Finish reasons by choice; None for one that has not finished."""
+        self.kept: dict[str, Any] = {}
+        """What the reply has said in the fields that are evidence."""
+        self._keeps = keeps
         self.usage: Any = None
         self.conversation: str | None = None
         """The id of the conversation that a response says it belongs to."""
@@ -139,6 +145,19 @@ class Reply:
             del ids[1]
         ids.append(id_)
         return True
+
+    def said(self, name: str) -> Sequence[Any]:
+        """Return what the reply has said in a field: all its ids, or the last value of one that is ``kept``."""
+        if name == "id":
+            return self.ids
+        return (self.kept[name],) if name in self.kept else ()
+
+    def keep(self, value: Any) -> None:
+        """Remember what a reply, or the response in an event, says in the fields that are evidence."""
+        for name in self._keeps:
+            found = field(value, name)
+            if found is not None:
+                self.kept[name] = found
 
     def add_texts(self, *texts: Any) -> None:
         """Remember model, service tier and fingerprint, as far as they are there."""
@@ -187,6 +206,7 @@ def read_reply(reply: Reply, value: Any) -> None:
     else:
         id_, choices, reply.usage, model, tier, fingerprint = CHAT_COMPLETION.of(value)
         reply.add_id(id_)
+        reply.keep(value)
         reply.add_texts(model, tier, fingerprint)
         read_choices(reply, choices)
         if not reply.choices:
@@ -213,6 +233,7 @@ def read_response(reply: Reply, response: Any) -> bool:
     """Read a response object, whole or as far as it is there; return whether it brought an id not seen before."""
     id_, usage, model, tier, status, conversation, background, output, details, error = RESPONSE.of(response)
     is_new = reply.add_id(id_)
+    reply.keep(response)
     reply.add_texts(model, tier, extras_of(response).get("system_fingerprint"))
     if usage is not None:
         reply.usage = usage
@@ -282,6 +303,7 @@ def see_chat_chunk(reply: Reply, chunk: Any) -> bool:
     is_new = reply.add_id(id_)
     if usage is not None:
         reply.usage = usage
+    reply.keep(chunk)
     reply.add_texts(*CHUNK_TEXTS.of(chunk))
     read_choices(reply, choices)
     read_error(reply, field(chunk, "error"))

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai import notes
 from otel_llm_sessions.openai.call import Call
-from otel_llm_sessions.sessions.link import Record
+from otel_llm_sessions.openai.course import HELD
+from otel_llm_sessions.openai.flow import adeliver, deliver
+from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.telemetry.values import error_type_of
 
 _open: weakref.WeakValueDictionary[int, Watch] = weakref.WeakValueDictionary()
@@ -48,24 +50,26 @@ class Hooked(NamedTuple):
 class Watch:
     """Sees what is read of one reply, and ends the call once: at the end, on close, on failure, or when forgotten."""
 
-    __slots__ = ("__weakref__", "_call", "_complete", "_is_over", "_process", "_see", "hooked", "reading")
+    __slots__ = ("__weakref__", "_call", "_complete", "_is_over", "_process", "_see", "hooked", "outbox", "reading")
 
     def __init__(
         self,
         call: Call,
-        see: Callable[[Any], Record | None] | None = None,
+        see: Callable[[Any], None] | None = None,
         complete: Callable[[], None] | None = None,
     ) -> None:
         """Watch a reply.
 
         Args:
             call: the call that it answers.
-            see: takes in one piece and returns what is to be recorded; ``call.see`` by default.
+            see: takes in one piece; ``call.see`` by default.
             complete: called when the last piece has been seen.
         """
         self._call = call
         self._see = see or call.see
         self._complete = complete
+        self.outbox = call.outbox
+        """What is to be recorded."""
         self.hooked: Hooked | None = None
         """The response whose hooks lead here, if any."""
         self.reading = 0
@@ -94,44 +98,41 @@ class Watch:
         self.hooked = Hooked(response, hooks, before)
         own.update(hooks)
 
-    def see(self, chunk: Any) -> Record | None:
-        """Take in one chunk; return what is to be recorded now."""
+    def see(self, chunk: Any) -> None:
+        """Take in one chunk."""
         try:
-            return self._see(chunk)
+            self._see(chunk)
         except Exception as error:
             report("read a chunk", error)
-            return None
 
-    def end(self, error: BaseException | None = None, *, complete: bool = False) -> Record | None:
-        """End the call; return what is to be recorded. Does nothing the second time."""
+    def end(self, error: BaseException | None = None, *, complete: bool = False) -> None:
+        """End the call. Does nothing the second time."""
         try:
-            return self._end(error, complete)
+            self._end(error, complete)
         except BaseException:  # interrupted amid it: nobody comes a second time
             self._call.finish(cut_short=self._call.request.stream)
             raise
 
-    def _end(self, error: BaseException | None, complete: bool) -> Record | None:
+    def _end(self, error: BaseException | None, complete: bool) -> None:
         if not self._let_go():
-            return None
+            return
         if isinstance(error, GeneratorExit):
-            self._leave_note()
-            return None
+            return self._leave_note()
         try:
             if complete and self._complete is not None:
                 self._complete()
             error_type = None if error is None or is_cut_off(error) else error_type_of(error)
-            return self._call.finish(error_type, cut_short=not complete and self._call.request.stream)
+            self._call.finish(error_type, cut_short=not complete and self._call.request.stream)
         except Exception as failure:
             report("end a span", failure)
-            return None
 
-    def close(self) -> Record | None:
+    def close(self) -> None:
         """End the call because its reply is closed, unless it is so by the reading itself, which ends the call then."""
         if self.reading == get_ident():
-            return None
+            return
         # A generator that is collected closes the reply, too: nobody asked for that.
         error = sys.exc_info()[1]
-        return self.end(error if isinstance(error, GeneratorExit) else None)
+        self.end(error if isinstance(error, GeneratorExit) else None)
 
     def _let_go(self) -> bool:
         """Leave the reply alone from here on; return whether the call is still to be ended."""
@@ -146,19 +147,19 @@ class Watch:
     def _leave_note(self) -> None:
         notes.leave(self._call, cut_short=self._call.request.stream)
 
-    def remember(self, record: Record | None) -> None:
-        """Record what the turn left behind."""
-        if record is not None:
-            self._call.runtime.remember(record)
+    def deliver(self) -> None:
+        """Record what the call has left behind."""
+        if self.outbox:
+            deliver(self._call)
 
-    def remember_soon(self, record: Record | None) -> None:
-        """As ``remember``, from where nothing may wait."""
-        self._call.runtime.remember_soon(record)
+    def deliver_soon(self) -> None:
+        """As ``deliver``, from where nothing may wait."""
+        deliver_soon(self._call)
 
-    async def aremember(self, record: Record | None) -> None:
-        """As ``remember``, for callers on an event loop."""
-        if record is not None:
-            await self._call.runtime.aremember(record)
+    async def adeliver(self) -> None:
+        """As ``deliver``, for callers on an event loop."""
+        if self.outbox:
+            await adeliver(self._call)
 
     def __del__(self) -> None:
         if not getattr(self, "_is_over", True) and self._let_go():  # else it was interrupted while it was being made
@@ -176,7 +177,9 @@ def end_all() -> None:
     for ref in _open.valuerefs():
         watch = ref()
         if watch is not None:
-            watch.remember(watch.end())
+            watch.end()
+            watch.deliver()
+    HELD.settle()
 
 
 def end_all_at_exit() -> None:
@@ -205,12 +208,13 @@ def _close_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], None]:
     def hooked() -> None:
         watching = watch()
         # Ended first: closing makes another thread that waits for a piece fail, which is no error of the reply's.
-        record = watching.close() if watching is not None else None
+        if watching is not None:
+            watching.close()
         try:
             close()
         finally:
             if watching is not None:
-                watching.remember(record)
+                watching.deliver()
 
     return hooked
 
@@ -223,18 +227,18 @@ def _aclose_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], Any]:
         if watching is None:
             await aclose()
             return
-        record = watching.close()
+        watching.close()
         # A coroutine that is being closed, or a task that is being cancelled, must not wait for a store.
         may_wait = not is_cut_off(sys.exc_info()[1])
         try:
             await aclose()
         except BaseException:
-            watching.remember_soon(record)
+            watching.deliver_soon()
             raise
         if may_wait:
-            await watching.aremember(record)
+            await watching.adeliver()
         else:
-            watching.remember_soon(record)
+            watching.deliver_soon()
 
     return hooked
 
@@ -242,18 +246,20 @@ def _aclose_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], Any]:
 def watched(iterator: Iterator[Any], watch: Watch) -> Iterator[Any]:
     """Hand on what ``iterator`` yields, as it yields it."""
     try:
-        see = watch.see
+        see, outbox = watch.see, watch.outbox
         watch.reading = get_ident()
         for chunk in iterator:
             watch.reading = 0
-            record = see(chunk)
-            if record is not None:
-                watch.remember(record)
+            see(chunk)
+            if outbox:
+                watch.deliver()
             yield chunk
             watch.reading = get_ident()
-        watch.remember(watch.end(complete=True))
+        watch.end(complete=True)
+        watch.deliver()
     except BaseException as error:
-        watch.remember(watch.end(error))
+        watch.end(error)
+        watch.deliver()
         raise
 
 
@@ -279,20 +285,23 @@ class AsyncWatched:
         try:
             chunk = await self._iterator.__anext__()
         except StopAsyncIteration:
-            await watch.aremember(watch.end(complete=True))
+            watch.end(complete=True)
+            await watch.adeliver()
             raise
         except Exception as error:
-            await watch.aremember(watch.end(error))
+            watch.end(error)
+            await watch.adeliver()
             raise
         except BaseException as error:
             # A task that is being cancelled, or a coroutine that is being closed, must not wait for a store.
-            watch.remember_soon(watch.end(error))
+            watch.end(error)
+            watch.deliver_soon()
             raise
         finally:
             watch.reading = 0
-        record = watch.see(chunk)
-        if record is not None:
-            await watch.aremember(record)
+        watch.see(chunk)
+        if watch.outbox:
+            await watch.adeliver()
         return chunk
 
     def __getattr__(self, name: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from otel_llm_sessions.cheap import value
 from otel_llm_sessions.sessions.keys import session_key
@@ -12,17 +11,31 @@ from otel_llm_sessions.sessions.link import SessionId, SessionLink, Source
 from otel_llm_sessions.sessions.sources import Given
 
 
-class Evidence(NamedTuple):
+@value
+class Tie:
+    """One thing in a request that an earlier call left behind."""
+
+    source: Source
+    """What ``llm_session.source`` says where it tells the session."""
+    key: str
+    """The key under which the earlier call is remembered."""
+
+
+@value
+class Evidence:
     """What a request says about its session."""
 
-    given: Given | None
-    """A session named by the application or the provider."""
-    previous_id: str | None
+    given: Given | None = None
+    """A session named by the application or the provider (sources 1 to 6, and 12)."""
+    ties: tuple[Tie, ...] = ()
+    """What ties it to earlier calls, the strongest first."""
+    previous_id: str | None = None
     """The ``previous_response_id`` of the request (for a retrieved response, its own id)."""
-    previous_key: str | None
-    """The evidence key of ``previous_id``."""
     previous_name: SessionId | None = None
     """What ``previous_id`` names a session if nobody knows it."""
+
+
+NOTHING_TOLD = Evidence()
 
 
 @value
@@ -55,17 +68,16 @@ NONE = Resolution(None, None, None, 1, None, None)
 
 
 def lookup_keys(evidence: Evidence) -> tuple[str, ...]:
-    """Return the keys to look up, in order; one round trip for all."""
-    given, previous_key = evidence.given, evidence.previous_key
+    """Return the keys to look up: that of each tie, then that of a given session; one round trip for all."""
+    given, ties = evidence.given, evidence.ties
     if given is None:
-        return (previous_key,) if previous_key else ()
-    key = session_key(given.session_id)
-    return (previous_key, key) if previous_key else (key,)
+        return tuple([tie.key for tie in ties]) if ties else ()
+    return (*[tie.key for tie in ties], session_key(given.session_id))
 
 
-def is_unsure(found: SessionLink | None) -> bool:
-    """Whether the provider could know more: nobody knows the previous response, or only where knowledge of it ends."""
-    return found is None or found.source == "chain_partial"
+def is_unsure(resolution: Resolution) -> bool:
+    """Whether others could know more: the chain's beginning is not known here."""
+    return resolution.origin == "chain_partial"
 
 
 def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_session: bool) -> Resolution:
@@ -76,15 +88,33 @@ def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_se
         answers: what is known under each of its ``lookup_keys``.
         starts_session: whether a call without any evidence starts a session of its own.
     """
-    found = answers[0] if evidence.previous_key and answers else None
+    tie, found = _strongest(evidence.ties, answers)
     if evidence.given is not None:
         return _given(evidence.given, found, answers[-1] if answers else None)
-    if found is not None:
-        return Resolution(found.session_id, "chain", found.source, found.turn + 1, found, None)
+    if tie is not None and found is not None:
+        other = _other(found, answers) if len(answers) > 1 else None
+        return Resolution(found.session_id, tie.source, found.source, found.turn + 1, found, other)
     if evidence.previous_name is not None:
         # Nobody knows the previous response; it names the session, of which it is the one turn known of.
         return Resolution(evidence.previous_name, "chain_partial", "chain_partial", 2, None, None)
     return NEW if starts_session else NONE
+
+
+def _strongest(
+    ties: Sequence[Tie], answers: Sequence[SessionLink | None]
+) -> tuple[Tie, SessionLink] | tuple[None, None]:
+    """Return the first tie that somebody knows, and what is known."""
+    if answers:
+        for position, tie in enumerate(ties):
+            found = answers[position]
+            if found is not None:
+                return tie, found
+    return None, None
+
+
+def _other(found: SessionLink, answers: Sequence[SessionLink | None]) -> SessionLink | None:
+    """Return the first turn of another session that weaker evidence names."""
+    return next((link for link in answers if link is not None and link.session_id != found.session_id), None)
 
 
 def resolve_looked_up(previous: SessionLink, *, complete: bool) -> Resolution:

@@ -48,7 +48,28 @@ class AskedStore(Protocol):
 
 def asked(store: SessionStore) -> AskedStore:
     """Return ``store`` as one that can be asked beside the call."""
-    return store if isinstance(store, AskedStore) else _Adapted(store)
+    return store if isinstance(store, AskedStore) and _asks_itself(type(store)) else _Adapted(store)
+
+
+_ASKED_BY = {
+    "get_all": "ask",
+    "aget_all": "ask",
+    "claim": "ask_claim",
+    "aclaim": "ask_claim",
+    "put": "put_soon",
+    "aput": "put_soon",
+    "waits": "patience",
+}
+"""What the protocol has, by what is asked instead."""
+
+
+def _asks_itself(kind: type) -> bool:
+    """Whether no subclass has its own way to answer, which what asks the store would pass by."""
+    return all(_depth(kind, asks) <= _depth(kind, answers) for answers, asks in _ASKED_BY.items())
+
+
+def _depth(kind: type, name: str) -> int:
+    return next((depth for depth, base in enumerate(kind.__mro__) if name in vars(base)), 0)
 
 
 class _Adapted:
@@ -69,38 +90,44 @@ class _Adapted:
 
     def ask(self, keys: Sequence[str], within: float = 0.0) -> Answer[list[SessionLink | None]]:
         store = self._store
-        answer = self._asked(lambda: store.get_all(keys), lambda: store.aget_all(keys))
+        answer, cancel = self._asked(lambda: store.get_all(keys), lambda: store.aget_all(keys))
 
         def links(found: Answer[Sequence[SessionLink | None]]) -> list[SessionLink | None]:
             known = _or_else(found, None, "look a session up")
             return [None] * len(keys) if known is None else list(known)
 
-        return answer.then(links)
+        return answer.then(links, cancel)
 
     def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
         store = self._store
-        answer = self._asked(lambda: store.claim(key), lambda: store.aclaim(key))
-        return answer.then(lambda got: bool(_or_else(got, False, "claim a session's root")))
+        answer, cancel = self._asked(lambda: store.claim(key), lambda: store.aclaim(key))
+        # A caller that is cancelled cancels the store's own method, which may take back what it gave.
+        return answer.then(lambda got: bool(_or_else(got, False, "claim a session's root")), cancel)
 
     def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
         store = self._store
-        answer = self._asked(lambda: store.put(keys, link), lambda: store.aput(keys, link))
+        if (put_soon := getattr(store, "put_soon", None)) is not None:
+            return put_soon(keys, link)  # type: ignore[no-any-return]
+        answer, _ = self._asked(lambda: store.put(keys, link), lambda: store.aput(keys, link))
         answer.when_done(lambda done: _or_else(done, None, "record a turn"))
+        return None
 
-    def _asked(self, call: Callable[[], T], begin: Callable[[], Coroutine[Any, Any, T]]) -> Answer[T]:
+    def _asked(
+        self, call: Callable[[], T], begin: Callable[[], Coroutine[Any, Any, T]]
+    ) -> tuple[Answer[T], Callable[[], object] | None]:
+        """Return the answer, and what cancels the question."""
         answer: Answer[T] = Answer()
         try:
             if self._waits and _is_on_asyncio():
-                self._begin(begin(), answer)
-            else:
-                answer.settle(call())
+                return answer, self._begin(begin(), answer)
+            answer.settle(call())
         except Exception as fault:
             if is_applications(fault):
                 raise
             answer.fail(fault)
-        return answer
+        return answer, None
 
-    def _begin(self, asking: Coroutine[Any, Any, T], answer: Answer[T]) -> None:
+    def _begin(self, asking: Coroutine[Any, Any, T], answer: Answer[T]) -> Callable[[], object]:
         task = asyncio.ensure_future(asking)
         self._tasks.add(task)
 
@@ -114,6 +141,7 @@ class _Adapted:
             answer.settle(ended.result())
 
         task.add_done_callback(settle)
+        return task.cancel
 
 
 def _or_else(answer: Answer[T], otherwise: U, what: str) -> T | U:

@@ -16,6 +16,7 @@ from lookup_kit import BRIEF, LATE, SLOW, calls, found, retrieved
 from loopback_client import MODEL, THINKING, options_for
 
 from otel_llm_sessions.openai import provider_lookup
+from otel_llm_sessions.testing import capture_spans
 
 pytestmark = pytest.mark.usefixtures("warned", "thinks_meanwhile")
 
@@ -23,8 +24,10 @@ who = ContextVar("who", default="nobody")
 """Whose request is being served."""
 
 
-SPANS = {"provider_lookup": True}
-"""The settings of the fixture ``spans``."""
+@pytest.fixture
+def spans():
+    with capture_spans(provider_lookup=True) as captured:
+        yield captured
 
 
 def error(status: int, message: str) -> dict[str, Any]:
@@ -328,9 +331,10 @@ def test_the_walks_of_one_key_take_no_place_of_another(server, chain, spans, mon
     with alice, openai.OpenAI(**{**options_for(server), "api_key": "bob"}) as bob:
         for id_ in ids:
             alice.responses.create(model=MODEL, input="x", previous_response_id=id_)
-        bob.responses.create(model=MODEL, input="x", previous_response_id=others[-1], **SLOW)
+        his = bob.responses.create(model=MODEL, input="x", previous_response_id=others[-1], **SLOW).id
         server.release()
-    assert found(calls(spans)[-1]) == (others[0], "provider", 3)
+    (call,) = [span for span in calls(spans) if span.attributes["gen_ai.response.id"] == his]
+    assert found(call) == (others[0], "provider", 3)
 
 
 def test_the_provider_is_asked_with_the_key_that_the_call_was_made_with(server, chain, spans, monkeypatch):

@@ -25,8 +25,10 @@ ODD = (
 PREFIX = "/v1/responses/"
 
 
-SPANS = {"provider_lookup": True}
-"""The settings of the fixture ``spans``."""
+@pytest.fixture
+def spans():
+    with capture_spans(provider_lookup=True) as captured:
+        yield captured
 
 
 def stays_below(path: str) -> bool:

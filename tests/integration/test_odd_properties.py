@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lookup_kit import until
 from odd_kit import EVENTS, JSON, Telemetry, Wire, chat, chunk, completed, response, sse, telemetry
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
@@ -107,6 +108,13 @@ PLACES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
     "turn": ({"traces": "turn"}, None),
 }
 """Settings, and the attributes of the span around each call."""
+
+
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Wire]:
+    wire = Wire()
+    yield wire
+    wire.close()
 
 
 @pytest.fixture(params=PLACES)
@@ -213,5 +221,5 @@ def test_a_response_that_is_fetched_or_looked_up_with_every_field_the_same_oddit
                 call("resp_x")
         for kind in ("sync", "async"):
             wire.outcome("responses", kind=kind, previous_response_id="resp_" + "aB3dE6gH" * 5)
-        assert len([span for span in seen.spans if span.kind.name == "CLIENT"]) == 4
+        until(lambda: len([span for span in seen.spans if span.kind.name == "CLIENT"]) == 4)
     seen.check()

@@ -12,8 +12,8 @@ from typing import Any
 
 import openai
 import pytest
-from lookup_kit import calls, found
 from loopback_client import MODEL, THINKING, options_for
+from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -39,9 +39,17 @@ def sent(server: Any) -> Any:
     return server.requests[-1].body
 
 
+def calls(spans: Any) -> list[Any]:
+    return [span for span in spans if span.kind is trace.SpanKind.CLIENT]
+
+
 def traceparent_of(span: Any) -> str:
     context = span.context
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+
+def found(span: Any) -> tuple[Any, ...]:
+    return tuple(span.attributes.get(name) for name in ("session.id", "llm_session.source", "llm_session.turn"))
 
 
 # --- metadata: what is written ------------------------------------------------------------------------------
@@ -226,13 +234,13 @@ def test_one_retrieve_tells_the_next_process_everything(api, server, turns, nest
     (link,) = [link for link in call.links if link.attributes.get("llm_session.link") == "previous_turn"]
     assert (link.context.trace_id, link.context.span_id) == (last.context.trace_id, last.context.span_id)
     (root,) = [span for span in [*before, *after] if span.name == "session"]
-    assert (call.context.trace_id, call.parent.span_id) == (root.context.trace_id, root.context.span_id)
-    markers = [span for span in [*before, *after] if span.name == "turn"]
-    assert sorted(span.attributes["llm_session.turn"] for span in markers) == (
-        list(range(1, turns + 1)) if nested else []
-    )
+    markers = {span.attributes["llm_session.turn"]: span for span in [*before, *after] if span.name == "turn"}
+    assert sorted(markers) == [*(range(1, turns + 1) if nested else []), turns + 1]
+    marker = markers[turns + 1]
+    assert (marker.context.trace_id, marker.parent.span_id) == (root.context.trace_id, root.context.span_id)
+    assert [link.context.span_id for link in marker.links] == [call.context.span_id]
     if nested and turns == 1 and not named:
-        assert markers[0].start_time == last.start_time, "the first turn's true beginning"
+        assert markers[1].start_time == last.start_time, "the first turn's true beginning"
 
 
 OWN_IDS = {
@@ -264,8 +272,9 @@ def test_what_the_application_itself_calls_a_session_id_does_not_mislead_the_nex
     last, call = calls(before)[-1], calls(after)[0]
     assert found(call) == (last.attributes["session.id"], "provider", turns + 1)
     assert last.attributes["session.id"] in {"H", "T", ids[0]}
-    assert call.context.trace_id == last.context.trace_id
-    assert [link.context.span_id for link in call.links] == [last.context.span_id]
+    (marker,) = [span for span in after if span.name == "turn"]
+    assert marker.context.trace_id == last.context.trace_id
+    assert call.links[0].context.span_id == last.context.span_id
 
 
 def test_a_later_part_goes_on_as_that_part(client, server):
@@ -283,7 +292,8 @@ def test_a_later_part_goes_on_as_that_part(client, server):
     )
     last, call = calls(before)[-1], calls(after)[0]
     assert call.attributes["llm_session.part"] == last.attributes["llm_session.part"] == 3
-    assert (call.context.trace_id, call.parent) == (last.context.trace_id, last.parent)
+    (marker,) = [span for span in after if span.name == "turn"]
+    assert (marker.context.trace_id, marker.parent) == (last.context.trace_id, last.parent)
 
 
 def test_a_response_that_the_application_fetches_itself_tells_it_too(api, server):
@@ -304,7 +314,7 @@ def test_a_response_that_the_application_fetches_itself_tells_it_too(api, server
     assert [link.context.span_id for link in call.links] == [first.context.span_id]
 
 
-def test_a_turn_that_is_being_looked_up_carries_nothing_and_costs_one_step_more(client, server, monkeypatch):
+def test_a_turn_that_is_being_looked_up_carries_its_span_alone_and_costs_one_step_more(client, server, monkeypatch):
     monkeypatch.setattr(provider_lookup, "HEAD_START", 0.1)  # as it is for a machine that is not busy
     ids: list[str] = []
     Elsewhere().run(lambda _: ids.append(client.responses.create(model=MODEL, input="x").id))
@@ -313,8 +323,10 @@ def test_a_turn_that_is_being_looked_up_carries_nothing_and_costs_one_step_more(
         after = Elsewhere(provider_lookup=True).run(
             lambda _: ids.append(client.responses.create(model=MODEL, input="x", **more).id)
         )
-    assert not any("metadata" in (request.body or {}) for request in server.requests[1:])
+    carried = [request.body["metadata"] for request in server.requests[1:] if request.body]
+    assert [set(metadata) for metadata in carried] == [{"traceparent"}] * 2
     assert found(calls(after)[0]) == (ids[0], "provider", 3)
+    assert carried[-1]["traceparent"].split("-")[2] == f"{calls(after)[0].context.span_id:016x}"
 
 
 PROGRAM = """

@@ -38,8 +38,11 @@ from otel_llm_sessions import session_trace_id
 from otel_llm_sessions.openai import provider_lookup
 from otel_llm_sessions.testing import capture_spans
 
-SPANS = {"provider_lookup": True}
-"""The settings of the fixture ``spans``."""
+
+@pytest.fixture
+def spans():
+    with capture_spans(provider_lookup=True) as captured:
+        yield captured
 
 
 pytestmark = pytest.mark.usefixtures("warned", "thinks_meanwhile")
@@ -54,11 +57,16 @@ def test_the_chain_is_walked_up_to_its_first_response(api, server, chain, spans)
     assert retrieved(server) == ids[::-1]
     call = the_call(spans)
     assert found(call) == (ids[0], "provider", 4)
-    assert f"{call.context.trace_id:032x}" == session_trace_id(ids[0])
+    assert call.parent is None, "it stood before anybody knew where its session is"
     assert "gen_ai.conversation.id" not in call.attributes
     assert call.attributes["gen_ai.usage.input_tokens"] > 0
     (root,) = [span for span in spans if span.name == "session"]
-    assert call.parent.span_id == root.context.span_id
+    (marker,) = [span for span in spans if span.name == "turn"]
+    assert f"{root.context.trace_id:032x}" == session_trace_id(ids[0])
+    assert marker.parent.span_id == root.context.span_id
+    assert marker.links[0].context.span_id == call.context.span_id
+    assert [link.context.span_id for link in call.links] == [root.context.span_id]
+    assert (marker.start_time, marker.end_time) == (call.start_time, call.end_time)
     assert root.start_time == call.start_time
 
 
@@ -97,8 +105,10 @@ def test_the_walk_ends_where_the_store_knows_the_way(api, server, elsewhere, spa
     assert retrieved(server) == [third, second]
     begun, call = calls(spans)
     assert found(call) == (first.id, "provider", 4)
-    assert call.context.trace_id == begun.context.trace_id
-    assert not call.links, "its predecessor is another process's, whose span nobody knows"
+    (marker,) = [span for span in spans if span.name == "turn"]
+    assert (marker.context.trace_id, marker.parent) == (begun.context.trace_id, begun.parent)
+    kinds = [link.attributes["llm_session.link"] for link in call.links]
+    assert kinds == ["session"], "its predecessor is another process's, whose span nobody knows"
 
 
 def test_a_session_that_the_application_named_in_an_earlier_turn_is_found(api, elsewhere, spans):
@@ -154,46 +164,6 @@ def test_both_ids_of_a_response_become_known(api, server, spans):
 # --- beside, never before or after --------------------------------------------------------------------------
 
 
-def test_the_call_takes_no_longer_and_is_partial_when_the_answer_is_late(api, server, chain, spans):
-    (first,) = chain(1)
-    server.script({"id": first, "object": "response"}, path=first, **LATE)
-    begun = time.monotonic()
-    api.respond(previous_response_id=first)
-    assert time.monotonic() - begun < LATE["delay"] / 2
-    server.release()
-    call = the_call(spans)
-    assert found(call) == (first, "chain_partial", 2)
-    assert call.attributes["gen_ai.usage.input_tokens"] > 0
-    assert [span.name for span in spans] == ["chat gpt-4o-mini"], "and it opens no session"
-
-
-def test_an_answer_that_is_late_is_there_for_the_next_turn(client, server, chain, spans):
-    ids = chain(2)
-    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
-    third = client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
-    answer_late(server)
-    client.responses.create(model=MODEL, input="x", previous_response_id=third.id)
-    late, call = calls(spans)
-    assert found(late) == (ids[1], "chain_partial", 2)
-    assert found(call) == (ids[0], "chain", 4)
-    assert [link.context.span_id for link in call.links] == [late.context.span_id]
-    (marker,) = [span for span in spans if span.name == "turn"]
-    assert (marker.attributes["session.id"], marker.attributes["llm_session.turn"]) == (ids[0], 3)
-    assert marker.parent == call.parent
-    assert (marker.start_time, marker.end_time) == (late.start_time, late.end_time)
-
-
-async def test_an_answer_that_is_late_is_there_for_the_next_turn_on_a_loop_too(async_client, server, chain, spans):
-    ids = chain(2)
-    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
-    third = await async_client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
-    await auntil(lambda: retrieved(server))
-    server.release()
-    await auntil(lambda: len(asyncio.all_tasks()) == 1)
-    await async_client.responses.create(model=MODEL, input="x", previous_response_id=third.id)
-    assert [found(span) for span in calls(spans)] == [(ids[1], "chain_partial", 2), (ids[0], "chain", 4)]
-
-
 def test_a_chain_that_goes_on_before_the_answer_comes_is_put_right_when_it_does(client, server, chain, spans):
     ids = chain(2)
     last = ids[1]
@@ -203,11 +173,10 @@ def test_a_chain_that_goes_on_before_the_answer_comes_is_put_right_when_it_does(
     until(lambda: len(retrieved(server)) == 3)
     answer_late(server)
     client.responses.create(model=MODEL, input="x", previous_response_id=last, **SLOW)
-    *early, call = calls(spans)
-    assert [found(span)[0] for span in early] == [ids[1]] * 3
-    assert found(call)[::2] == (ids[0], 6)
-    assert [link.context.span_id for link in call.links] == [early[-1].context.span_id]
-    assert f"{call.context.trace_id:032x}" == session_trace_id(ids[0])
+    in_order = sorted(calls(spans), key=lambda span: span.start_time)
+    assert [found(span)[::2] for span in in_order] == [(ids[0], turn) for turn in (3, 4, 5, 6)]
+    before = [link for link in in_order[-1].links if link.attributes["llm_session.link"] == "previous_turn"]
+    assert [link.context.span_id for link in before] == [in_order[-2].context.span_id]
 
 
 def test_a_chain_that_could_not_be_asked_for_is_when_it_can(api, server, chain, spans, monkeypatch):
@@ -226,30 +195,76 @@ def test_a_chain_that_could_not_be_asked_for_is_when_it_can(api, server, chain, 
     partial = [(ids[1], "chain_partial", 2), (ids[1], "chain", 3), (ids[1], "chain", 4)]
     assert [found(span) for span in calls(spans)] == [*partial, (ids[0], "provider", 6), (ids[0], "chain", 7)]
     by_id = {span.context.span_id: span for span in calls(spans)}
-    linked = [by_id[link.context.span_id] for span in calls(spans)[1:] for link in span.links]
-    assert linked == calls(spans)[:-1], "each turn to the one before it"
-
-
-def test_a_turn_that_ends_before_the_answer_stays_with_the_turn_before_it(client, server, chain, spans, monkeypatch):
-    ids = chain(2)
-    server.script(b"oops", status=500, path=ids[1])
-    third = client.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **THINKING).id
-    now = time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: now() + provider_lookup.REST)
-    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
-    server.requests.clear()
-    fourth = client.responses.create(model=MODEL, input="x", previous_response_id=third).id
-    answer_late(server)
-    client.responses.create(model=MODEL, input="x", previous_response_id=fourth)
-    third_turn, fourth_turn, fifth_turn = calls(spans)
-    assert [found(span) for span in calls(spans)] == [
-        (ids[1], "chain_partial", 2),
-        (ids[1], "chain", 3),
-        (ids[0], "chain", 5),
+    before = [
+        by_id[link.context.span_id]
+        for span in calls(spans)[1:]
+        for link in span.links
+        if link.attributes["llm_session.link"] == "previous_turn"
     ]
-    assert [link.context.span_id for link in fourth_turn.links] == [third_turn.context.span_id]
-    assert [link.context.span_id for link in fifth_turn.links] == [fourth_turn.context.span_id]
-    assert f"{fifth_turn.context.trace_id:032x}" == session_trace_id(ids[0])
+    assert before == calls(spans)[:-1], "each turn to the one before it"
+
+
+def test_the_call_takes_no_longer_and_only_its_span_waits_for_the_answer(api, server, chain, spans):
+    (first,) = chain(1)
+    server.script({"id": first, "object": "response"}, path=first, **LATE)
+    begun = time.monotonic()
+    api.respond(previous_response_id=first)
+    assert time.monotonic() - begun < LATE["delay"] / 2
+    ended = time.time_ns()
+    assert not calls(spans)
+    api.answer_late(server)
+    until(lambda: calls(spans))
+    call = the_call(spans)
+    assert found(call) == (first, "provider", 2)
+    assert call.end_time <= ended, "it ended when the call did"
+    assert call.attributes["gen_ai.usage.input_tokens"] > 0
+
+
+def test_a_span_waits_no_longer_than_until_spans_are_flushed(client, server, chain):
+    (first,) = chain(1)
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(provider_lookup=True, tracer_provider=provider) as spans:
+        server.script({"id": first, "object": "response"}, path=first, **LATE)
+        client.responses.create(model=MODEL, input="x", previous_response_id=first)
+        ended = time.time_ns()
+        assert not calls(spans)
+        provider.force_flush()
+        call = the_call(spans)
+        assert call.end_time <= ended
+        assert found(call) == (first, "chain_partial", 2)
+        assert [span.name for span in spans] == ["chat gpt-4o-mini"], "and it opens no session"
+        answer_late(server)
+
+
+def test_an_answer_that_comes_after_the_span_has_ended_is_there_for_the_next_turn(client, server, chain):
+    ids = chain(2)
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(provider_lookup=True, tracer_provider=provider) as spans:
+        server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+        third = client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
+        provider.force_flush()
+        answer_late(server)
+        client.responses.create(model=MODEL, input="x", previous_response_id=third.id)
+    late, call = calls(spans)
+    assert found(late) == (ids[1], "chain_partial", 2)
+    assert found(call) == (ids[0], "chain", 4)
+    assert [link.context.span_id for link in call.links] == [late.context.span_id]
+
+
+def test_an_answer_that_is_late_is_the_turns_and_the_next_turns(api, server, chain, spans):
+    ids = chain(2)
+    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+    third = api.respond(previous_response_id=ids[1])
+    api.answer_late(server)
+    until(lambda: calls(spans))
+    api.respond(previous_response_id=third.id)
+    late, call = calls(spans)
+    assert [found(late), found(call)] == [(ids[0], "provider", 3), (ids[0], "chain", 4)]
+    assert [link.context.span_id for link in call.links] == [late.context.span_id]
+    (marker,) = [span for span in spans if span.name == "turn"]
+    assert (marker.attributes["session.id"], marker.attributes["llm_session.turn"]) == (ids[0], 3)
+    assert marker.parent == call.parent
+    assert (marker.start_time, marker.end_time) == (late.start_time, late.end_time)
 
 
 def test_a_late_turn_of_a_session_whose_trace_is_known_is_marked_there(client, server, elsewhere, spans):
@@ -261,6 +276,7 @@ def test_a_late_turn_of_a_session_whose_trace_is_known_is_marked_there(client, s
     answer_late(server)
     until(lambda: [span for span in spans if span.name == "turn"])
     begun, late = calls(spans)
+    assert found(late) == (first.id, "provider", 3)
     (marker,) = [span for span in spans if span.name == "turn"]
     assert (marker.context.trace_id, marker.parent) == (begun.context.trace_id, begun.parent)
     assert marker.links[0].context.span_id == late.context.span_id
@@ -297,7 +313,8 @@ def test_what_the_http_client_does_meanwhile_stays_where_it_was(server, chain):
         with openai.OpenAI(**options_for(server), http_client=http) as client:
             with provider.get_tracer("web").start_as_current_span("GET /") as around:
                 client.responses.create(model=MODEL, input="x", previous_response_id=ids[-1], **THINKING)
-    assert seen["POST"] == (around.get_span_context().span_id, True)
+    assert seen["POST"] == (the_call(spans).context.span_id, True), "the call's span is current from the start"
+    assert the_call(spans).parent.span_id == around.get_span_context().span_id
     assert seen["GET"][1] is False, "what we ask is nobody's span"
     assert Counter(span.name for span in spans) == {"session": 1, "turn": 1, "chat gpt-4o-mini": 1, "GET /": 1}
 
@@ -375,13 +392,14 @@ def test_every_ending_ends_the_span_once(client, server, chain, spans, way, answ
         with pytest.raises(openai.RateLimitError):
             client.responses.create(**arguments)
     ended = time.time_ns()
+    if answer == "late":
+        answer_late(server)
     until(lambda: calls(spans))
     call = the_call(spans)
     assert begun <= call.start_time <= call.end_time <= ended
-    expected = (ids[0], "provider", 3) if answer == "in time" else (ids[1], "chain_partial", 2)
-    assert found(call) == expected
+    assert found(call) == (ids[0], "provider", 3)
     assert (call.status.status_code is trace.StatusCode.ERROR) == (way in ("fails", "breaks"))
-    answer_late(server)
+    until(no_walk_is_left)
     assert len(calls(spans)) == 1
 
 

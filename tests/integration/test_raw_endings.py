@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 from typing import Any
 
 import pytest
 from endings_kit import MESSAGES, kinds, only
 from loopback_client import MODEL
 
-pytestmark = pytest.mark.usefixtures("quick_collections")
+from otel_llm_sessions.testing import capture_spans
 
 
 @pytest.fixture
-def spans(spans_in_silence):
-    """One model span per test is expected."""
-    return spans_in_silence
+def spans(caplog):
+    """One model span per test is expected; nothing of ours may be reported, and no span ended twice."""
+    with capture_spans(traces="turn") as captured, caplog.at_level(logging.DEBUG):
+        yield captured
+        gc.collect()
+    ours = [record for record in caplog.records if record.name.startswith(("otel_llm_sessions", "opentelemetry"))]
+    assert not ours, [record.getMessage() for record in ours]
 
 
 READERS = {

@@ -6,18 +6,28 @@ from typing import Any
 
 import openai
 import pytest
-from loopback_client import MESSAGES
+from spans_kit import MESSAGES
 
 from otel_llm_sessions.openai.server import server_of
-
-SPANS = {"traces": "turn"}
-"""The settings of the fixture ``spans``."""
+from otel_llm_sessions.testing import capture_spans
 
 
 @pytest.fixture
-def client(server, shared_client):
+def spans():
+    with capture_spans(traces="turn") as captured:
+        yield captured
+
+
+@pytest.fixture(scope="module")
+def _shared_client(_loopback):
+    with openai.OpenAI(base_url=_loopback.base_url, api_key="test", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def client(server, _shared_client):
     """One client for all tests, with a server that has forgotten the earlier ones: making a client takes 50 ms."""
-    return shared_client
+    return _shared_client
 
 
 # --- who answers --------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from openai import OpenAI
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import TraceState
-from traces_kit import Elsewhere
 
 from otel_llm_sessions import session
 from otel_llm_sessions.sessions.link import SessionLink
@@ -107,6 +106,13 @@ def test_a_first_turn_that_is_marked_after_the_fact_has_it(client):
     assert states(spans)["turn"] == [STATE]
 
 
+class Elsewhere(MemoryStore):
+    """A store whose other processes get every claim."""
+
+    def claim(self, key: str) -> bool:
+        return False
+
+
 def test_below_a_root_that_another_process_emits_the_same_sampler_says_it(client):
     with a_process(store=Elsewhere()) as spans:
         ask(client, **NAMED)
@@ -136,7 +142,7 @@ def test_it_travels_with_the_conversation(client, server, way):
     with a_process({"ot": "th:c"}, provider_lookup=True) as second:
         client.responses.create(model="m", input="x", previous_response_id=before.id, **THINKING)
     assert states(first)["session"] == [STATE]
-    assert states(second) == {"chat m": [STATE]}
+    assert states(second) == {"chat m": [{"ot": "th:c"}], "turn": [STATE]}
 
 
 @pytest.mark.parametrize("own", [{}, {"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"}], ids=["", "its own"])

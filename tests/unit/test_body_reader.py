@@ -87,11 +87,13 @@ def test_nothing_after_the_end_is_read():
     assert call.finished == 1
 
 
-def test_the_end_is_recorded_at_once():
+def test_the_end_is_noticed_at_once():
     call: Any = Heard()
     reader = BodyReader(call, EVENTS)
-    assert reader.feed(b'data: {"a": 1}\n\n') is None
-    assert reader.feed(b"data: [DONE]\n\n") == "record"
+    reader.feed(b'data: {"a": 1}\n\n')
+    assert not call.finished
+    reader.feed(b"data: [DONE]\n\n")
+    assert call.finished
 
 
 @given(places=st.lists(st.integers(0, 60), max_size=5))

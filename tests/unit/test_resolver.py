@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionId, SessionLink, SpanRef
-from otel_llm_sessions.sessions.resolver import NEW, NONE, Evidence, Resolution, lookup_keys, resolve
+from otel_llm_sessions.sessions.resolver import NEW, NONE, Evidence, Resolution, Tie, lookup_keys, resolve
 from otel_llm_sessions.sessions.sources import Given
 
 IDS = st.sampled_from([SessionId(name) for name in ("A", "B", "C")])
@@ -28,7 +30,8 @@ def situations(draw):
     given_ = draw(GIVEN)
     previous = draw(st.none() | st.sampled_from(["resp_1", "resp_2"]))
     name = SessionId(f"{previous}@a.test~0a1b2c3d")
-    evidence = Evidence(given_, previous, f"r:{previous}", name) if previous else Evidence(given_, None, None)
+    ties = (Tie("chain", f"r:{previous}"),)
+    evidence = Evidence(given_, ties, previous, name) if previous else Evidence(given_)
     known = {}
     if previous and (found := draw(LINKS)):
         known[f"r:{previous}"] = found
@@ -63,7 +66,7 @@ def test_a_turn_is_one_more_than_the_one_before_it(situation):
 def test_whatever_is_known_of_the_previous_response_is_linked_to(situation):
     evidence, known, starts_session = situation
     resolution = resolved(evidence, known, starts_session)
-    found = known.get(evidence.previous_key)
+    found = known.get(f"r:{evidence.previous_id}")
     if found is not None:
         assert found in (resolution.previous, resolution.other)
 
@@ -87,8 +90,8 @@ def test_the_turn_before_is_of_the_same_session_if_that_has_one(situation):
 @given(situations())
 def test_without_a_given_session_a_known_chain_is_followed(situation):
     evidence, known, starts_session = situation
-    resolution = resolved(evidence._replace(given=None), known, starts_session)
-    found = known.get(evidence.previous_key)
+    resolution = resolved(replace(evidence, given=None), known, starts_session)
+    found = known.get(f"r:{evidence.previous_id}")
     if found is not None:
         assert resolution == Resolution(found.session_id, "chain", found.source, found.turn + 1, found, None)
     elif evidence.previous_id is not None:
@@ -98,16 +101,16 @@ def test_without_a_given_session_a_known_chain_is_followed(situation):
 
 
 def test_a_call_without_evidence_looks_nothing_up():
-    assert lookup_keys(Evidence(None, None, None)) == ()
+    assert lookup_keys(Evidence()) == ()
 
 
 def test_a_chain_and_the_session_it_is_given_are_looked_up_together():
-    evidence = Evidence(Given(SessionId("A"), "metadata"), "resp_1", "r:resp_1")
+    evidence = Evidence(Given(SessionId("A"), "metadata"), (Tie("chain", "r:resp_1"),), "resp_1")
     assert lookup_keys(evidence) == ("r:resp_1", "s:A")
 
 
 def test_a_given_session_goes_on_from_its_own_turn_and_knows_the_chain_it_was_given_over():
-    evidence = Evidence(Given(SessionId("A"), "metadata"), "resp_1", "r:resp_1")
+    evidence = Evidence(Given(SessionId("A"), "metadata"), (Tie("chain", "r:resp_1"),), "resp_1")
     known = {"r:resp_1": link("B", 7), "s:A": link("A", 3, "metadata")}
     assert resolved(evidence, known, True) == Resolution(
         SessionId("A"), "metadata", "metadata", 4, known["s:A"], known["r:resp_1"]

@@ -1,0 +1,268 @@
+"""The course of a call's questions: what is asked for its session, in order, and what is done with the answers.
+
+The same for an answer that comes in time and for one that comes late, of a store or of the provider. Who drives the
+course decides how long the application waits (``flow``); what comes later is driven beside the application.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from otel_llm_sessions import forks
+from otel_llm_sessions.bounded import Once
+from otel_llm_sessions.guard import report
+from otel_llm_sessions.openai.beside import beside
+from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.chain_walk import Walk
+from otel_llm_sessions.openai.climb import Climb
+from otel_llm_sessions.openai.decide import named, planned, resolved
+from otel_llm_sessions.openai.gate import Gate
+from otel_llm_sessions.openai.outbox import deliver_soon, put_soon
+from otel_llm_sessions.openai.wait import BUDGET, Wait
+from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.sessions.resolver import NONE, Resolution, is_unsure, lookup_keys, resolve_looked_up
+from otel_llm_sessions.stores.answer import Answer
+from otel_llm_sessions.traces.roots import NO_PLAN, Plan
+
+AGAIN: Final = 0.05
+"""Seconds after which a store is asked again for what it did not know: the process before may still be writing."""
+
+PATIENCE: Final = 2.0
+"""Seconds for which the end of a span is kept back for an answer."""
+
+AskProvider = Callable[[SessionLink | None], "Answer[Walk] | None"]
+"""Asks the provider for the chain of a call, beside it; None where it is not to be asked.
+
+Its argument is what the store has of the response before the call.
+"""
+
+
+class Course:
+    """The questions of one call."""
+
+    def __init__(self, call: Call, ask_provider: AskProvider | None = None) -> None:
+        """Begin; nothing has been asked yet.
+
+        Args:
+            call: the call.
+            ask_provider: asks the provider, if it may be asked.
+        """
+        self.runtime = call.runtime
+        self.waited = 0.0
+        self.within = 0.0
+        self._call = call
+        self._ask_provider = ask_provider
+        self._begun = time.monotonic()
+        self._alone = NONE
+        """The session if nothing more is heard of it."""
+        self._decided: tuple[Resolution, Plan] | None = None
+        self._ended: Answer[None] | None = None
+        """Answered when the call has ended and the store may be asked again."""
+        self._once = Once()
+        self._number = 0
+        self.questions = self._questions()
+        """What is to be waited for, in order; the call's span has been started when there is no more."""
+
+    # --- the questions --------------------------------------------------------------------------------------
+
+    def _questions(self) -> Generator[Wait, None, None]:
+        call = self._call
+        keys = lookup_keys(call.request.evidence)
+        answers: Sequence[SessionLink | None] = ()
+        if keys:
+            looked_up = call.runtime.asked.ask(keys, self.within)
+            yield Wait(looked_up)
+            answers = looked_up.result()
+        resolution = resolved(call, answers)
+        if is_unsure(resolution) and call.request.match.route.is_turn:
+            self._alone = resolution
+            self._note(resolution)
+            resolution = named(call, (yield from self._asked_further(resolution)))
+        yield from self._settled(resolution)
+
+    def _note(self, alone: Resolution) -> None:
+        """Have what is recorded meanwhile say what is known so far."""
+        if self._call.gate is not None:
+            self._call.turn = replace(self._call.turn, resolution=alone)
+
+    def _asked_further(self, alone: Resolution) -> Generator[Wait, None, Resolution]:
+        """Ask those who may know where a chain begins."""
+        told = self._ask_provider(alone.previous) if self._ask_provider is not None else None
+        if told is not None:
+            yield Wait(told, is_beside=True, is_a_stores=False)
+            walk = told.result()
+            previous = walk.previous()
+            return alone if previous is None else resolve_looked_up(previous, complete=walk.is_complete)
+        if self._call.runtime.never_waits:
+            return alone
+        self._ended = Answer()
+        yield Wait(self._ended, is_beside=True, is_a_stores=False)
+        return (yield from self._climbed(alone))
+
+    def _climbed(self, alone: Resolution) -> Generator[Wait, None, Resolution]:
+        """Ask the store again, and past turns that only know the one before them; repair those."""
+        climb = Climb(self._call.request.evidence.ties[0].key)
+        while climb.asking is not None:
+            asked = self._call.runtime.asked.ask((climb.asking,))
+            yield Wait(asked, is_beside=True)
+            climb.take(asked.result()[0])
+        for record in climb.repairs():
+            put_soon(self._call.runtime, record)
+        previous = climb.previous
+        if previous is None:
+            return alone
+        return Resolution(previous.session_id, "chain", previous.source, previous.turn + 1, previous, None)
+
+    def _settled(self, resolution: Resolution) -> Generator[Wait, None, None]:
+        call = self._call
+        plan = planned(call, resolution)
+        is_owner = False
+        if plan.opening is not None:
+            self._decided = resolution, plan
+            claim = call.runtime.asked.ask_claim(plan.opening.claim_key, self.within)
+            yield Wait(claim)
+            is_owner = claim.result()
+        self._take_in(resolution, plan, is_owner)
+
+    # --- what is done with them -----------------------------------------------------------------------------
+
+    def _take_in(self, resolution: Resolution, plan: Plan, is_owner: bool) -> None:
+        call, gate = self._call, self._call.gate
+        if not call.has_started:
+            return call.start(resolution, plan, is_owner)
+        if gate is not None and self._once.take():
+            return self._amend(gate, resolution, plan, is_owner)
+        if is_owner:
+            call.home.placer.open(plan)
+        if gate is not None and gate.ending is not None and not is_unsure(resolution):
+            call.correct(resolution, gate.ending.time)
+            deliver_soon(call)
+        return None
+
+    def _amend(self, gate: Gate, resolution: Resolution, plan: Plan, is_owner: bool) -> None:
+        call = self._call
+        try:
+            call.amend(resolution, plan, is_owner)
+        except Exception as error:
+            report("answer a call", error)
+        ending = gate.open()
+        try:
+            if ending is not None:
+                call.end(ending)
+            deliver_soon(call)
+        finally:
+            HELD.remove(self._number)
+
+    # --- beside the application -----------------------------------------------------------------------------
+
+    def go_on_beside(self, wait: Wait) -> None:
+        """Start the span without an answer; what comes of it is done beside the application."""
+        call, decided, self.within = self._call, self._decided, 0.0
+        if not call.has_started:
+            if decided is not None:
+                call.start(*decided, False)
+            else:
+                call.start_unplaced(self._said(), self._alone, Gate(self._held_back))
+        self._await(wait)
+
+    def _said(self) -> Resolution:
+        """Return what the request itself says of the session."""
+        given = self._call.request.evidence.given
+        if given is None:
+            return NONE
+        return named(self._call, Resolution(given.session_id, given.source, given.source, 0, None, None))
+
+    def _await(self, wait: Wait) -> None:
+        if wait.is_a_stores:
+            wait.answer.when_done(lambda _: beside.soon(self._go_on))
+        else:
+            wait.answer.when_done(lambda _: self._go_on())
+
+    def _go_on(self) -> None:
+        try:
+            wait = next(self.questions, None)
+            while wait is not None and wait.answer.is_done:
+                wait = next(self.questions, None)
+        except Exception as error:
+            report("answer a call", error)
+            return self.give_up()
+        if wait is not None:
+            self._await(wait)
+        return None
+
+    def _held_back(self) -> None:
+        """The call has ended before its session is known."""
+        if self._ended is not None:
+            beside.at(self._begun + AGAIN, self.hasten)
+        if self._call.is_owned:
+            return self.give_up()  # its owner ends the span now
+        self._number = HELD.add(self)
+        beside.at(time.monotonic() + PATIENCE, partial(HELD.give_up, self._number))
+        return None
+
+    def hasten(self) -> None:
+        """Ask at once what was to be asked again after the call's end."""
+        ended = self._ended
+        if ended is not None and not ended.is_done:
+            ended.settle(None)
+
+    def give_up(self) -> None:
+        """Have the call end with what is known."""
+        call, gate = self._call, self._call.gate
+        if gate is None or not self._once.take():
+            return
+        resolution = self._alone if self._alone is not NONE else resolved(call, ())
+        previous = resolution.previous
+        plan = planned(call, resolution) if previous is not None and previous.trace is not None else NO_PLAN
+        self._amend(gate, resolution, plan if plan.opening is None else NO_PLAN, False)
+
+
+class Held:
+    """The courses of calls that have ended, and whose spans have not."""
+
+    def __init__(self) -> None:
+        self._courses: dict[int, Course] = {}
+        self._numbers = itertools.count(1)
+        self._process = os.getpid()
+        forks.renew_in_child(self)
+
+    def after_fork_in_child(self) -> None:
+        """Leave the parent's calls to the parent."""
+        self._courses = {}
+
+    def add(self, course: Course) -> int:
+        """Note a course; return its number."""
+        number = next(self._numbers)
+        self._courses[number] = course
+        return number
+
+    def remove(self, number: int) -> None:
+        """Forget a course."""
+        self._courses.pop(number, None)
+
+    def give_up(self, number: int) -> None:
+        """Have a call end with what is known, if it still waits."""
+        course = self._courses.get(number)
+        if course is not None:
+            course.give_up()
+
+    def settle(self, seconds: float = BUDGET) -> bool:
+        """End all that is kept back, after waiting a moment for answers; return whether there was anything."""
+        courses = dict(self._courses)
+        for course in courses.values():
+            course.hasten()
+        deadline = time.monotonic() + seconds
+        while not self._courses.keys().isdisjoint(courses) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        for number in courses:
+            self.give_up(number)
+        return bool(courses)
+
+
+HELD: Final = Held()

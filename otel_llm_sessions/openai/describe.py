@@ -1,0 +1,40 @@
+"""What a call's span says of its session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otel_llm_sessions import semconv
+from otel_llm_sessions.openai.request import Request
+from otel_llm_sessions.openai.runtime import Runtime
+from otel_llm_sessions.openai.turn import Turn
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES
+from otel_llm_sessions.sessions.names import conversation_of
+
+
+def add_session(attributes: dict[str, Any], request: Request, turn: Turn, runtime: Runtime) -> None:
+    """Add the attributes that say to which session a call belongs, and as which of its turns."""
+    resolution = turn.resolution
+    if resolution.source is None or turn.is_pending:
+        return
+    attributes[semconv.LLM_SESSION_SOURCE] = resolution.source
+    if turn.session_id is not None:
+        attributes[semconv.SESSION_ID] = turn.session_id
+    if (conversation := _conversation_id(request, turn, runtime)) is not None:
+        attributes[semconv.CONVERSATION_ID] = conversation
+    if resolution.turn and request.match.route.is_turn:
+        attributes[semconv.LLM_SESSION_TURN] = resolution.turn
+    if turn.placement.trace is not None:
+        attributes[semconv.LLM_SESSION_PART] = turn.placement.trace.part
+    if resolution.name:
+        attributes[semconv.LLM_SESSION_NAME] = resolution.name
+
+
+def _conversation_id(request: Request, turn: Turn, runtime: Runtime) -> str | None:
+    """Return the provider's conversation, else what the application or the provider called the session."""
+    origin, session_id = turn.resolution.origin, turn.session_id
+    if request.conversation is not None or session_id is None:
+        return request.conversation
+    if origin == "conversation":
+        return conversation_of(session_id, request.server.name)
+    return session_id if origin in GIVEN_SOURCES or runtime.settings.conversation_id == "always" else None

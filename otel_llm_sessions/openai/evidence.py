@@ -1,0 +1,99 @@
+"""What ties calls together: a table of what a request tells, and its mirror, of what a reply leaves behind."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from otel_llm_sessions.openai.server import Server
+from otel_llm_sessions.sessions.keys import SCOPED_PREFIX, response_key
+from otel_llm_sessions.sessions.link import SessionId, Source
+from otel_llm_sessions.sessions.names import MAX_NAME, name_of_response
+from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence, Tie
+from otel_llm_sessions.sessions.sources import Given
+
+
+class Asked(NamedTuple):
+    """What a reader of evidence sees of a request."""
+
+    body: Mapping[str, Any]
+    """The JSON body, with what ``extra_body`` adds to it."""
+    previous_id: str | None
+    """The response before, or the one that is fetched."""
+    server: Server
+
+
+class Reader(NamedTuple):
+    """One kind of evidence in requests."""
+
+    source: Source
+    """What ``llm_session.source`` says where it tells the session."""
+    keys: Callable[[Asked], Iterable[str]]
+    """Returns the keys under which the earlier calls are remembered that a request names, the strongest first."""
+
+
+def _previous_response(asked: Asked) -> Iterable[str]:
+    return () if asked.previous_id is None else (response_key(asked.previous_id, asked.server.scope),)
+
+
+READERS: Final[dict[str, tuple[Reader, ...]]] = {
+    "responses": (Reader("chain", _previous_response),),
+    "chat_completions": (),
+}
+"""The kinds of evidence by API (``openai.api.type``), the strongest first."""
+
+
+class Left(NamedTuple):
+    """One kind of what replies leave behind."""
+
+    field: str
+    """Which field of a reply, or of the response in an event, tells it."""
+    keys: Callable[[Any, Server], Iterable[str]]
+    """Returns the keys under which the turn is remembered for a value of that field."""
+
+
+def _of_a_response(id_: Any, server: Server) -> Iterable[str]:
+    return (response_key(id_, server.scope),)
+
+
+LEFT: Final[dict[str, tuple[Left, ...]]] = {
+    "responses": (Left("id", _of_a_response),),
+    "chat_completions": (),
+}
+"""What replies leave by API (``openai.api.type``): what ``READERS`` find in later requests."""
+
+
+@functools.lru_cache(maxsize=16)
+def kept_for(left: tuple[Left, ...]) -> tuple[str, ...]:
+    """Return the fields that a reply is to keep, besides its id, for what it leaves behind."""
+    return tuple(kind.field for kind in left if kind.field != "id")
+
+
+def evidence_of(
+    api: str, given: Given | None, previous_id: str | None, body: Mapping[str, Any], server: Server
+) -> Evidence:
+    """Return what a request says of its session.
+
+    Args:
+        api: the API that is called.
+        given: the session that it names.
+        previous_id: the response that it follows.
+        body: its JSON body.
+        server: whom it goes to.
+    """
+    readers = READERS[api]
+    ties: tuple[Tie, ...] = ()
+    if readers:
+        asked = Asked(body, previous_id, server)
+        ties = tuple([Tie(reader.source, key) for reader in readers for key in reader.keys(asked)])
+    if previous_id is not None:
+        return Evidence(given, ties, previous_id, _name_of(previous_id, ties, server))
+    return Evidence(given, ties) if ties or given is not None else NOTHING_TOLD
+
+
+def _name_of(previous_id: str, ties: tuple[Tie, ...], server: Server) -> SessionId:
+    # Most ids are one of a kind, as the key tells, and then name the session as they are.
+    if len(previous_id) <= MAX_NAME and not ties[0].key.startswith(SCOPED_PREFIX):
+        return SessionId(previous_id)
+    return name_of_response(previous_id, server.name)

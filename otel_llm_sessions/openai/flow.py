@@ -1,0 +1,139 @@
+"""How a call goes, and the one place where the application waits for anything of ours.
+
+request → evidence → answers → resolve → place → span → send → observe → learn → end: ``begin`` takes a call from its
+request to its span, whatever has to be asked for that; the edges that send the request and observe the reply
+(``patch``, ``watch``) have what the call leaves behind delivered. Each is there twice, for blocking callers and for
+callers on an event loop; what they do is the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import Protocol
+
+from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.course import AskProvider, Course
+from otel_llm_sessions.openai.decide import planned, resolved
+from otel_llm_sessions.openai.outbox import not_recorded, put_soon, taken
+from otel_llm_sessions.openai.runtime import Runtime
+from otel_llm_sessions.openai.wait import BUDGET, Wait
+from otel_llm_sessions.sessions.resolver import lookup_keys
+
+
+class Questions(Protocol):
+    """What is asked in order to begin something, in the order in which it is asked."""
+
+    runtime: Runtime
+    waited: float
+    """Seconds for which the application has been held up."""
+    within: float
+    """How long what asks may hold the caller up itself, which is quicker than to wait afterwards."""
+    questions: Generator[Wait, None, None]
+
+    def go_on_beside(self, wait: Wait) -> None:
+        """Begin without an answer, which comes late; what comes of it is done beside the application."""
+        ...
+
+
+def begin(call: Call, ask_provider: AskProvider | None = None) -> None:
+    """Look up the session of a call, and start its span.
+
+    Waits no longer than the call's budget: what is not known then is amended when it is.
+
+    Args:
+        call: the call.
+        ask_provider: asks the provider, if it may be asked.
+    """
+    if call.runtime.never_waits and ask_provider is None:
+        return _begin_at_once(call)
+    course = Course(call, ask_provider)
+    drive(course)
+    call.waited = course.waited
+    return None
+
+
+async def abegin(call: Call, ask_provider: AskProvider | None = None) -> None:
+    """As ``begin``, for callers on an event loop."""
+    if call.runtime.never_waits and ask_provider is None:
+        return _begin_at_once(call)
+    course = Course(call, ask_provider)
+    await adrive(course)
+    call.waited = course.waited
+    return None
+
+
+def drive(course: Questions) -> None:
+    """Wait for what is asked, as long as the budget lasts."""
+    began = time.monotonic()
+    course.within = _left(course, began)
+    for wait in course.questions:
+        left = 0.0 if wait.is_beside else _left(course, began)
+        if not (wait.answer.is_done or (left > 0 and wait.answer.wait(left))):
+            course.go_on_beside(wait)
+            break
+        course.within = left
+    course.waited = time.monotonic() - began
+
+
+async def adrive(course: Questions) -> None:
+    """As ``drive``, for callers on an event loop."""
+    began = time.monotonic()
+    for wait in course.questions:
+        left = 0.0 if wait.is_beside else _left(course, began)
+        if not (wait.answer.is_done or (left > 0 and await wait.answer.wait_on_loop(left))):
+            course.go_on_beside(wait)
+            break
+    course.waited = time.monotonic() - began
+
+
+def _left(course: Questions, began: float) -> float:
+    """Return how many seconds the application may still wait; none for a store that is slow."""
+    return max(0.0, min(course.runtime.asked.patience, began + BUDGET - time.monotonic()))
+
+
+def _begin_at_once(call: Call) -> None:
+    """Begin a call where nobody has to be waited for: most often, and the shortest way."""
+    store = call.runtime.store
+    keys = lookup_keys(call.request.evidence)
+    resolution = resolved(call, store.get_all(keys) if keys else ())
+    plan = planned(call, resolution)
+    call.start(resolution, plan, plan.opening is not None and store.claim(plan.opening.claim_key))
+
+
+def deliver(call: Call) -> None:
+    """Record what a call has left behind; waits no longer than the call's budget."""
+    runtime = call.runtime
+    for record in taken(call):
+        if not runtime.never_waits and _is_spent(call):
+            put_soon(runtime, record)
+            continue
+        asked = time.monotonic()
+        try:
+            runtime.store.put(record.keys, record.link)
+        except Exception as error:
+            not_recorded(runtime, error)
+        call.waited += time.monotonic() - asked
+
+
+async def adeliver(call: Call) -> None:
+    """As ``deliver``, for callers on an event loop."""
+    runtime = call.runtime
+    if runtime.never_waits:
+        return deliver(call)
+    for record in taken(call):
+        if _is_spent(call):
+            put_soon(runtime, record)
+            continue
+        asked = time.monotonic()
+        try:
+            await runtime.store.aput(record.keys, record.link)
+        except Exception as error:
+            not_recorded(runtime, error)
+        call.waited += time.monotonic() - asked
+    return None
+
+
+def _is_spent(call: Call) -> bool:
+    """Whether the call is not to wait for a record."""
+    return call.waited > BUDGET / 2 or not call.runtime.asked.patience

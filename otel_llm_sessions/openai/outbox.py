@@ -1,0 +1,43 @@
+"""Takes what calls leave behind to where turns are remembered, without waiting; ``flow`` has what may wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from otel_llm_sessions.guard import is_applications, pass_on, report
+from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.runtime import Runtime
+from otel_llm_sessions.sessions.link import Record
+
+
+def taken(call: Call) -> Iterator[Record]:
+    """Take what lies in a call's outbox, in order; nothing where there is no store to record in any more."""
+    while call.outbox:
+        try:
+            record = call.outbox.pop(0)
+        except IndexError as error:  # another thread was faster
+            pass_on(error)
+            return
+        if call.runtime.switch.records:
+            yield record
+
+
+def deliver_soon(call: Call) -> None:
+    """Record what a call has left behind, from where nothing may wait: a garbage collector, a cancelled task."""
+    for record in taken(call):
+        put_soon(call.runtime, record)
+
+
+def put_soon(runtime: Runtime, record: Record) -> None:
+    """Record something, and wait for nothing."""
+    try:
+        runtime.asked.put_soon(record.keys, record.link)
+    except Exception as error:
+        not_recorded(runtime, error)
+
+
+def not_recorded(runtime: Runtime, error: Exception) -> None:
+    """Report a failure to record."""
+    # A stream may be read on after `uninstrument()`: nothing is said of this package any more.
+    if runtime.switch.is_on or is_applications(error):
+        report("record a turn", error)

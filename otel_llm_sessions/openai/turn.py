@@ -1,0 +1,35 @@
+"""What is known of a call's session and its place there: a value, made anew when more is known."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opentelemetry.context import Context
+
+from otel_llm_sessions.cheap import value
+from otel_llm_sessions.sessions.link import SessionId, SessionLink
+from otel_llm_sessions.sessions.resolver import NONE, Resolution
+from otel_llm_sessions.traces.placement import Placement
+
+
+@value
+class Turn:
+    """A call as a turn of its session."""
+
+    resolution: Resolution
+    """The session as the evidence has it; what would be recorded if nothing more were heard."""
+    session_id: SessionId | None
+    """The session; None while it is not known, or has no name yet."""
+    placement: Placement
+    fetched: SessionLink | None = None
+    """What a response that was fetched says of its session itself."""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the session is still to be heard of."""
+        return self.session_id is None and self.resolution.session_id is not None
+
+
+NOT_PLACED: Final = Placement(Context(), [], None)
+
+NOTHING_KNOWN: Final = Turn(NONE, None, NOT_PLACED)

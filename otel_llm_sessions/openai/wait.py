@@ -1,0 +1,20 @@
+"""A question that has been asked, and how long the application may wait for its answer."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from otel_llm_sessions.stores.answer import Answer
+
+BUDGET: Final = 0.05
+"""Seconds that a call waits for all that it asks and records."""
+
+
+class Wait(NamedTuple):
+    """A question that has been asked."""
+
+    answer: Answer[Any]
+    is_beside: bool = False
+    """Whether the application never waits for it."""
+    is_a_stores: bool = True
+    """Whether the answer comes on a store's thread, which has others to serve."""
