@@ -222,8 +222,9 @@ def api(request: pytest.FixtureRequest, server: LoopbackServer) -> Iterator[Api]
 
 @pytest.fixture
 def spans(request: pytest.FixtureRequest) -> Iterator[CapturedSpans]:
-    """The spans of the test's calls; ``parametrize("spans", [{...settings...}], indirect=True)`` for other settings."""
-    with capture_spans(**getattr(request, "param", {})) as captured:
+    """The spans of the test's calls. Other settings are a module's ``SPANS``, or a test's parameters:
+    ``parametrize("spans", [{...settings...}], indirect=True)``."""
+    with capture_spans(**getattr(request, "param", getattr(request.module, "SPANS", {}))) as captured:
         yield captured
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from loopback import LoopbackServer
 
 MODEL = "gpt-4o-mini"
+MESSAGES = [{"role": "user", "content": "Hello"}]
 
 
 def options_for(server: LoopbackServer) -> dict[str, Any]:

@@ -23,6 +23,10 @@ JSON = "application/json"
 MODEL = "gpt-4o-mini"
 
 
+CHUNK = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": []}
+"""A chunk that says nothing."""
+
+
 def chat(**fields: Any) -> dict[str, Any]:
     """A whole chat completion."""
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}
@@ -61,7 +65,7 @@ def body(api: str, stream: bool, **fields: Any) -> bytes:
     return json.dumps(chat(**fields) if api == "chat" else response(**fields)).encode()
 
 
-class _Pieces(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+class Pieces(httpx2.SyncByteStream, httpx2.AsyncByteStream):
     def __init__(self, content: bytes, size: int) -> None:
         self._pieces = [content[start : start + size] for start in range(0, len(content), size)]
 
@@ -85,7 +89,7 @@ class Wire:
         self.async_client = openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=transport), **arguments)
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
-        stream = _Pieces(self.content, self.size)
+        stream = Pieces(self.content, self.size)
         return httpx2.Response(200, headers={"content-type": self.content_type}, stream=stream, request=request)
 
     def answer(self, content: bytes, content_type: str = JSON) -> None:

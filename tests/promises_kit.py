@@ -11,8 +11,6 @@ from loopback_client import MODEL
 
 from otel_llm_sessions.testing import capture_spans
 
-MESSAGES = [{"role": "user", "content": "Hello"}]
-
 CHAT = {
     "id": "chatcmpl-Bx7Qm2LrT9vYk3Zp5Wd8Nf1Ha",
     "object": "chat.completion",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-MESSAGES = [{"role": "user", "content": "Hello"}]
-
 
 def modes(*wanted: str) -> dict[str, str]:
     """The header that asks the loopback server for errors and oddities."""

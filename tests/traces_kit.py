@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from otel_llm_sessions.stores.memory import MemoryStore
+
 LINK = "llm_session.link"
 
 
@@ -33,3 +35,10 @@ CHAT_REPLY = {
     "model": "m",
     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x"}}],
 }
+
+
+class Elsewhere(MemoryStore):
+    """A store whose other processes get every claim."""
+
+    def claim(self, key: str) -> bool:
+        return False

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
 
+from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.newest import is_newer
 from otel_llm_sessions.stores.shared import Claim, Entry, Withdraw
@@ -23,10 +22,9 @@ class Backlog:
     """Links, claims, and claims to be withdrawn; for any thread, and for a signal's handler amid a use."""
 
     def __init__(self, max_keys: int) -> None:
-        self._max_keys = max_keys
-        self._links: OrderedDict[str, SessionLink] = OrderedDict()
-        self._claims: OrderedDict[str, bytes] = OrderedDict()
-        self._withdrawals: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        self._links: Bounded[str, SessionLink] = Bounded(max_keys)
+        self._claims: Bounded[str, bytes] = Bounded(max_keys)
+        self._withdrawals: Bounded[str, tuple[bytes, float]] = Bounded(max_keys)
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
@@ -39,21 +37,17 @@ class Backlog:
                 waiting = self._links.get(key)
                 if waiting is None or not is_newer(key, waiting, link):
                     self._links[key] = link
-                    self._links.move_to_end(key)
-            self._bound(self._links)
 
     def keep_claim(self, key: str, token: bytes) -> None:
         """Put a claim on the backlog."""
         with self._lock:
             self._claims[key] = token
-            self._bound(self._claims)
 
     def withdraw(self, key: str, token: bytes) -> None:
         """Put the withdrawal of a claim on the backlog, whether or not the store has the claim."""
         with self._lock:
             self._claims.pop(key, None)
             self._withdrawals[key] = token, time.monotonic() + WITHDRAWN_AFTER
-            self._bound(self._withdrawals)
 
     def token_of(self, key: str) -> bytes | None:
         """Return the token of a claim that was about to be withdrawn, and leave the claim: who asks has it now."""
@@ -98,8 +92,7 @@ class Backlog:
         """Let others go first."""
         with self._lock:
             for key, _ in entries:
-                if key in self._links:
-                    self._links.move_to_end(key)
+                self._links.renew(key)
 
     def due_in(self) -> float | None:
         """Return in how many seconds something is to be written; None: nothing waits."""
@@ -109,7 +102,3 @@ class Backlog:
             if not self._withdrawals:
                 return None
             return max(0.0, next(iter(self._withdrawals.values()))[1] - time.monotonic())
-
-    def _bound(self, waiting: OrderedDict[str, Any]) -> None:
-        while len(waiting) > self._max_keys:
-            waiting.popitem(last=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 from importlib import import_module
@@ -11,14 +12,16 @@ import openai
 import pytest
 from exported import Exported
 from failures import Failure, failures_of_ours
+from loopback import LoopbackServer
 from loopback_client import MODEL, options_for
+from odd_kit import Telemetry, Wire, telemetry
 from openai import OpenAI
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from store_kit import SERVERS, RedisServer, require_program
 from traces_kit import CHAT_REPLY
 
-from otel_llm_sessions.testing import capture_spans
+from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
 
 @pytest.fixture
@@ -90,3 +93,44 @@ def ours() -> Iterator[list[Failure]]:
     """Every failure of ours that was reported, also the silent repetitions."""
     with failures_of_ours() as reported:
         yield reported
+
+
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Wire]:
+    """Two clients, answered with what the test says."""
+    wire = Wire()
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def seen() -> Iterator[Telemetry]:
+    """The spans and metrics of the test's calls."""
+    with telemetry() as seen:
+        yield seen
+
+
+@pytest.fixture(scope="module")
+def shared_client(_loopback: LoopbackServer) -> Iterator[OpenAI]:
+    """One client for all tests of a module: making one takes 50 ms."""
+    with OpenAI(**options_for(_loopback)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def quick_collections() -> Iterator[None]:
+    """What is there already is not looked at again by the many collections of a module's tests."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def spans_in_silence(caplog: pytest.LogCaptureFixture) -> Iterator[CapturedSpans]:
+    """The spans of the test's calls; nothing of ours may be reported, and no span ended twice."""
+    with capture_spans(traces="turn") as captured, caplog.at_level(logging.DEBUG):
+        yield captured
+        gc.collect()
+    ours = [record for record in caplog.records if record.name.startswith(("otel_llm_sessions", "opentelemetry"))]
+    assert not ours, [record.getMessage() for record in ours]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from odd_kit import EVENTS, JSON, Telemetry, Wire, body, chunk, completed, httpx2, sse, telemetry
+from odd_kit import EVENTS, JSON, Telemetry, body, chunk, completed, httpx2, sse
 
 USED = {"chat": {"prompt_tokens": 5, "completion_tokens": 7}, "responses": {"input_tokens": 5, "output_tokens": 7}}
 ID = {"chat": "chatcmpl-1", "responses": "resp_1"}
@@ -16,19 +15,6 @@ APIS = pytest.mark.parametrize("api", ["chat", "responses"])
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 HOW = pytest.mark.parametrize("how", ["parsed", "raw", "bytes", "streaming"])
 TYPES = pytest.mark.parametrize("content_type", [JSON, EVENTS, "text/plain", ""])
-
-
-@pytest.fixture(scope="module")
-def wire() -> Iterator[Wire]:
-    wire = Wire()
-    yield wire
-    wire.close()
-
-
-@pytest.fixture
-def seen() -> Iterator[Telemetry]:
-    with telemetry() as seen:
-        yield seen
 
 
 def attributes_of(seen: Telemetry) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from loopback_client import MODEL
+from loopback_client import MESSAGES, MODEL
 from openai import OpenAI
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
-from promises_kit import CHAT, MESSAGES, STREAM, outcome, same_with_and_without, seen
+from promises_kit import CHAT, STREAM, outcome, same_with_and_without, seen
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, guard, session
 from otel_llm_sessions.testing import capture_spans

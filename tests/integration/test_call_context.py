@@ -12,8 +12,9 @@ from openai import AsyncOpenAI, OpenAI
 from opentelemetry import baggage
 from opentelemetry.context import attach, detach, get_current, set_value
 from opentelemetry.sdk.trace import TracerProvider
+from session_kit import name_here
 
-from otel_llm_sessions import current_session, session, session_trace_id
+from otel_llm_sessions import session, session_trace_id
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
 ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
@@ -24,11 +25,6 @@ REPLY = {
     "model": "m",
     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
 }
-
-
-def name_here() -> str | None:
-    here = current_session()
-    return here.id if here is not None else None
 
 
 class Wire:

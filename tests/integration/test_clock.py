@@ -9,14 +9,13 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from odd_kit import CHUNK
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_llm_sessions.testing import capture_spans
 
 HOUR = 3_600_000_000_000
-
-CHUNK = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": []}
 
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR])

@@ -28,13 +28,6 @@ USED = {
 }
 
 
-@pytest.fixture(scope="module")
-def wire() -> Iterator[Wire]:
-    wire = Wire()
-    yield wire
-    wire.close()
-
-
 @pytest.fixture
 def seen() -> Iterator[Telemetry]:
     with telemetry(traces="turn") as seen:

@@ -15,14 +15,10 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.context import get_current
 from opentelemetry.sdk.trace import TracerProvider
+from session_kit import name_here
 
-from otel_llm_sessions import current_session, session, session_trace_id
+from otel_llm_sessions import session, session_trace_id
 from otel_llm_sessions.testing import capture_spans
-
-
-def name_here() -> str | None:
-    here = current_session()
-    return here.id if here is not None else None
 
 
 def nothing_left() -> bool:

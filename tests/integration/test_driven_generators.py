@@ -6,13 +6,9 @@ import contextlib
 
 import pytest
 from opentelemetry import trace
+from session_kit import name_here
 
 from otel_llm_sessions import current_session, session, session_trace_id
-
-
-def name_here() -> str | None:
-    here = current_session()
-    return here.id if here is not None else None
 
 
 def agent(name: str):

@@ -11,15 +11,11 @@ import anyio.to_thread
 import pytest
 from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
+from session_kit import name_here
 from starlette.responses import StreamingResponse
 
-from otel_llm_sessions import current_session, session
+from otel_llm_sessions import session
 from otel_llm_sessions.testing import capture_spans
-
-
-def name_here() -> str | None:
-    here = current_session()
-    return here.id if here is not None else None
 
 
 async def named(name: str) -> AsyncIterator[None]:

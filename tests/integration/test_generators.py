@@ -18,28 +18,10 @@ from openai import OpenAI
 from opentelemetry import baggage
 from opentelemetry.context import get_current
 from opentelemetry.sdk.trace import TracerProvider
+from session_kit import BOTH_MODES, ask, calls, name_here, sessions_of
 
 from otel_llm_sessions import current_session, session, session_trace_id
-from otel_llm_sessions.testing import CapturedSpans, capture_spans
-
-BOTH_MODES = pytest.mark.parametrize("spans", [{"traces": "session"}, {"traces": "turn"}], indirect=True)
-
-
-def ask(client: Any) -> Any:
-    return client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hello"}])
-
-
-def calls(spans: CapturedSpans) -> list[Any]:
-    return [span for span in spans if span.name.startswith("chat ")]
-
-
-def sessions_of(spans: CapturedSpans) -> list[Any]:
-    return [span.attributes.get("session.id") for span in calls(spans)]
-
-
-def name_here() -> str | None:
-    here = current_session()
-    return here.id if here is not None else None
+from otel_llm_sessions.testing import capture_spans
 
 
 def agent(name: str | None):

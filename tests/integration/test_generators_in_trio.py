@@ -7,14 +7,10 @@ from typing import Any
 import anyio.to_thread
 import pytest
 import trio
+from session_kit import name_here
 
-from otel_llm_sessions import current_session, session
+from otel_llm_sessions import session
 from otel_llm_sessions.testing import capture_spans
-
-
-def name_here() -> str | None:
-    here = current_session()
-    return here.id if here is not None else None
 
 
 async def later(seen: list[Any]) -> None:

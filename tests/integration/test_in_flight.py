@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import openai
 import pytest
+from loopback_client import MESSAGES
+from odd_kit import CHUNK
 from opentelemetry.context import attach, detach, get_current, set_value
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind
 
 from otel_llm_sessions import session
 from otel_llm_sessions.telemetry.span import UTIL_GENAI_INFERENCE
-from otel_llm_sessions.testing import CapturedSpans, capture_spans
+from otel_llm_sessions.testing import capture_spans
 
 
 @pytest.fixture
@@ -25,16 +27,13 @@ def provider() -> TracerProvider:
 
 
 @pytest.fixture
-def spans(provider: TracerProvider) -> Iterator[CapturedSpans]:
+def spans(provider):
     with capture_spans(tracer_provider=provider) as captured:
         yield captured
 
 
-MESSAGES = [{"role": "user", "content": "hi"}]
 GUARD = {"x-session-id": "GUARD"}
 USER = {"x-session-id": "USER"}
-
-CHUNK = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": []}
 
 
 def reply(request: Any) -> Any:

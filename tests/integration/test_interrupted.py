@@ -13,6 +13,8 @@ import httpx2
 import openai
 import pytest
 from amid import Lines
+from loopback_client import MESSAGES
+from odd_kit import CHUNK
 from opentelemetry.context import get_current
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -21,10 +23,8 @@ from store_kit import until
 
 from otel_llm_sessions.testing import capture_spans
 
-MESSAGES = [{"role": "user", "content": "hi"}]
 TURN = {"extra_headers": {"x-session-id": "chat-42"}}
 
-CHUNK = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": []}
 EVENTS = b"".join(
     b"data: %s\n\n" % data for data in (json.dumps(CHUNK).encode(), json.dumps(CHUNK).encode(), b"[DONE]")
 )

@@ -16,7 +16,6 @@ from lookup_kit import BRIEF, LATE, SLOW, calls, found, retrieved
 from loopback_client import MODEL, THINKING, options_for
 
 from otel_llm_sessions.openai import provider_lookup
-from otel_llm_sessions.testing import capture_spans
 
 pytestmark = pytest.mark.usefixtures("warned", "thinks_meanwhile")
 
@@ -24,10 +23,8 @@ who = ContextVar("who", default="nobody")
 """Whose request is being served."""
 
 
-@pytest.fixture
-def spans():
-    with capture_spans(provider_lookup=True) as captured:
-        yield captured
+SPANS = {"provider_lookup": True}
+"""The settings of the fixture ``spans``."""
 
 
 def error(status: int, message: str) -> dict[str, Any]:

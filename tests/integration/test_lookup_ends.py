@@ -33,11 +33,8 @@ from otel_llm_sessions.openai import provider_lookup
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 
-
-@pytest.fixture
-def spans():
-    with capture_spans(provider_lookup=True) as captured:
-        yield captured
+SPANS = {"provider_lookup": True}
+"""The settings of the fixture ``spans``."""
 
 
 pytestmark = pytest.mark.usefixtures("warned", "thinks_meanwhile")

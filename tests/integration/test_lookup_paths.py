@@ -25,10 +25,8 @@ ODD = (
 PREFIX = "/v1/responses/"
 
 
-@pytest.fixture
-def spans():
-    with capture_spans(provider_lookup=True) as captured:
-        yield captured
+SPANS = {"provider_lookup": True}
+"""The settings of the fixture ``spans``."""
 
 
 def stays_below(path: str) -> bool:

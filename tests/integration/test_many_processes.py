@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from fleet import Fleet
+from traces_kit import ref
 
 from otel_llm_sessions.view.receiver import OtlpReceiver
 from otel_llm_sessions.view.spans import ReceivedSpan
@@ -133,10 +134,6 @@ class Work:
 
 
 # --- what arrived -----------------------------------------------------------------------------------------------
-
-
-def ref(span: Any) -> tuple[str, str]:
-    return span.trace_id, span.span_id
 
 
 def links(span: ReceivedSpan, kind: str | None) -> list[tuple[str, str]]:

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
-from loopback_client import MODEL
+from loopback_client import MESSAGES, MODEL
 from openai import OpenAI
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
-from promises_kit import CHAT, MESSAGES, STREAM, same_with_and_without
+from promises_kit import CHAT, STREAM, same_with_and_without
 
 from otel_llm_sessions import OpenAISessionsInstrumentor
 from otel_llm_sessions.openai.server import _known as known_servers

@@ -110,13 +110,6 @@ PLACES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
 """Settings, and the attributes of the span around each call."""
 
 
-@pytest.fixture(scope="module")
-def wire() -> Iterator[Wire]:
-    wire = Wire()
-    yield wire
-    wire.close()
-
-
 @pytest.fixture(params=PLACES)
 def bench(request, wire: Wire, tmp_path) -> Iterator[Bench]:
     """Calls that stand alone, below another span (with a store that writes records down), or on another's span."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import openai
 import pytest
-from odd_kit import EVENTS, JSON, MODEL, Telemetry, Wire, attributes, body, telemetry
+from odd_kit import EVENTS, JSON, MODEL, Wire, attributes, body, telemetry
 
 from otel_llm_sessions.telemetry.cardinality import MAX_SETS, MAX_VALUES
 from otel_llm_sessions.telemetry.values import MAX_COUNT, MAX_TEXT
@@ -21,19 +20,6 @@ NO_COUNTS: list[Any] = [-1, MAX_COUNT + 1, 2**63, 2**200, -(2**63) - 1, True, 5.
 
 BOTH = pytest.mark.parametrize("api", ["chat", "responses"])
 STREAM = pytest.mark.parametrize("stream", [False, True])
-
-
-@pytest.fixture(scope="module")
-def wire() -> Iterator[Wire]:
-    wire = Wire()
-    yield wire
-    wire.close()
-
-
-@pytest.fixture
-def seen() -> Iterator[Telemetry]:
-    with telemetry() as seen:
-        yield seen
 
 
 def ask(wire: Wire, api: str, stream: bool = False, asked: dict[str, Any] | None = None, **reply: Any) -> None:

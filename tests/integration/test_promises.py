@@ -12,12 +12,15 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from loopback_client import MODEL
+from loopback_client import MESSAGES, MODEL
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion
-from promises_kit import CHAT, MESSAGES, STREAM, outcome, same_with_and_without, seen
+from promises_kit import CHAT, STREAM, outcome, same_with_and_without, seen
 
 from otel_llm_sessions.testing import capture_spans
+
+pytestmark = pytest.mark.usefixtures("quick_collections")
+
 
 OMIT = getattr(openai, "omit", openai.NOT_GIVEN)  # old clients have the one only
 

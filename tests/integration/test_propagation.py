@@ -12,8 +12,8 @@ from typing import Any
 
 import openai
 import pytest
+from lookup_kit import calls, found
 from loopback_client import MODEL, THINKING, options_for
-from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -39,17 +39,9 @@ def sent(server: Any) -> Any:
     return server.requests[-1].body
 
 
-def calls(spans: Any) -> list[Any]:
-    return [span for span in spans if span.kind is trace.SpanKind.CLIENT]
-
-
 def traceparent_of(span: Any) -> str:
     context = span.context
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
-
-
-def found(span: Any) -> tuple[Any, ...]:
-    return tuple(span.attributes.get(name) for name in ("session.id", "llm_session.source", "llm_session.turn"))
 
 
 # --- metadata: what is written ------------------------------------------------------------------------------

@@ -38,11 +38,8 @@ from otel_llm_sessions import session_trace_id
 from otel_llm_sessions.openai import provider_lookup
 from otel_llm_sessions.testing import capture_spans
 
-
-@pytest.fixture
-def spans():
-    with capture_spans(provider_lookup=True) as captured:
-        yield captured
+SPANS = {"provider_lookup": True}
+"""The settings of the fixture ``spans``."""
 
 
 pytestmark = pytest.mark.usefixtures("warned", "thinks_meanwhile")

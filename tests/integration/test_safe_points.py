@@ -17,13 +17,12 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from endings_kit import MESSAGES
 from loopback_client import MODEL
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from store_kit import until
 
 from otel_llm_sessions.testing import capture_spans
-
-MESSAGES = [{"role": "user", "content": "Tell me a story"}]
 
 LATE = 1.0
 """Seconds that the end of an abandoned reply's span may be late."""

@@ -6,31 +6,16 @@ import asyncio
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, get_current, set_value
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
+from session_kit import BOTH_MODES, ask, calls, sessions_of
 
 from otel_llm_sessions import Session, SessionSpanProcessor, current_session, session, session_trace_id
-from otel_llm_sessions.testing import CapturedSpans, capture_spans
-
-BOTH_MODES = pytest.mark.parametrize("spans", [{"traces": "session"}, {"traces": "turn"}], indirect=True)
-
-
-def calls(spans: CapturedSpans) -> list[Any]:
-    return [span for span in spans if span.name.startswith("chat ")]
-
-
-def sessions_of(spans: CapturedSpans) -> list[Any]:
-    return [span.attributes.get("session.id") for span in calls(spans)]
-
-
-def ask(client: Any) -> Any:
-    return client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hello"}])
-
+from otel_llm_sessions.testing import capture_spans
 
 # --- the forms ----------------------------------------------------------------------------------------------
 

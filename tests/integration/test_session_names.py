@@ -12,9 +12,9 @@ import pytest
 from opentelemetry.context import attach, get_current, set_value
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, Sampler, SamplingResult
+from traces_kit import Elsewhere
 
 from otel_llm_sessions import session
-from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
 NAME = "llm_session.name"
@@ -190,13 +190,6 @@ class ByName(Sampler):
 
     def get_description(self) -> str:
         return "ByName"
-
-
-class Elsewhere(MemoryStore):
-    """A store whose other processes get every claim."""
-
-    def claim(self, key: str) -> bool:
-        return False
 
 
 def test_each_process_asks_its_sampler_the_same_whatever_it_calls_the_session(client):

@@ -11,6 +11,7 @@ from openinference.instrumentation import using_session
 from opentelemetry import baggage
 from opentelemetry.context import attach, detach
 from opentelemetry.util.genai._conversation_context import with_conversation_id
+from session_kit import calls
 
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
@@ -24,12 +25,8 @@ def spans(request: pytest.FixtureRequest):
         yield captured
 
 
-def turns(spans: CapturedSpans) -> list[Any]:
-    return [span for span in spans if span.name.startswith("chat ")]
-
-
 def attribute(spans: CapturedSpans, name: str) -> list[Any]:
-    return [span.attributes.get(name) for span in turns(spans)]
+    return [span.attributes.get(name) for span in calls(spans)]
 
 
 def links(span: Any, kind: str = "previous_turn") -> list[int]:
@@ -43,7 +40,7 @@ def test_litellms_chat_form_names_the_session_of_both_calls(api, spans):
     assert attribute(spans, "llm_session.source") == ["metadata", "metadata"]
     assert attribute(spans, "llm_session.turn") == [1, 2]
     assert attribute(spans, "gen_ai.conversation.id") == ["X", "X"]
-    first, second = turns(spans)
+    first, second = calls(spans)
     assert links(second) == [first.context.span_id]
     assert links(first) == []
 
@@ -55,7 +52,7 @@ def test_litellms_responses_form_is_one_session_named_by_the_first_response(api,
     assert attribute(spans, "llm_session.source") == ["new", "chain"]
     assert attribute(spans, "llm_session.turn") == [1, 2]
     assert attribute(spans, "gen_ai.conversation.id") == [None, None]
-    assert links(turns(spans)[1]) == [turns(spans)[0].context.span_id]
+    assert links(calls(spans)[1]) == [calls(spans)[0].context.span_id]
 
 
 def test_three_turns_and_a_fork_share_the_session(api, spans):
@@ -63,7 +60,7 @@ def test_three_turns_and_a_fork_share_the_session(api, spans):
     second = api.respond(previous_response_id=first.id)
     api.respond(previous_response_id=second.id)
     api.respond(previous_response_id=second.id)
-    one, two, three, fork = turns(spans)
+    one, two, three, fork = calls(spans)
     assert attribute(spans, "session.id") == [first.id] * 4
     assert attribute(spans, "llm_session.turn") == [1, 2, 3, 3]
     assert links(three) == links(fork) == [two.context.span_id]
@@ -82,7 +79,7 @@ def test_a_chain_inherits_an_explicit_session(api, spans):
 def test_an_explicit_session_wins_over_the_chain_and_still_links_to_the_previous_turn(api, spans):
     first = api.respond()
     api.respond(previous_response_id=first.id, metadata={"session_id": "mine"})
-    one, two = turns(spans)
+    one, two = calls(spans)
     assert attribute(spans, "session.id") == [first.id, "mine"]
     assert links(two) == [one.context.span_id]
     assert len(links(two, "other_session")) == 1
@@ -192,7 +189,7 @@ def test_the_conversation_names_the_session(api, spans, shape):
     assert attribute(spans, "session.id") == [conversation.id] * 2
     assert attribute(spans, "llm_session.source") == ["conversation"] * 2
     assert attribute(spans, "gen_ai.conversation.id") == [conversation.id] * 2
-    assert len(turns(spans)) == len(spans) - (spans[0].name == "session")
+    assert len(calls(spans)) == len(spans) - (spans[0].name == "session")
 
 
 def test_a_chat_call_without_evidence_has_no_session(api, spans):

@@ -9,30 +9,20 @@ import httpx2
 import openai
 import pytest
 from loopback.modes import STREAM_ERROR
-from loopback_client import MODEL
+from loopback_client import MESSAGES, MODEL
 from opentelemetry.trace import StatusCode
-from spans_kit import MESSAGES, modes
+from spans_kit import modes
 
 from otel_llm_sessions.demo.provider.errors import KNOWN
-from otel_llm_sessions.testing import capture_spans
+
+SPANS = {"traces": "turn"}
+"""The settings of the fixture ``spans``."""
 
 
 @pytest.fixture
-def spans():
-    with capture_spans(traces="turn") as captured:
-        yield captured
-
-
-@pytest.fixture(scope="module")
-def _shared_client(_loopback):
-    with openai.OpenAI(base_url=_loopback.base_url, api_key="test", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def client(server, _shared_client):
+def client(server, shared_client):
     """One client for all tests, with a server that has forgotten the earlier ones: making a client takes 50 ms."""
-    return _shared_client
+    return shared_client
 
 
 # --- errors -------------------------------------------------------------------------------------------------

@@ -6,28 +6,18 @@ from typing import Any
 
 import openai
 import pytest
-from spans_kit import MESSAGES
+from loopback_client import MESSAGES
 
 from otel_llm_sessions.openai.server import server_of
-from otel_llm_sessions.testing import capture_spans
+
+SPANS = {"traces": "turn"}
+"""The settings of the fixture ``spans``."""
 
 
 @pytest.fixture
-def spans():
-    with capture_spans(traces="turn") as captured:
-        yield captured
-
-
-@pytest.fixture(scope="module")
-def _shared_client(_loopback):
-    with openai.OpenAI(base_url=_loopback.base_url, api_key="test", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def client(server, _shared_client):
+def client(server, shared_client):
     """One client for all tests, with a server that has forgotten the earlier ones: making a client takes 50 ms."""
-    return _shared_client
+    return shared_client
 
 
 # --- who answers --------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ from typing import Any
 
 import openai
 import pytest
-from loopback_client import MODEL
+from loopback_client import MESSAGES, MODEL
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode
-from spans_kit import MESSAGES, modes
+from spans_kit import modes
 
 from otel_llm_sessions.testing import capture_spans
 
@@ -21,22 +21,14 @@ TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
 LLM_SESSION = ("session.id", "llm_session.source", "llm_session.turn")
 
 
-@pytest.fixture
-def spans():
-    with capture_spans(traces="turn") as captured:
-        yield captured
-
-
-@pytest.fixture(scope="module")
-def _shared_client(_loopback):
-    with openai.OpenAI(base_url=_loopback.base_url, api_key="test", max_retries=0) as client:
-        yield client
+SPANS = {"traces": "turn"}
+"""The settings of the fixture ``spans``."""
 
 
 @pytest.fixture
-def client(server, _shared_client):
+def client(server, shared_client):
     """One client for all tests, with a server that has forgotten the earlier ones: making a client takes 50 ms."""
-    return _shared_client
+    return shared_client
 
 
 def port_of(server: Any) -> int:

@@ -112,7 +112,7 @@ def test_applications_go_on_and_nothing_is_lost(server, store, fault):
                 during = chains.go_on(fleet, 5)
                 happening.close()
                 during += chains.go_on(fleet, 5)
-            assert max(during) - statistics.median(before) < 0.06 + late.worst
+            assert max(during) - statistics.median(before) < late.limit(0.06)
             with contextlib.closing(store_of(url, 5.0)) as another:
                 keys = [f"r:{response}" for ids in chains.ids for response in ids]
                 until(lambda: all(another.get_all([key])[0] for key in keys), 60)

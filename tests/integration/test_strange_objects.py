@@ -9,7 +9,7 @@ import sys
 import textwrap
 
 import pytest
-from loopback_client import MODEL
+from loopback_client import MESSAGES, MODEL
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -19,8 +19,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from otel_llm_sessions import OpenAISessionsInstrumentor, session
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
-
-MESSAGES = [{"role": "user", "content": "hi"}]
 
 
 class Odd:

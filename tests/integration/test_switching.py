@@ -10,12 +10,12 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from loopback_client import MODEL
+from loopback_client import MESSAGES, MODEL
 from openai import AsyncOpenAI, OpenAI
 from opentelemetry import trace
 from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from promises_kit import CHAT, MESSAGES, STREAM, same_with_and_without, seen
+from promises_kit import CHAT, STREAM, same_with_and_without, seen
 
 from otel_llm_sessions.testing import capture_spans
 

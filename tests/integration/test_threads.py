@@ -20,25 +20,13 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled, supp
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from session_kit import ask, name_here, sessions_of
 
 from otel_llm_sessions import Session, current_session, session, session_trace_id, threads
-from otel_llm_sessions.testing import CapturedSpans, capture_spans
+from otel_llm_sessions.testing import capture_spans
 
 IN_THREADS = pytest.mark.parametrize("spans", [{"threads": "all"}], indirect=True)
 FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-
-
-def sessions_of(spans: CapturedSpans) -> list[Any]:
-    return [span.attributes.get("session.id") for span in spans if span.name.startswith("chat ")]
-
-
-def ask(client: Any, *_: Any) -> Any:
-    return client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hello"}])
-
-
-def name_here(*_: Any) -> str | None:
-    here = current_session()
-    return here.id if here is not None else None
 
 
 def in_a_thread(work: Any) -> None:

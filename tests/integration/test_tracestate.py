@@ -12,6 +12,7 @@ from openai import OpenAI
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import TraceState
+from traces_kit import Elsewhere
 
 from otel_llm_sessions import session
 from otel_llm_sessions.sessions.link import SessionLink
@@ -104,13 +105,6 @@ def test_a_first_turn_that_is_marked_after_the_fact_has_it(client):
             first = client.responses.create(model="m", input="x")
         client.responses.create(model="m", input="x", previous_response_id=first.id)
     assert states(spans)["turn"] == [STATE]
-
-
-class Elsewhere(MemoryStore):
-    """A store whose other processes get every claim."""
-
-    def claim(self, key: str) -> bool:
-        return False
 
 
 def test_below_a_root_that_another_process_emits_the_same_sampler_says_it(client):

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import openai
 import pytest
+from loopback_client import MESSAGES, MODEL
 from odd_kit import chat, response
 
 from otel_llm_sessions.testing import capture_spans
 
-MODEL = "gpt-4o-mini"
-MESSAGES = [{"role": "user", "content": "Hello"}]
 LONG_ID = "resp_" + "A1b2C3d4E5" * 46 + "xyzzy"
 
 ID = "gen_ai.response.id"

@@ -14,6 +14,7 @@ import pytest
 from failures import failures_of_ours
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from odd_kit import Pieces
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
@@ -95,20 +96,6 @@ sse_bytes = st.lists(line_parts | st.binary(max_size=6), max_size=14).map(b"".jo
 types = st.sampled_from(["application/json", "text/event-stream", "text/plain", "text/html; charset=utf-8", "", "x"])
 
 
-class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """A body that comes in pieces of one size."""
-
-    def __init__(self, content: bytes, size: int) -> None:
-        self._pieces = [content[start : start + size] for start in range(0, len(content), size)]
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._pieces
-
-    async def __aiter__(self) -> Any:
-        for piece in self._pieces:
-            yield piece
-
-
 class Ends(SpanProcessor):
     """Counts how often each span ended."""
 
@@ -132,7 +119,7 @@ class Wire:
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(
-            200, headers={"content-type": self.content_type}, stream=Body(self.content, self.size), request=request
+            200, headers={"content-type": self.content_type}, stream=Pieces(self.content, self.size), request=request
         )
 
     def check(self, api: str, how: str, stream: bool) -> None:

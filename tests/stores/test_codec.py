@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from store_kit import a_link
+from strategies import flags, states
 
 from otel_llm_sessions.sessions.keys import response_key
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, SpanRef
@@ -18,7 +19,6 @@ from otel_llm_sessions.stores.codec import RANK, SOURCES, VERSION, decode, encod
 
 of_64_bits = st.integers(1, 2**64 - 1)
 of_128_bits = st.integers(1, 2**128 - 1)
-flags = st.integers(0, 255)
 counts = st.integers(0, 2**53)
 numbers = st.integers(1, 2**53)
 times = st.integers(0, 2**63 - 1)
@@ -29,7 +29,6 @@ texts = st.text(max_size=256).filter(str.isprintable) | ids
 names = texts.filter(lambda text: text and not text.isspace())
 
 spans = st.builds(SpanRef, of_128_bits, of_64_bits, flags) | st.just(SpanRef(0, 0, 0))
-states = st.sampled_from(("", "ot=th:8", "ot=th:8,acme@vendor=a b"))
 traces = st.builds(SessionTrace, of_128_bits, of_64_bits, flags, numbers, times, numbers, states)
 links = st.builds(
     SessionLink,
@@ -219,11 +218,11 @@ def test_a_session_that_a_later_version_found_in_a_way_of_its_own_is_still_that_
 @pytest.mark.parametrize("head", [36, 43])
 @pytest.mark.parametrize("version", [2, VERSION])
 def test_a_huge_record_is_unknown_at_once(version, head, filler):
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for size in (15_000, 400_000):
         body = bytes([version]) + encode(a_link())[1:head] + filler * (size // len(filler)) + b"\x01"
         assert decode(_with_checksum(body)) is None
-    assert time.perf_counter() - begun < 0.2
+    assert time.thread_time() - begun < 0.2
 
 
 def _written_unchecked(link: SessionLink, monkeypatch) -> bytes:

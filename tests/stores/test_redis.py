@@ -219,7 +219,7 @@ async def test_a_server_that_never_answers_holds_up_one_call_on_a_loop(closing):
             assert await store.aclaim("1")
             assert ((await store.aget_all(["s:1"]))[0]).turn == 1
             took = time.perf_counter() - begun
-        assert took < 0.06 + 5 * late.worst  # it is waited for in slices, of which each may be late
+        assert took < late.limit(0.06)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()  # as asyncio.run does with what is still connecting
 
@@ -279,20 +279,21 @@ async def test_a_slow_redis_does_not_delay_another_task(proxy, closing):
             gaps.append(time.perf_counter())
             await asyncio.sleep(0.001)
 
-    beats = asyncio.ensure_future(beat())
-    begun = time.perf_counter()
-    await store.aput(["s:1"], a_link())
-    took = time.perf_counter() - begun
-    done.set()
-    await beats
+    with Lateness() as late:
+        beats = asyncio.ensure_future(beat())
+        begun = time.perf_counter()
+        await store.aput(["s:1"], a_link())
+        took = time.perf_counter() - begun
+        done.set()
+        await beats
     assert took > 0.05
-    assert max(later - earlier for earlier, later in zip(gaps, gaps[1:])) < 0.03
+    assert max(later - earlier for earlier, later in zip(gaps, gaps[1:])) < late.limit(0.03)
 
 
 def test_a_connection_that_takes_long_to_make_is_used_once_it_is_made(proxy, closing):
-    proxy.delay = 0.04  # for each of SELECT and the command
+    proxy.delay = 0.1  # for each of SELECT and the command
     url = proxy.url[:-1] + "1"
-    store = closing(GuardedStore(redis_backend(url), time_limit=0.06))
+    store = closing(GuardedStore(redis_backend(url), time_limit=0.15))
     store.put(["s:1"], a_link())
     other = closing(redis_direct(url))
     until(lambda: other.get_all(["s:1"])[0])

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import flags, states
 
 from otel_llm_sessions.sessions.carried import MAX_VALUE, Carried, read, write
 from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source, SpanRef
@@ -14,11 +15,9 @@ from otel_llm_sessions.sessions.tracestate import state_text
 
 trace_ids = st.integers(1, (1 << 128) - 1)
 span_ids = st.integers(1, (1 << 64) - 1)
-flags = st.integers(0, 255)
 times = st.integers(1, 10**19 - 1)
 counts = st.integers(1, 10**9 - 1)
 session_ids = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=256).map(SessionId)
-states = st.sampled_from(("", "ot=th:8", "ot=th:8,acme@vendor=a b"))
 traces = st.builds(SessionTrace, trace_ids, span_ids, flags, counts, times, counts, states)
 carrieds = st.builds(
     Carried,
