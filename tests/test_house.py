@@ -1,0 +1,95 @@
+"""The house stays readable: sizes of files and functions, and no circle between files (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_import_rules import PACKAGE, SOURCE, imported, package_of
+
+TESTS = Path(__file__).parent
+MODULE, TEST_FILE, FUNCTION, MEDIAN = 400, 500, 40, 8
+UNDER_WAY = pytest.mark.xfail(reason="openai/call.py and its neighbours are being taken apart", strict=False)
+
+
+def too_long(files: Iterator[Path], most: int) -> dict[str, int]:
+    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    return {file.name: length for file, length in lengths.items() if length > most}
+
+
+def functions() -> dict[str, int]:
+    """How long each function of the package is, its docstring aside."""
+    found = {}
+    for file in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = node.body[0]
+                has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+                docstring = first.end_lineno - first.lineno + 1 if has_docstring and first.end_lineno else 0
+                found[f"{file.name}:{node.name}:{node.lineno}"] = (node.end_lineno or 0) - node.lineno + 1 - docstring
+    return found
+
+
+def circles(source: Path) -> list[list[str]]:
+    """Groups of files that import each other, directly or through others; under ``TYPE_CHECKING`` too."""
+    graph = {name_of(file, source): file for file in source.rglob("*.py")}
+    edges = {name: set(imports_of(file, source, set(graph))) - {name} for name, file in graph.items()}
+    reach = {name: reachable(name, edges) for name in edges}
+    groups = {frozenset({name, *(other for other in reach[name] if name in reach[other])}) for name in edges}
+    return sorted(sorted(group) for group in groups if len(group) > 1)
+
+
+def name_of(file: Path, source: Path) -> str:
+    return ".".join([PACKAGE, *file.relative_to(source).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def imports_of(file: Path, source: Path, modules: set[str]) -> Iterator[str]:
+    place = file.relative_to(source)
+    for _, target in imported(ast.parse(file.read_text(encoding="utf-8")), package_of(place)):
+        parts = target.split(".")
+        named = (".".join(parts[:end]) for end in (len(parts), len(parts) - 1))
+        yield from [name for name in named if name in modules][:1]
+
+
+def reachable(name: str, edges: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    todo = list(edges[name])
+    while todo:
+        if (other := todo.pop()) not in found:
+            found.add(other)
+            todo.extend(edges[other])
+    return found
+
+
+@UNDER_WAY
+def test_no_module_is_too_long():
+    assert too_long(SOURCE.rglob("*.py"), MODULE) == {}
+
+
+def test_no_test_file_is_too_long():
+    assert too_long(TESTS.rglob("*.py"), TEST_FILE) == {}
+
+
+def test_functions_are_short():
+    lengths = functions()
+    assert {name: length for name, length in lengths.items() if length > FUNCTION} == {}
+    assert statistics.median(lengths.values()) <= MEDIAN
+
+
+@UNDER_WAY
+def test_no_files_import_each_other():
+    assert circles(SOURCE) == []
+
+
+def test_a_circle_is_found(tmp_path):
+    for name, text in {
+        "a.py": f"from {PACKAGE} import b",
+        "b.py": f"def f():\n    from {PACKAGE}.c import thing",
+        "c.py": f"from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from {PACKAGE}.a import Thing",
+        "d.py": f"from {PACKAGE} import a",
+    }.items():
+        (tmp_path / name).write_text(text)
+    assert circles(tmp_path) == [[f"{PACKAGE}.{name}" for name in "abc"]]
