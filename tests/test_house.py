@@ -7,12 +7,10 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from test_import_rules import PACKAGE, SOURCE, imported, package_of
 
 TESTS = Path(__file__).parent
 MODULE, TEST_FILE, FUNCTION, MEDIAN = 400, 500, 40, 8
-UNDER_WAY = pytest.mark.xfail(reason="openai/call.py and its neighbours are being taken apart", strict=False)
 
 
 def too_long(files: Iterator[Path], most: int) -> dict[str, int]:
@@ -64,7 +62,6 @@ def reachable(name: str, edges: dict[str, set[str]]) -> set[str]:
     return found
 
 
-@UNDER_WAY
 def test_no_module_is_too_long():
     assert too_long(SOURCE.rglob("*.py"), MODULE) == {}
 
@@ -79,7 +76,6 @@ def test_functions_are_short():
     assert statistics.median(lengths.values()) <= MEDIAN
 
 
-@UNDER_WAY
 def test_no_files_import_each_other():
     assert circles(SOURCE) == []
 

@@ -77,12 +77,15 @@ def test_a_changelog_has_the_unreleased_on_top():
     assert re.findall(r"(?m)^## (.*)$", text)[0] == "Unreleased"
 
 
-def test_architecture_names_every_room_and_no_test_that_is_not_there():
+def test_architecture_names_every_room_and_no_file_that_is_not_there():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     package = ROOT / "otel_llm_sessions"
     rooms = {path.parent.relative_to(package).as_posix() for path in package.rglob("__init__.py")} - {".", ""}
     assert {room for room in rooms if f"`{room}/`" not in text} == set()
     assert [name for name in re.findall(r"`(tests/[\w/.]+)`", text) if not (ROOT / name).exists()] == []
+    files = {path.name for path in package.rglob("*.py")}
+    named = {name for name in re.findall(r"`(?:\w+/)*(\w+\.py)`", text) if not name.startswith("test_")}
+    assert named - files == set()
 
 
 def test_what_is_cited_is_in_the_repository():
