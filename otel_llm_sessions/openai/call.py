@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
+from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, Span, SpanKind
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.bounded import Once
@@ -71,6 +71,7 @@ class Call:
         "gate",
         "home",
         "is_owned",
+        "is_silent",
         "outbox",
         "reply",
         "request",
@@ -101,6 +102,8 @@ class Call:
         self.home = runtime.homes.get()
         self.is_owned = bool(around.context) and runtime.spans != "always" and is_owned(around.context, around.ambient)
         """Whether another instrumentation has a span for it."""
+        self.is_silent = runtime.spans == "annotate" and not self.is_owned
+        """Whether it gets no span, nor a place in a trace: there is none to annotate."""
         route = request.match.route
         self.reply = Reply(route, request.server.is_openai, kept_for(LEFT[route.api]))
         self.turn = NOTHING_KNOWN
@@ -125,11 +128,6 @@ class Call:
         A step of the system's clock meanwhile neither lengthens the call nor lets it end before it began.
         """
         return self.started + time.monotonic_ns() - self._began if self.started else time.time_ns()
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether it gets no span, nor a place in a trace (``SPANS=annotate``, and there is none to annotate)."""
-        return self.runtime.spans == "annotate" and not self.is_owned
 
     @property
     def has_started(self) -> bool:
@@ -229,7 +227,7 @@ class Call:
     def _span_ref(self) -> SpanRef:
         if self._ref is None:
             context = self.span.context
-            if context is NOT_STARTED.context:
+            if context is INVALID_SPAN_CONTEXT:
                 return NOWHERE
             self._ref = new(SpanRef, (context.trace_id, context.span_id, int(context.trace_flags)))
         return self._ref
@@ -330,7 +328,7 @@ class Call:
         """
         if not self._once.take():
             return
-        ending = Ending(ended or self.now(), error_type, cut_short)
+        ending = new(Ending, (ended or self.now(), error_type, cut_short))
         try:
             if self.gate is None or not self.gate.hold(ending):
                 self.end(ending)

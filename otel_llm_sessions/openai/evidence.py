@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+from otel_llm_sessions.cheap import new
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.keys import SCOPED_PREFIX, response_key
 from otel_llm_sessions.sessions.link import SessionId, Source
@@ -85,8 +86,8 @@ def evidence_of(
     readers = READERS[api]
     ties: tuple[Tie, ...] = ()
     if readers:
-        asked = Asked(body, previous_id, server)
-        ties = tuple([Tie(reader.source, key) for reader in readers for key in reader.keys(asked)])
+        asked = new(Asked, (body, previous_id, server))
+        ties = tuple([Tie(source, key) for source, keys in readers for key in keys(asked)])
     if previous_id is not None:
         return Evidence(given, ties, previous_id, _name_of(previous_id, ties, server))
     return Evidence(given, ties) if ties or given is not None else NOTHING_TOLD

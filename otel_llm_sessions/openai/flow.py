@@ -15,9 +15,10 @@ from typing import Protocol
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.course import AskProvider, Course
 from otel_llm_sessions.openai.decide import planned, resolved
-from otel_llm_sessions.openai.outbox import not_recorded, put_soon, taken
+from otel_llm_sessions.openai.outbox import not_recorded, put_soon, take
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.wait import BUDGET, Wait
+from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.sessions.resolver import lookup_keys
 
 
@@ -104,16 +105,22 @@ def _begin_at_once(call: Call) -> None:
 def deliver(call: Call) -> None:
     """Record what a call has left behind; waits no longer than the call's budget."""
     runtime = call.runtime
-    for record in taken(call):
-        if not runtime.never_waits and _is_spent(call):
+    while (record := take(call)) is not None:
+        if runtime.never_waits:
+            _put(runtime, record)
+        elif _is_spent(call):
             put_soon(runtime, record)
-            continue
-        asked = time.monotonic()
-        try:
-            runtime.store.put(record.keys, record.link)
-        except Exception as error:
-            not_recorded(runtime, error)
-        call.waited += time.monotonic() - asked
+        else:
+            asked = time.monotonic()
+            _put(runtime, record)
+            call.waited += time.monotonic() - asked
+
+
+def _put(runtime: Runtime, record: Record) -> None:
+    try:
+        runtime.store.put(record.keys, record.link)
+    except Exception as error:
+        not_recorded(runtime, error)
 
 
 async def adeliver(call: Call) -> None:
@@ -121,7 +128,7 @@ async def adeliver(call: Call) -> None:
     runtime = call.runtime
     if runtime.never_waits:
         return deliver(call)
-    for record in taken(call):
+    while (record := take(call)) is not None:
         if _is_spent(call):
             put_soon(runtime, record)
             continue

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from otel_llm_sessions.guard import is_applications, pass_on, report
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.sessions.link import Record
 
 
-def taken(call: Call) -> Iterator[Record]:
-    """Take what lies in a call's outbox, in order; nothing where there is no store to record in any more."""
+def take(call: Call) -> Record | None:
+    """Take the next of what lies in a call's outbox; None if nothing does, or no store is there to record in."""
     while call.outbox:
         try:
             record = call.outbox.pop(0)
         except IndexError as error:  # another thread was faster
             pass_on(error)
-            return
+            return None
         if call.runtime.switch.records:
-            yield record
+            return record
+    return None
 
 
 def deliver_soon(call: Call) -> None:
     """Record what a call has left behind, from where nothing may wait: a garbage collector, a cancelled task."""
-    for record in taken(call):
+    while (record := take(call)) is not None:
         put_soon(call.runtime, record)
 
 

@@ -18,7 +18,7 @@ from otel_llm_sessions.openai.call import Around, Call
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.openai.raw import parse, watch_http
-from otel_llm_sessions.openai.request import read_request
+from otel_llm_sessions.openai.request import SENT, read_request
 from otel_llm_sessions.openai.routes import find
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import server_of
@@ -106,7 +106,9 @@ def _read_other(reply: Any, call: Call) -> None:
 
 def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | None:
     """Return the call that a request is, or None if it is to pass through untouched."""
-    match = find(options.method, options.url)
+    sent = SENT.of(options)
+    method, url, _, body, _ = sent
+    match = find(method, url)
     if match is None:
         return None
     made_in = get_current()
@@ -117,7 +119,7 @@ def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call 
     if says_more and not is_instrumentation_enabled():
         return None
     # The body's dict stays the same object where a request is sent once more with other options.
-    sending = (id(client), id(options.json_data), options.url)
+    sending = (id(client), id(body), url)
     if says_more:
         if is_being_sent(context, sending):
             return None
@@ -125,7 +127,8 @@ def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call 
     if notes.notes:
         notes.settle()
     named_in = context if says_more else NOTHING_SAID
-    request = read_request(match, client, options, server_of(client, options.url), named_in, runtime.keys, stream)
+    server = server_of(client, url)
+    request = read_request(match, client, options, sent, server, named_in, runtime.keys, stream)
     if says_more and request.evidence.given is not None:
         context = _of_the_calls_session(request.evidence.given, context)
     return Call(runtime, request, Around(made_in, context, ambient), sending)

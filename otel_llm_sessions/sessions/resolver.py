@@ -67,12 +67,15 @@ NEW = Resolution(None, "new", "new", 1, None, None)
 NONE = Resolution(None, None, None, 1, None, None)
 
 
-def lookup_keys(evidence: Evidence) -> tuple[str, ...]:
+def lookup_keys(evidence: Evidence) -> list[str]:
     """Return the keys to look up: that of each tie, then that of a given session; one round trip for all."""
     given, ties = evidence.given, evidence.ties
-    if given is None:
-        return tuple([tie.key for tie in ties]) if ties else ()
-    return (*[tie.key for tie in ties], session_key(given.session_id))
+    if not ties:
+        return [] if given is None else [session_key(given.session_id)]
+    keys = [tie.key for tie in ties]
+    if given is not None:
+        keys.append(session_key(given.session_id))
+    return keys
 
 
 def is_unsure(resolution: Resolution) -> bool:

@@ -101,12 +101,12 @@ def test_without_a_given_session_a_known_chain_is_followed(situation):
 
 
 def test_a_call_without_evidence_looks_nothing_up():
-    assert lookup_keys(Evidence()) == ()
+    assert lookup_keys(Evidence()) == []
 
 
 def test_a_chain_and_the_session_it_is_given_are_looked_up_together():
     evidence = Evidence(Given(SessionId("A"), "metadata"), (Tie("chain", "r:resp_1"),), "resp_1")
-    assert lookup_keys(evidence) == ("r:resp_1", "s:A")
+    assert lookup_keys(evidence) == ["r:resp_1", "s:A"]
 
 
 def test_a_given_session_goes_on_from_its_own_turn_and_knows_the_chain_it_was_given_over():
