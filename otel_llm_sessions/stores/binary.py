@@ -99,16 +99,22 @@ class Reader:
     def values(self) -> dict[int, Value]:
         """Return the fields up to the end, by their numbers; also those that the caller does not know."""
         values: dict[int, Value] = {}
-        data, end = self._data, len(self._data)
-        while self._at < end:
-            tag = data[self._at]
-            if tag < 0x80:  # as of all that are written today
-                self._at += 1
-            else:
-                tag = self.number()
-            length = self.number()
-            kind = tag & 3
-            values[tag >> 2] = length if kind == NUMBER else _read(kind, self.taken(length))
+        data, at, end = self._data, self._at, len(self._data)
+        while at < end:
+            tag, length = data[at], data[at + 1]
+            at += 2
+            if tag > 0x7F or length > 0x7F:  # as few are that are written today: what follows is the same, more slowly
+                self._at = at - 2
+                tag, length, at = self.number(), self.number(), self._at
+            if tag & 3 == NUMBER:
+                values[tag >> 2] = length
+                continue
+            after = at + length
+            if after > end:
+                raise ValueError("the record ends early")
+            values[tag >> 2] = _read(tag & 3, data[at:after])
+            at = after
+        self._at = at
         return values
 
     def at_end(self) -> bool:

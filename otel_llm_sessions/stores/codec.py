@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, get_args
 
+from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import pass_on, report
 from otel_llm_sessions.sessions import keys, names, sources
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, Source, SpanRef
@@ -78,15 +79,17 @@ class _Field(NamedTuple):
     name: str
     longest: int | None
     """Characters of a text; None for a count."""
-    also: str = " "
+    also: str = ""
     """What else than printable characters may stand in a text."""
 
     def takes(self, value: object) -> bool:
         """Whether ``value`` can stand in this field."""
         if self.longest is None:
             return isinstance(value, int) and 0 <= value <= MAX_COUNT
+        if not isinstance(value, str) or len(value) > self.longest:
+            return False
         # A key that was too long has a line's end and a digest instead; see `sessions.keys`.
-        return isinstance(value, str) and len(value) <= self.longest and value.replace(self.also, "").isprintable()
+        return value.isprintable() or (bool(self.also) and value.replace(self.also, "").isprintable())
 
 
 _FIELDS = (
@@ -249,20 +252,28 @@ def _write_fields(out: bytearray, fields: tuple[_Field, ...], values: SessionLin
 def _read(reader: Reader) -> SessionLink:
     head: Any = reader.fixed(_HEAD)
     _, source, flags, turn, start, _, high, low, span_id = head
-    span = SpanRef(high << 64 | low, span_id, flags)
+    span = new(SpanRef, (high << 64 | low, span_id, flags))
     values = reader.values()
     duration: Any = values.get(_DURATION)
-    said = _taken(_LINK_FIELDS, values)
-    if _RESPONSE_NAMES_SESSION in values:
-        said["response_id"] = said["session_id"]
-    return SessionLink(
-        source=SOURCES[source] if source < len(SOURCES) else _SOURCE_OF_A_LATER_VERSION,
-        turn=int.from_bytes(turn, "big"),
-        span=span,
-        start=start,
-        end=start + unfolded(duration) if duration is not None else 0,
-        trace=_read_trace(values, span.trace_id) if _ROOT_FOLLOWS in values else None,
-        **said,
+    taken = _taken(_LINK_FIELDS, values)
+    session_id, said = taken["session_id"], taken.get
+    return new(
+        SessionLink,
+        (
+            session_id,
+            SOURCES[source] if source < len(SOURCES) else _SOURCE_OF_A_LATER_VERSION,
+            int.from_bytes(turn, "big"),
+            span,
+            start,
+            start + unfolded(duration) if duration is not None else 0,
+            said("model", ""),
+            said("input_tokens"),
+            said("output_tokens"),
+            session_id if _RESPONSE_NAMES_SESSION in values else said("response_id", ""),
+            _read_trace(values, span.trace_id) if _ROOT_FOLLOWS in values else None,
+            said("name", ""),
+            said("before", ""),
+        ),
     )
 
 
@@ -273,7 +284,9 @@ def _read_trace(values: dict[int, Value], span_trace_id: int) -> SessionTrace:
     trace_id = int.from_bytes(other, "big") if other is not None else span_trace_id
     if trace_id >> 128:
         raise ValueError("a trace id has 128 bits")
-    return SessionTrace(trace_id, root_span_id, flags, started=started, **_taken(_TRACE_FIELDS, values))
+    taken = _taken(_TRACE_FIELDS, values)
+    state = taken.get("state", "")
+    return new(SessionTrace, (trace_id, root_span_id, flags, taken["part"], started, taken["first_turn"], state))
 
 
 def _taken(fields: tuple[_Field, ...], values: dict[int, Value]) -> dict[str, Any]:

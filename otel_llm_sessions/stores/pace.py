@@ -19,6 +19,7 @@ class Pace:
         self._limit = limit
         self._slow = 0
         self._is_late = False
+        self._answered = 0.0
 
     @property
     def patience(self) -> float:
@@ -37,11 +38,12 @@ class Pace:
     def took(self, seconds: float) -> None:
         """The store has answered, after that long."""
         self._is_late = False
+        self._answered = time.monotonic()
         self._slow = self._slow + 1 if seconds > SLOW else 0
 
     def late(self, waited: float) -> None:
-        """A caller waited in vain: no other does until the store has answered."""
-        if waited > self._limit / 2:
+        """A caller waited in vain: no other does until the store has answered, unless it has answered others."""
+        if waited > self._limit / 2 and time.monotonic() - self._answered > waited:
             self._is_late = True
 
 

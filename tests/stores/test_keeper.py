@@ -164,6 +164,16 @@ def test_a_store_that_is_always_slow_is_asked_beside_the_call_until_it_is_quick(
     assert pace.patience == LIMIT
 
 
+def test_who_waited_in_vain_while_others_were_answered_says_nothing_of_the_store():
+    pace = Pace(LIMIT)
+    pace.took(0.001)
+    pace.late(LIMIT)
+    assert pace.patience == LIMIT
+    time.sleep(LIMIT)  # a silence is a wait: there is no condition to wait for
+    pace.late(LIMIT)
+    assert pace.patience == 0.0
+
+
 def test_too_many_that_wait_are_refused_and_what_they_recorded_is_written_later(keeper, backend, monkeypatch):
     monkeypatch.setattr("otel_llm_sessions.stores.keeper.MAX_WAITING", 1)
     with busy(keeper, backend):
