@@ -34,6 +34,16 @@ if importlib.util.find_spec("openai") is not None:  # the packaging tests run wi
     from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads it
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Have all the fast tests run by two processes (``-n0``: by one); what is asked for by name is quicker in one."""
+    option = config.option
+    is_all = config.args_source is config.ArgsSource.TESTPATHS and not option.keyword and "not slow" in option.markexpr
+    is_plain = not (option.collectonly or option.usepdb or hasattr(config, "workerinput"))
+    if is_all and is_plain and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses, option.dist = 2, "loadfile"
+
+
 class Api:
     """One way to make calls and wait for their results, so that a test says once what holds for both clients."""
 

@@ -262,7 +262,7 @@ def test_anything_at_all(route, values):
         "text",
         [],
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_several_fields_are_read_as_each_by_itself(value):
     names = ("id", "usage", "odd")
