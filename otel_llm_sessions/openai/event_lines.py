@@ -23,6 +23,15 @@ class EventLines:
         self._has_id = False
         self._retries = False
 
+    def alone(self, piece: bytes) -> bytes | None:
+        """Return the data of a piece that is one event of one line, as most are; None of any other, left untaken."""
+        if self.data or not piece.startswith(b"data: ") or not piece.endswith(b"\n\n"):
+            return None
+        if piece.find(b"\n") != len(piece) - 2 or b"\r" in piece:
+            return None
+        self._is_named = self._retries = False
+        return piece[6:-2]
+
     def take(self, line: bytes) -> bytes | None:
         """Take in a line without its end; return the data of the event that it ends, empty if it had none, or None."""
         if line:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.event_lines import EventLines
+from otel_llm_sessions.openai.hooks import watch_reading
 from otel_llm_sessions.openai.response import INVALID_RESPONSE
-from otel_llm_sessions.openai.watch import AsyncWatched, Watch, note_emptiness, watched
+from otel_llm_sessions.openai.watch import Watch, note_emptiness
+from otel_llm_sessions.telemetry.values import error_type_of
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a body, or of one event, that are kept to be read; of a longer one only the end is noticed."""
@@ -19,10 +22,22 @@ DONE = b"[DONE]"
 """What the client takes for the end of a stream, whatever follows."""
 
 
+_decoded: Final = json.JSONDecoder().decode
+
+
 def parse(content: bytes | str) -> Any:
     """Return the JSON value of a body; None if it has none."""
     try:
         return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        pass_on(error)
+        return None
+
+
+def _parse_event(data: bytes) -> Any:
+    """Return the JSON value of an event, which is UTF-8 and nothing else to the client; None if it has none."""
+    try:
+        return _decoded(data.decode())
     except (ValueError, RecursionError) as error:
         pass_on(error)
         return None
@@ -64,12 +79,16 @@ class BodyReader:
         if self._after_cr and piece:
             piece = piece.removeprefix(b"\n")  # the other half of a line's end
             self._after_cr = False
+        if not self._pieces and (data := self._events.alone(piece)) is not None:
+            self._size = 0
+            self._data(data)
+            return self._done() if self._is_done else None
         if b"\n" not in piece and b"\r" not in piece:
             self._pieces.append(piece)
             return
         lines = b"".join((*self._pieces, piece)).splitlines(keepends=True)
         last = lines.pop() if lines and not lines[-1].endswith((b"\n", b"\r")) else b""
-        self._pieces = [last]
+        self._pieces = [last] if last else []
         self._after_cr = piece.endswith(b"\r")
         for line in lines:
             self._line(line.rstrip(b"\r\n"))
@@ -83,8 +102,10 @@ class BodyReader:
 
     def _line(self, line: bytes) -> None:
         data = self._events.take(line)
-        if data is None:
-            return
+        if data is not None:
+            self._data(data)
+
+    def _data(self, data: bytes) -> None:
         if data.startswith(DONE):
             self._is_done = True
         elif data:
@@ -93,7 +114,7 @@ class BodyReader:
             self._stumble()
 
     def _event(self, data: bytes) -> None:
-        event = parse(data)
+        event = _parse_event(data)
         if isinstance(event, dict):
             self._call.see(event)
         elif event is None and data.strip() != b"null":
@@ -110,10 +131,15 @@ class BodyReader:
             self._call.reply.error_type = None
             self._has_stumbled = False
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the body is too long to be read any further."""
+        return self._size > MAX_BODY
+
     def complete(self) -> None:
         """Read what is left when the body is complete."""
         self._go_on()
-        if self._size > MAX_BODY:
+        if self.is_full:
             return
         if self._is_events:
             rest = b"".join(self._pieces)
@@ -126,8 +152,78 @@ class BodyReader:
             self._call.read(parse(b"".join(self._pieces)))
 
 
+class EncodedReader:
+    """Reads a body that comes encoded (gzip, brotli, …) by a decoder of its own: the application's is left alone."""
+
+    def __init__(self, reader: BodyReader, response: Any, call: Call) -> None:
+        self._reader = reader
+        self._call = call
+        self._response = weakref.ref(response)
+        self._decoder = _decoder_for(response)
+        self._has_failed = False
+
+    def feed(self, piece: bytes) -> None:
+        """As the other reader's."""
+        if self._decoder is not None:
+            self._read(self._decoder.decode, piece)
+            if self._has_failed:
+                self._call.finish(cut_short=self._call.request.stream)
+
+    def complete(self) -> None:
+        """As the other reader's."""
+        if self._decoder is not None:
+            self._read(self._decoder.flush)
+        if self._decoder is not None:
+            self._reader.complete()
+
+    def _read(self, decode: Callable[..., Any], *piece: bytes) -> None:
+        for part in self._decoded(decode, *piece):
+            self._reader.feed(part)
+            if self._reader.is_full:
+                self._decoder = None
+                break
+
+    def _decoded(self, decode: Callable[..., Any], *piece: bytes) -> Iterator[bytes]:
+        try:
+            # Bytes, and with httpx2 an iterator that keeps a bomb from going off at once.
+            decoded = decode(*piece)
+            yield from (decoded,) if isinstance(decoded, bytes) else decoded
+        except Exception as error:
+            pass_on(error)
+            self._decoder = None
+            # Where the application has the body decoded, that is about to fail likewise.
+            if getattr(self._response(), "_decoder", None) is not None:
+                self._has_failed = True
+                self._call.reply.error_type = error_type_of(error)
+
+
+def _decoder_for(response: Any) -> Any:
+    """Return a decoder as the response will have one when it is read; None if there is none for it."""
+    try:
+        kind = response.__class__
+        like = kind.__new__(kind)
+        like.headers = response.headers
+        return like._get_content_decoder()  # httpx 0.23 to httpx2 2.16
+    except Exception as error:  # an encoding that it refuses, a class of the application's
+        pass_on(error)
+        return None
+
+
 def _is_event_stream(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "text/event-stream"
+
+
+def is_read(response: Any) -> bool:
+    """Whether the body of an HTTP response is there already, as where an event hook has read it."""
+    return hasattr(response, "_content")
+
+
+def read_whole(response: Any, call: Call) -> None:
+    """Read an HTTP response that has been read already, and end the call."""
+    reader = BodyReader(call, _content_type(response))
+    reader.feed(response.content)
+    reader.complete()
+    call.finish()
 
 
 def watch_http(response: Any, call: Call) -> None:
@@ -137,20 +233,15 @@ def watch_http(response: Any, call: Call) -> None:
         response: the client's HTTP response (``httpx2``, ``httpx`` with older clients), read or not.
         call: the call it answers.
     """
-    reader = BodyReader(call, response.headers.get("content-type", ""))
-    if hasattr(response, "_content"):
-        reader.feed(response.content)
-        reader.complete()
-        return call.finish()
-    watch = Watch(call, reader.feed, reader.complete)
-    read, aread = response.iter_bytes, response.aiter_bytes
-
-    def iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-        return watched(read(*args, **kwargs), watch)
-
-    def aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-        return AsyncWatched(aread(*args, **kwargs), watch)
-
-    # Every way to read a body but iter_raw() goes through these two (httpx 0.25 to httpx2 2.16).
-    watch.hook(response, iter_bytes=iter_bytes, aiter_bytes=aiter_bytes)
+    if is_read(response):
+        return read_whole(response, call)
+    if response.is_closed:  # by whoever read it piece by piece, and kept nothing: nothing comes any more
+        return call.finish(cut_short=call.request.stream)
+    plain = BodyReader(call, _content_type(response))
+    reader = EncodedReader(plain, response, call) if response.headers.get("content-encoding") else plain
+    watch_reading(response, Watch(call, reader.feed, reader.complete))
     return None
+
+
+def _content_type(response: Any) -> str:
+    return str(response.headers.get("content-type", ""))

@@ -6,10 +6,9 @@ import atexit
 import os
 import sys
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from threading import get_ident
-from typing import Any, NamedTuple
+from typing import Any
 
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai import notes
@@ -29,28 +28,10 @@ def note_emptiness(call: Call) -> None:
         call.read(None)
 
 
-class Hooked(NamedTuple):
-    """An HTTP response with hooks on it."""
-
-    response: Any
-    hooks: dict[str, Callable[..., Any]]
-    before: dict[str, Any]
-    """What the response had of its own under the hooks' names."""
-
-    def unhook(self) -> None:
-        """Put back what was there; a hook that somebody has wrapped stays, and passes on."""
-        own = self.response.__dict__
-        for name, hook in self.hooks.items():
-            if own.get(name) is hook:
-                del own[name]
-                if name in self.before:
-                    own[name] = self.before[name]
-
-
 class Watch:
     """Sees what is read of one reply, and ends the call once: at the end, on close, on failure, or when forgotten."""
 
-    __slots__ = ("__weakref__", "_call", "_complete", "_is_over", "_process", "_see", "hooked", "outbox", "reading")
+    __slots__ = ("__weakref__", "_call", "_complete", "_is_over", "_process", "_see", "outbox", "reading", "undo")
 
     def __init__(
         self,
@@ -70,33 +51,18 @@ class Watch:
         self._complete = complete
         self.outbox = call.outbox
         """What is to be recorded."""
-        self.hooked: Hooked | None = None
-        """The response whose hooks lead here, if any."""
+        self.undo: Callable[[], None] | None = None
+        """Takes off again what leads here; called once, when the call ends."""
         self.reading = 0
         """The thread that waits for the next piece, if any: a close that it does then is the reply's own end."""
         self._process = os.getpid()
         self._is_over = False
         _open[id(self)] = self
 
-    def hook(self, response: Any, **readers: Callable[..., Any]) -> None:
-        """Put hooks on one HTTP response, taken off again when the call ends.
-
-        They are attributes of the instance, so that its class stays what it was. They hold the response strongly: a
-        generator of the client that the garbage collector finalizes still closes it through them, when weak
-        references are cleared already.
-
-        Args:
-            response: the response, of ``httpx2`` (``httpx`` with older clients).
-            readers: hooks for methods that read the body.
-        """
-        me = weakref.ref(self)
-        hooks = {"close": _close_hook(response, me), "aclose": _aclose_hook(response, me), **readers}
-        own = response.__dict__
-        before = {name: own[name] for name in hooks if name in own}
-        # A copy, pickled or not, is the application's alone.
-        hooks["__getstate__"] = partial(_state_without, response, me)
-        self.hooked = Hooked(response, hooks, before)
-        own.update(hooks)
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing that is read from here on is the call's."""
+        return self._is_over or self._call.is_over
 
     def see(self, chunk: Any) -> None:
         """Take in one chunk."""
@@ -136,9 +102,9 @@ class Watch:
 
     def _let_go(self) -> bool:
         """Leave the reply alone from here on; return whether the call is still to be ended."""
-        hooked, self.hooked = self.hooked, None
-        if hooked is not None:
-            hooked.unhook()
+        undo, self.undo = self.undo, None
+        if undo is not None:
+            undo()
         was_over, self._is_over = self._is_over, True
         _open.pop(id(self), None)
         # In a forked child, its parent's calls are the parent's to end.
@@ -192,63 +158,12 @@ def end_all_at_exit() -> None:
     atexit.register(end_all)
 
 
-def _state_without(response: Any, watch: weakref.ref[Watch]) -> Any:
-    """Return what a copy of a response is made from, without our hooks."""
-    state, watching = type(response).__getstate__(response), watch()
-    hooked = watching.hooked if watching is not None else None
-    if not isinstance(state, dict) or hooked is None:
-        return state
-    ours = hooked.hooks
-    return {**{name: value for name, value in state.items() if value is not ours.get(name, state)}, **hooked.before}
-
-
-def _close_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], None]:
-    close = response.close
-
-    def hooked() -> None:
-        watching = watch()
-        # Ended first: closing makes another thread that waits for a piece fail, which is no error of the reply's.
-        if watching is not None:
-            watching.close()
-        try:
-            close()
-        finally:
-            if watching is not None:
-                watching.deliver()
-
-    return hooked
-
-
-def _aclose_hook(response: Any, watch: weakref.ref[Watch]) -> Callable[[], Any]:
-    aclose = response.aclose
-
-    async def hooked() -> None:
-        watching = watch()
-        if watching is None:
-            await aclose()
-            return
-        watching.close()
-        # A coroutine that is being closed, or a task that is being cancelled, must not wait for a store.
-        may_wait = not is_cut_off(sys.exc_info()[1])
-        try:
-            await aclose()
-        except BaseException:
-            watching.deliver_soon()
-            raise
-        if may_wait:
-            await watching.adeliver()
-        else:
-            watching.deliver_soon()
-
-    return hooked
-
-
-def watched(iterator: Iterator[Any], watch: Watch) -> Iterator[Any]:
-    """Hand on what ``iterator`` yields, as it yields it."""
+def watched(iterable: Iterable[Any], watch: Watch) -> Iterator[Any]:
+    """Hand on what ``iterable`` yields, as it yields it."""
     try:
         see, outbox = watch.see, watch.outbox
         watch.reading = get_ident()
-        for chunk in iterator:
+        for chunk in iterable:
             watch.reading = 0
             see(chunk)
             if outbox:
@@ -261,6 +176,11 @@ def watched(iterator: Iterator[Any], watch: Watch) -> Iterator[Any]:
         watch.end(error)
         watch.deliver()
         raise
+
+
+def awatched(iterator: AsyncIterator[Any], watch: Watch) -> AsyncIterator[Any]:
+    """As ``watched``; what is returned is an asynchronous generator to those who close one, where ``iterator`` is."""
+    return (AsyncWatchedGenerator if isinstance(iterator, AsyncGenerator) else AsyncWatched)(iterator, watch)
 
 
 class AsyncWatched:
@@ -306,3 +226,25 @@ class AsyncWatched:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._iterator, name)
+
+
+class AsyncWatchedGenerator(AsyncWatched):
+    """As ``AsyncWatched``, where the iterator is an asynchronous generator: it is closed as that is."""
+
+    __slots__ = ()
+
+    def asend(self, value: Any) -> Any:
+        """As the generator's."""
+        return self._generator.asend(value)
+
+    def athrow(self, *error: Any) -> Any:
+        """As the generator's."""
+        return self._generator.athrow(*error)
+
+    def aclose(self) -> Any:
+        """As the generator's: in as many steps of the event loop."""
+        return self._generator.aclose()
+
+    @property
+    def _generator(self) -> Any:
+        return self._iterator

@@ -67,7 +67,7 @@ def test_a_stream_closed_in_the_middle(client, spans, kind):
     span = only(spans)
     assert span.status.status_code is StatusCode.UNSET
     assert span.attributes["gen_ai.response.finish_reasons"] == ("error",)
-    assert not {"close", "aclose"} & set(stream.response.__dict__)
+    assert type(stream.response.stream).__module__.startswith(httpx2.__name__)
 
 
 @kinds
@@ -289,18 +289,6 @@ def test_ctrl_c_while_the_reply_is_waited_for(spans):
     assert only(spans).attributes["error.type"] == "KeyboardInterrupt"
 
 
-@kinds
-def test_nothing_is_left_on_the_response(client, spans, kind):
-    stream = open_stream(client, kind)
-    assert {"close", "aclose"} <= set(vars(stream.response))
-    list(stream)
-    assert not {"close", "aclose"} & set(vars(stream.response))
-    with client.responses.with_streaming_response.create(model=MODEL, input="x") as raw:
-        hooks = {"close", "aclose", "iter_bytes", "aiter_bytes"}
-        assert hooks <= set(vars(raw.http_response))
-    assert not hooks & set(vars(raw.http_response))
-
-
 def test_hooks_of_others_stay(client, spans):
     """Who put something of his own on the response, before us or after us, finds it there when we have gone."""
     calls: list[str] = []
@@ -382,8 +370,12 @@ class Waiting(MemoryStore):
 def test_a_coroutine_that_is_closed_waits_for_no_store(monkeypatch):
     created = b'data: {"type": "response.created", "response": {"id": "resp_1"}}\n\n'
 
+    class Body(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            yield created
+
     def answer(request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=created)
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=Body())
 
     @types.coroutine
     def pause() -> Any:
