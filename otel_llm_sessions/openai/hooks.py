@@ -8,7 +8,6 @@ made without its stream anyway.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import sys
 import weakref
@@ -16,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
 
+from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.watch import Watch, awatched, is_cut_off, watched
 
 try:
@@ -49,10 +49,12 @@ def _put(response: Any, watch: Watch, watching: Callable[[], Watch | None], *, i
 
 def _put_back(response: Callable[[], Any], seen: Callable[[], Any]) -> None:
     """Give a response its stream back; one that somebody has wrapped stays, and passes on."""
-    with contextlib.suppress(Exception):  # a class of the application's, where nothing may be logged
-        its, ours = response(), seen()
-        if its is not None and its.stream is ours:
+    its, ours = response(), seen()
+    try:
+        if its is not None and ours is not None and its.stream is ours:
             its.stream = ours.__wrapped__
+    except Exception as error:  # a class of the application's, where nothing may be logged
+        pass_on(error)
 
 
 class _Seen(Proxy):  # type: ignore[type-arg]

@@ -158,7 +158,7 @@ class EncodedReader:
     def __init__(self, reader: BodyReader, response: Any, call: Call) -> None:
         self._reader = reader
         self._call = call
-        self._response = weakref.ref(response)
+        self._http_response = weakref.ref(response)
         self._decoder = _decoder_for(response)
         self._has_failed = False
 
@@ -192,7 +192,7 @@ class EncodedReader:
             pass_on(error)
             self._decoder = None
             # Where the application has the body decoded, that is about to fail likewise.
-            if getattr(self._response(), "_decoder", None) is not None:
+            if getattr(self._http_response(), "_decoder", None) is not None:
                 self._has_failed = True
                 self._call.reply.error_type = error_type_of(error)
 

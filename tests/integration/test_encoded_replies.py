@@ -9,18 +9,15 @@ import json
 import zlib
 from typing import Any
 
+import httpx2
 import openai
 import pytest
+from httpx2._decoders import SUPPORTED_DECODERS
 from loopback_client import MODEL, options_for
 from odd_kit import completed, response, sse
 
 from otel_llm_sessions.openai import raw as raw_replies
 from otel_llm_sessions.testing import capture_spans
-
-try:
-    import httpx2
-except ImportError:  # openai before 3
-    import httpx as httpx2
 
 ID = "resp_68a1f0c4b7d84c3f9a2e5b60"
 USAGE = {"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}
@@ -48,9 +45,8 @@ ENCODED = {
     "zstd": lambda body: importlib.import_module("backports.zstd").compress(body),
     "unheard-of": lambda body: body,
 }
-KNOWN = importlib.import_module(f"{httpx2.__name__}._decoders").SUPPORTED_DECODERS
 # Brotli and Zstandard are decoded where their packages are installed.
-ENCODINGS = [name for name in ENCODED if name in KNOWN or name not in ("br", "zstd")]
+ENCODINGS = [name for name in ENCODED if name in SUPPORTED_DECODERS or name not in ("br", "zstd")]
 
 
 def _pieces(body: bytes, size: int) -> list[bytes]:
