@@ -81,5 +81,15 @@ def test_a_call_in_a_request_stands_in_the_requests_trace():
     assert "marker whose call did not arrive" in found([ROOT, marker], one_turn)
 
 
+def test_a_turn_that_the_provider_tells_of_stands_in_a_trace_of_its_own():
+    told = replace(EXAMPLE, sources=("new", "provider"))
+    assert "turn 2 should be a marker" in found([*GOOD[:2], call(2, "provider")], told)
+    elsewhere = call(2, "provider", trace_id="e1" * 16, parent_id="")
+    link = (ReceivedLink(elsewhere.trace_id, elsewhere.span_id),)
+    attributes = {"session.id": "s-1", "llm_session.turn": 2}
+    marker = ReceivedSpan("turn", TRACE, "d2" * 8, ROOT.span_id, start=2, links=link, attributes=attributes)
+    assert found([*GOOD[:2], elsewhere, marker], told) == ""
+
+
 def test_every_example_of_the_table_has_a_service_name_of_its_own():
     assert len({example.service for example in EXAMPLES}) == len(EXAMPLES)
