@@ -17,6 +17,7 @@ from otel_llm_sessions import semconv
 from otel_llm_sessions.bounded import Once
 from otel_llm_sessions.cheap import new, value
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.openai.carried import Carried
 from otel_llm_sessions.openai.describe import add_session
 from otel_llm_sessions.openai.evidence import LEFT, kept_for
 from otel_llm_sessions.openai.fields import field
@@ -26,7 +27,6 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, read_reply
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.turn import NOT_PLACED, NOTHING_KNOWN, Turn
-from otel_llm_sessions.sessions.carried import Carried
 from otel_llm_sessions.sessions.link import Record, SpanRef
 from otel_llm_sessions.sessions.names import name_of_response
 from otel_llm_sessions.sessions.resolver import Resolution

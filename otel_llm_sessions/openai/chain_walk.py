@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from otel_llm_sessions.openai.carried import Carried, read
 from otel_llm_sessions.openai.fields import conversation_id_in, field, mapping, text
-from otel_llm_sessions.sessions.carried import Carried, read
 from otel_llm_sessions.sessions.keys import response_key
 from otel_llm_sessions.sessions.link import Record, SessionId, SessionLink, SessionTrace, Source, SpanRef
 from otel_llm_sessions.sessions.names import id_of, is_made, name_of_conversation, name_of_response

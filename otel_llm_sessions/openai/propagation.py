@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from otel_llm_sessions.openai.carried import TRACEPARENT, TRACESTATE, Carried, write
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.routes import RESPONSES
 from otel_llm_sessions.semconv import LLM_SESSION_ID, SESSION_ID
-from otel_llm_sessions.sessions.carried import TRACEPARENT, TRACESTATE, Carried, write
 
 MAX_KEYS: Final = 16
 """Keys that ``metadata`` may have (https://platform.openai.com/docs/api-reference/responses/create)."""

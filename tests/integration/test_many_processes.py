@@ -254,7 +254,7 @@ def test_a_master_that_dies_hurts_no_call_and_what_begins_when_it_is_replaced_is
             group.kill_a_master()
             meanwhile.run()  # an error of a call is one of the test
             until(group.has_failed_over, 30)
-            time.sleep(2)  # DESIGN's own: all are right two seconds after it answers again
+            time.sleep(2)  # what is promised: all are right two seconds after it answers again
             after.run()
             fleet.finish()
         wrong = mistakes(receiver.spans, before.sessions + after.sessions, meanwhile.sessions)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import flags, states
 
-from otel_llm_sessions.sessions.carried import MAX_VALUE, Carried, read, write
+from otel_llm_sessions.openai.carried import MAX_VALUE, Carried, read, write
 from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source, SpanRef
 from otel_llm_sessions.sessions.tracestate import state_text
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_llm_sessions.openai.carried import Carried, write
 from otel_llm_sessions.openai.chain_walk import MAX_STEPS, Walk, is_response
-from otel_llm_sessions.sessions.carried import Carried, write
 from otel_llm_sessions.sessions.keys import response_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.sessions.names import name_of_response
