@@ -18,12 +18,12 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from otel_llm_sessions import forks, threads
 from otel_llm_sessions.again import watch_later_imports
 from otel_llm_sessions.guard import report, say
-from otel_llm_sessions.session import SessionSpanProcessor, set_opener
+from otel_llm_sessions.session import SessionSpanProcessor, set_entrance
 from otel_llm_sessions.settings import Settings, settings_from
 from otel_llm_sessions.stores.protocol import SessionStore, lacks
 
 if TYPE_CHECKING:
-    from otel_llm_sessions.openai.opener import SessionOpener
+    from otel_llm_sessions.openai.entrance import SessionEntrance
     from otel_llm_sessions.openai.patch import Patch
     from otel_llm_sessions.openai.runtime import Runtime
 
@@ -49,7 +49,7 @@ By the provider's identity: it need not be hashable, nor equal to itself alone (
 """
 
 
-class Running:
+class Instrumentation:
     """One instrumentation, from ``instrument()`` to ``uninstrument()``.
 
     What it is made of is imported when openai is, or at the first ``session(...)``, so that a process that uses
@@ -65,7 +65,7 @@ class Running:
         self._tracer_provider = keywords.get("tracer_provider")
         self._meter_provider = keywords.get("meter_provider")
         self._lock = forks.Lock()
-        self._made: tuple[Runtime, Patch, SessionOpener] | None = None
+        self._made: tuple[Runtime, Patch, SessionEntrance] | None = None
         try:
             add_processor(self._tracer_provider if self._tracer_provider is not None else trace.get_tracer_provider())
         except Exception as error:
@@ -78,7 +78,7 @@ class Running:
         except Exception as error:
             report("patch the client", error)
 
-    def opener(self) -> SessionOpener | None:
+    def entrance(self) -> SessionEntrance | None:
         """Return what puts ``session(...)`` into its session's trace; None if it cannot be made."""
         try:
             return self._make()[2]
@@ -112,11 +112,11 @@ class Running:
             except Exception as error:
                 report("close the store", error)
 
-    def _make(self) -> tuple[Runtime, Patch, SessionOpener]:
+    def _make(self) -> tuple[Runtime, Patch, SessionEntrance]:
         with self._lock.held:
             if self._made is None:
                 from otel_llm_sessions import tasks
-                from otel_llm_sessions.openai.opener import SessionOpener
+                from otel_llm_sessions.openai.entrance import SessionEntrance
                 from otel_llm_sessions.openai.patch import Patch
                 from otel_llm_sessions.openai.runtime import make_runtime
                 from otel_llm_sessions.openai.watch import end_all_at_exit
@@ -135,11 +135,11 @@ class Running:
                 metrics = MetricsSource(self._meter_provider, end_all_at_exit)
                 runtime = make_runtime(self._settings, store, homes, metrics)
                 carry = functools.partial(threads.carry_sessions, self._settings.threads)
-                self._made = runtime, Patch(runtime), SessionOpener(runtime, carry, tasks.carry_sessions)
+                self._made = runtime, Patch(runtime), SessionEntrance(runtime, carry, tasks.carry_sessions)
             return self._made
 
 
-_running: Running | None = None
+_running: Instrumentation | None = None
 
 
 def _on_import(openai: ModuleType) -> None:
@@ -234,8 +234,8 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             kwargs["store"] = None
         settings = settings_from(kwargs)
         store = store_of(given_store, settings)
-        self._running = _running = Running(settings, store, store is not given_store, kwargs)
-        set_opener(_running.opener, baggage=settings.baggage)
+        self._running = _running = Instrumentation(settings, store, store is not given_store, kwargs)
+        set_entrance(_running.entrance, baggage=settings.baggage)
         if sys.modules.get("openai") is not None:
             import openai  # already there, or a moment later: another thread may be importing it
 
@@ -245,7 +245,7 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _uninstrument(self, **kwargs: Any) -> None:
         global _running
         _running = None
-        set_opener(None)
+        set_entrance(None)
         self._running.stop()
 
 

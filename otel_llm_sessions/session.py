@@ -75,7 +75,7 @@ def session_trace_id(session_id: str, *, namespace: str = "", part: int = 1, key
     return f"{derived_trace_id(session_id, namespace, part, key):032x}"
 
 
-class Opener(Protocol):
+class Entrance(Protocol):
     """Puts a context into a session's trace; a running instrumentation offers it."""
 
     def enter(self, session_id: str, context: Context) -> Context:
@@ -91,25 +91,25 @@ class Opener(Protocol):
         ...
 
 
-_opener: Callable[[], Opener | None] | None = None
+_entrance: Callable[[], Entrance | None] | None = None
 
 
 _reads_baggage = True
 
 
-def set_opener(opener: Callable[[], Opener | None] | None, *, baggage: bool = True) -> None:
-    """Set who opens session traces: the running instrumentation, asked when it is needed; None when there is none.
+def set_entrance(entrance: Callable[[], Entrance | None] | None, *, baggage: bool = True) -> None:
+    """Set what puts contexts into session traces, asked when it is needed; None when nothing is instrumented.
 
     Args:
-        opener: what returns it.
+        entrance: what returns it.
         baggage: the setting ``BAGGAGE``.
     """
-    global _opener, _reads_baggage
-    _opener, _reads_baggage = opener, baggage
+    global _entrance, _reads_baggage
+    _entrance, _reads_baggage = entrance, baggage
 
 
 class _Entry(NamedTuple):
-    """One entrance into a session."""
+    """One time that a session was entered."""
 
     owner: session
     outside: Context
@@ -197,9 +197,9 @@ class session:
 
     def _open_in(self, generator: FrameType, named: Session) -> Session:
         self._blocks.append(Block(generator, self._inside(named, seen_from_here(get_current()))))
-        opener = _opener() if _opener is not None else None
-        if opener is not None:
-            opener.prepare()
+        entrance = _entrance() if _entrance is not None else None
+        if entrance is not None:
+            entrance.prepare()
         return named
 
     def _close(self, block: Block) -> None:
@@ -214,13 +214,13 @@ class session:
 
     def _into(self, named: Session, outside: Context) -> Context:
         context = self._inside(named, outside).into(outside, within())
-        opener = _opener() if _opener is not None else None
-        return context if opener is None else opener.enter(named.id, context)
+        entrance = _entrance() if _entrance is not None else None
+        return context if entrance is None else entrance.enter(named.id, context)
 
     async def _ainto(self, named: Session, outside: Context) -> Context:
         context = self._inside(named, outside).into(outside, within())
-        opener = _opener() if _opener is not None else None
-        return context if opener is None else await opener.aenter(named.id, context)
+        entrance = _entrance() if _entrance is not None else None
+        return context if entrance is None else await entrance.aenter(named.id, context)
 
     def _attach(self, named: Session, context: Context, outside: Context) -> Session:
         attach(set_value(ENTRY_KEY, _Entry(self, outside), context))

@@ -13,7 +13,7 @@ from otel_llm_sessions import forks, semconv
 from otel_llm_sessions.sessions.root_names import RootNames
 from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.protocol import SessionStore
-from otel_llm_sessions.traces.placement import Placer, SessionTraces, TurnTraces
+from otel_llm_sessions.traces.placement import Placer, SessionPlacer, TurnPlacer
 from otel_llm_sessions.traces.roots import Roots
 from otel_llm_sessions.version import __version__
 
@@ -40,13 +40,13 @@ class Home:
         """The tracer of calls."""
         self.has_ids = False
         """Whether roots have derived ids."""
-        self.placer: Placer = TurnTraces()
+        self.placer: Placer = TurnPlacer()
         """Where the spans of calls stand."""
         if settings.traces == "session":
             names = RootNames(settings.root_name)
             roots = Roots(provider, store, settings.namespace, names, settings.key, since=since)
             self.has_ids = roots.takes_ids
-            self.placer = SessionTraces(roots, settings.max_turns, settings.max_age)
+            self.placer = SessionPlacer(roots, settings.max_turns, settings.max_age)
 
 
 class Homes:

@@ -1,6 +1,6 @@
 """Where the span of a turn stands: which trace, which parent, which links.
 
-``SessionTraces`` puts each session into a trace of its own (``TRACES=session``); ``TurnTraces`` leaves trace ids and
+``SessionPlacer`` puts each session into a trace of its own (``TRACES=session``); ``TurnPlacer`` leaves trace ids and
 parents alone (``TRACES=turn``). Both give links.
 """
 
@@ -98,7 +98,7 @@ class Placer(Protocol):
         ...
 
 
-class TurnTraces:
+class TurnPlacer:
     """``TRACES=turn``: trace ids and parents are left alone."""
 
     def plan(self, resolution: Resolution, *, is_turn: bool = True, now: int = 0) -> Plan:
@@ -122,7 +122,7 @@ class TurnTraces:
         """See ``Placer.mark``."""
 
 
-class SessionTraces:
+class SessionPlacer:
     """``TRACES=session``: each session appears as one trace."""
 
     def __init__(self, roots: Roots, max_turns: int, max_age: float) -> None:

@@ -21,7 +21,7 @@ from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.traces.home import Homes
 from otel_llm_sessions.traces.parts import TurnCounts
-from otel_llm_sessions.traces.placement import SessionTraces
+from otel_llm_sessions.traces.placement import SessionPlacer
 from otel_llm_sessions.traces.roots import MAX_KNOWN, Roots
 
 X: Any = "X"
@@ -117,7 +117,7 @@ def test_turns_of_a_fork_with_lower_numbers_than_the_part_began_with_count_too()
 def test_turns_that_plan_a_part_at_the_same_time_do_not_overfill_it(provider, memory):
     """Each plans before any has opened the part."""
     roots = Roots(provider, MemoryStore())
-    placer = SessionTraces(roots, 2, 3600)
+    placer = SessionPlacer(roots, 2, 3600)
     resolutions = [Resolution(X, "metadata", "metadata", turn, None, None) for turn in (1, 1, 1, 1, 1)]
     openings = [placer.plan(resolution).opening for resolution in resolutions]
     assert [opening.part for opening in openings if opening] == [1, 1, 2, 2, 3]

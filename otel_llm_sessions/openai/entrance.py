@@ -23,7 +23,7 @@ from otel_llm_sessions.telemetry.span import outside
 from otel_llm_sessions.traces.roots import Plan
 
 
-class SessionOpener:
+class SessionEntrance:
     """Opens the trace of a session that the application names, before its first call.
 
     Only where no span is current: then everything started inside becomes part of the session's trace.
