@@ -2,7 +2,7 @@
 
 Specified in the `GenAI semantic conventions
 <https://opentelemetry.io/docs/specs/semconv/gen-ai/>`_ and its OpenAI page. The names are written out here, not
-imported from ``opensemconv._incubating``: that package is private by name, lags behind the conventions
+imported from ``opentelemetry.semconv._incubating``: that package is private by name, lags behind the conventions
 (0.66b2 has no ``gen_ai.request.previous_response.id``), and costs start-up time.
 """
 
