@@ -22,11 +22,12 @@ from otel_llm_sessions.openai.describe import add_session
 from otel_llm_sessions.openai.evidence import LEFT, kept_for
 from otel_llm_sessions.openai.fields import field
 from otel_llm_sessions.openai.gate import Ending, Gate
-from otel_llm_sessions.openai.learn import learned_of, record_of, record_of_fetched
+from otel_llm_sessions.openai.learn import keys_of, learned_of, record_of, record_of_fetched
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, read_reply
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.turn import NOT_PLACED, NOTHING_KNOWN, Turn
+from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import Record, SpanRef
 from otel_llm_sessions.sessions.names import name_of_response
 from otel_llm_sessions.sessions.resolver import Resolution
@@ -234,13 +235,22 @@ class Call:
 
     # --- what is heard beside the request -------------------------------------------------------------------
 
-    def amend(self, resolution: Resolution, plan: Plan, owner: bool) -> None:
+    def leaves_under(self) -> list[str]:
+        """Return the keys under which the call will be remembered, as far as they are known before its session is."""
+        given = self.request.evidence.given
+        keys = keys_of(self.request, self.reply)
+        return keys if given is None else [*keys, session_key(given.session_id)]
+
+    def amend(self, resolution: Resolution, plan: Plan, owner: bool) -> Record | None:
         """Take in what was found of the session after the span was started; the span stays where it is.
 
         Args:
             resolution: the session.
             plan: its trace.
             owner: whether the claim of the session's trace was got.
+
+        Returns:
+            What the call leaves behind now.
         """
         placement = self.turn.placement
         if not self.is_silent:
@@ -250,7 +260,8 @@ class Call:
         add_session(said, self.request, self.turn, self.runtime)
         self.span.set(said)
         self.span.link(placement.links)
-        self._leave(0)
+        ending = self.gate.ending if self.gate is not None else None
+        return self._leave(ending.time if ending is not None else 0)
 
     def correct(self, resolution: Resolution, ended: int) -> None:
         """Have what a call has left behind say its session, where that was found after its span had ended.

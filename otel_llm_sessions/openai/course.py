@@ -7,7 +7,6 @@ course decides how long the application waits (``flow``); what comes later is dr
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
@@ -28,6 +27,7 @@ from otel_llm_sessions.openai.wait import BUDGET, Wait
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, is_unsure, lookup_keys, resolve_looked_up
 from otel_llm_sessions.stores.answer import Answer
+from otel_llm_sessions.stores.newest import is_newer
 from otel_llm_sessions.traces.roots import NO_PLAN, Plan
 
 AGAIN: Final = 0.05
@@ -65,7 +65,12 @@ class Course:
         self._ended: Answer[None] | None = None
         """Answered when the call has ended and the store may be asked again."""
         self._once = Once()
-        self._number = 0
+        self.keys: Sequence[str] = ()
+        """Under which keys the call will be remembered, once it has ended."""
+        self.number = 0
+        """What tells it from others whose calls have ended."""
+        self.settled: Answer[SessionLink | None] = Answer()
+        """What the call leaves behind, when its session is known."""
         self.questions = self._questions()
         """What is to be waited for, in order; the call's span has been started when there is no more."""
 
@@ -76,15 +81,31 @@ class Course:
         keys = lookup_keys(call.request.evidence)
         answers: Sequence[SessionLink | None] = ()
         if keys:
+            before = HELD.pending(keys)
             looked_up = call.runtime.asked.ask(keys, self.within)
             yield Wait(looked_up)
             answers = looked_up.result()
+            if before:
+                answers = yield from self._after(before, keys, answers)
         resolution = resolved(call, answers)
         if is_unsure(resolution) and call.request.match.route.is_turn:
             self._alone = resolution
             self._note(resolution)
             resolution = named(call, (yield from self._asked_further(resolution)))
         yield from self._settled(resolution)
+
+    @staticmethod
+    def _after(
+        before: dict[str, Answer[SessionLink | None]], keys: Sequence[str], answers: Sequence[SessionLink | None]
+    ) -> Generator[Wait, None, list[SessionLink | None]]:
+        """Return the answers with what turns of this process leave that had ended, but were not told of theirs yet."""
+        known = dict(zip(keys, answers, strict=True))
+        for key, told in before.items():
+            yield Wait(told, is_beside=True)
+            link, other = told.result(), known[key]
+            if link is not None and (other is None or is_newer(key, link, other)):
+                known[key] = link
+        return [known[key] for key in keys]
 
     def _note(self, alone: Resolution) -> None:
         """Have what is recorded meanwhile say what is known so far."""
@@ -146,9 +167,9 @@ class Course:
         return None
 
     def _amend(self, gate: Gate, resolution: Resolution, plan: Plan, is_owner: bool) -> None:
-        call = self._call
+        call, left = self._call, None
         try:
-            call.amend(resolution, plan, is_owner)
+            left = call.amend(resolution, plan, is_owner)
         except Exception as error:
             report("answer a call", error)
         ending = gate.open()
@@ -157,7 +178,8 @@ class Course:
                 call.end(ending)
             deliver_soon(call)
         finally:
-            HELD.remove(self._number)
+            HELD.remove(self.number)
+            self.settled.settle(left.link if left is not None else None)
 
     # --- beside the application -----------------------------------------------------------------------------
 
@@ -202,8 +224,9 @@ class Course:
             beside.at(self._begun + AGAIN, self.hasten)
         if self._call.is_owned:
             return self.give_up()  # its owner ends the span now
-        self._number = HELD.add(self)
-        beside.at(time.monotonic() + PATIENCE, partial(HELD.give_up, self._number))
+        self.keys = self._call.leaves_under()
+        self.number = HELD.add(self)
+        beside.at(time.monotonic() + PATIENCE, partial(HELD.give_up, self.number))
         return None
 
     def hasten(self) -> None:
@@ -228,23 +251,35 @@ class Held:
 
     def __init__(self) -> None:
         self._courses: dict[int, Course] = {}
+        self._by_key: dict[str, Course] = {}
         self._numbers = itertools.count(1)
-        self._process = os.getpid()
         forks.renew_in_child(self)
 
     def after_fork_in_child(self) -> None:
         """Leave the parent's calls to the parent."""
-        self._courses = {}
+        self._courses, self._by_key = {}, {}
 
     def add(self, course: Course) -> int:
         """Note a course; return its number."""
         number = next(self._numbers)
         self._courses[number] = course
+        for key in course.keys:
+            self._by_key[key] = course
         return number
 
     def remove(self, number: int) -> None:
         """Forget a course."""
-        self._courses.pop(number, None)
+        course = self._courses.pop(number, None)
+        for key in course.keys if course is not None else ():
+            if self._by_key.get(key) is course:
+                self._by_key.pop(key, None)
+
+    def pending(self, keys: Sequence[str]) -> dict[str, Answer[SessionLink | None]]:
+        """Return what is still to be told of the turns before a call, by the keys under which it looks for them."""
+        if not self._by_key:
+            return {}
+        found = ((key, self._by_key.get(key)) for key in keys)
+        return {key: course.settled for key, course in found if course is not None}
 
     def give_up(self, number: int) -> None:
         """Have a call end with what is known, if it still waits."""

@@ -13,16 +13,13 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply
 from otel_llm_sessions.openai.turn import Turn
 from otel_llm_sessions.sessions.keys import response_key, session_key
-from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, Source, SpanRef
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SpanRef
 
 
-def keys_of(request: Request, reply: Reply, session_id: SessionId, origin: Source | None) -> list[str]:
-    """Return the keys under which a turn is remembered: of all that its reply leaves, and of a given session."""
+def keys_of(request: Request, reply: Reply) -> list[str]:
+    """Return the keys under which a turn is remembered for what its reply leaves."""
     left = LEFT[request.match.route.api]
-    keys = [key for kind in left for value in reply.said(kind.field) for key in kind.keys(value, request.server)]
-    if origin in GIVEN_SOURCES:
-        keys.append(session_key(session_id))
-    return keys
+    return [key for kind in left for value in reply.said(kind.field) for key in kind.keys(value, request.server)]
 
 
 def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started: int, ended: int) -> Record | None:
@@ -39,7 +36,9 @@ def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started
     session_id = turn.session_id or turn.resolution.session_id
     if session_id is None or not turn.resolution.turn:
         return None
-    keys = keys_of(request, reply, session_id, turn.resolution.origin)
+    keys = keys_of(request, reply)
+    if turn.resolution.origin in GIVEN_SOURCES:
+        keys.append(session_key(session_id))
     if not keys and not (ended and turn.placement.is_marked):
         return None
     return new(Record, (keys, _link(request, reply, session_id, turn, span, started, ended)))

@@ -1,0 +1,197 @@
+"""Answers of a store that come late: the call goes out, its span stands, and what is found of its session follows."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from loopback_client import MODEL
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from store_kit import Lateness, Proxy, a_link, until
+
+from otel_llm_sessions import session, session_trace_id
+from otel_llm_sessions.stores.opening import open_store
+from otel_llm_sessions.testing import capture_spans
+
+FAR = 0.04
+"""Seconds to a Redis that is far away, and back."""
+
+TURNS = 25
+FIRST = 10
+"""Calls in which a process finds out how far it is."""
+
+
+@pytest.fixture
+def proxy(redis: Any) -> Iterator[Proxy]:
+    """A Redis that answers late, once its ``delay`` is set."""
+    proxy = Proxy(redis.port)
+    yield proxy
+    proxy.close()
+
+
+def calls(spans: Any) -> list[Any]:
+    """The spans of calls, as they began."""
+    return sorted((span for span in spans if span.kind is trace.SpanKind.CLIENT), key=lambda span: span.start_time)
+
+
+def places(spans: Any) -> list[tuple[Any, ...]]:
+    return [(span.attributes["session.id"], span.attributes["llm_session.turn"]) for span in calls(spans)]
+
+
+def chained(api: Any, turns: int) -> list[float]:
+    """Make a chain of responses; return how long each call took."""
+    took, last = [], None
+    for _ in range(turns):
+        began = time.perf_counter()
+        last = api.respond(**({"previous_response_id": last} if last else {})).id
+        took.append(time.perf_counter() - began)
+    return took
+
+
+def named(api: Any, turns: int) -> list[float]:
+    """Make turns of a session that the application names; return how long each call took."""
+    took = []
+    for _ in range(turns):
+        began = time.perf_counter()
+        api.chat(extra_headers={"x-session-id": "X"})
+        took.append(time.perf_counter() - began)
+    return took
+
+
+@pytest.mark.parametrize("talk", [chained, named])
+def test_a_redis_that_is_far_away_costs_calls_next_to_nothing(api, proxy, talk):
+    bare = statistics.median(talk(api, TURNS))
+    proxy.delay = FAR
+    with capture_spans(store=proxy.url) as spans, Lateness() as late:
+        took = talk(api, TURNS)[FIRST:]
+        until(lambda: len(calls(spans)) == TURNS)
+    ids = {span.attributes["session.id"] for span in calls(spans)}
+    assert len(ids) == 1
+    assert [turn for _, turn in places(spans)] == list(range(1, TURNS + 1))
+    assert statistics.median(took) - bare < 0.002 + late.worst
+
+
+async def test_a_time_limit_that_a_call_keeps_without_us_is_kept_with_us(async_client, server, proxy):
+    with capture_spans(store=proxy.url) as spans:
+        proxy.delay = 0.2
+        for _ in range(10):
+            with Lateness() as late:
+                began = time.perf_counter()
+                await async_client.chat.completions.create(
+                    model=MODEL, messages=[], extra_headers={"x-session-id": "X"}
+                )
+                took = time.perf_counter() - began
+            assert took < 0.12 + late.worst
+        await asyncio.sleep(0)
+        until(lambda: len(calls(spans)) == 10)
+    assert {id_ for id_, _ in places(spans)} == {"X"}
+
+
+def test_a_call_whose_answer_is_late_stands_at_once_and_is_told_where_it_belongs(client, proxy):
+    with capture_spans(store=proxy.url) as first:
+        named_by(client, "X")
+    with capture_spans(store=proxy.url) as spans:
+        proxy.delay = 0.2
+        named_by(client, "X")
+        assert not calls(spans), "only its end is kept back"
+        ended = time.time_ns()
+        until(lambda: calls(spans))
+    (call,) = calls(spans)
+    assert call.parent is None
+    assert call.end_time <= ended
+    assert places(spans) == [("X", 2)]
+    (marker,) = [span for span in spans if span.name == "turn"]
+    assert f"{marker.context.trace_id:032x}" == session_trace_id("X")
+    assert marker.links[0].context.span_id == call.context.span_id
+    kinds = {link.attributes["llm_session.link"]: link.context for link in call.links}
+    assert kinds["previous_turn"].span_id == calls(first)[0].context.span_id
+    assert kinds["session"].trace_id == marker.context.trace_id
+    assert len([span for span in [*first, *spans] if span.name == "session"]) == 1
+
+
+def named_by(client: Any, session_id: str) -> Any:
+    return client.chat.completions.create(model=MODEL, messages=[], extra_headers={"x-session-id": session_id})
+
+
+def test_a_call_under_a_span_stays_there(client, proxy):
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(store=proxy.url, tracer_provider=provider) as spans:
+        proxy.delay = 0.2
+        with provider.get_tracer("web").start_as_current_span("GET /") as around:
+            named_by(client, "X")
+        until(lambda: calls(spans))
+    (call,) = calls(spans)
+    assert call.parent.span_id == around.get_span_context().span_id
+    (marker,) = [span for span in spans if span.name == "turn"]
+    assert marker.attributes["llm_session.turn"] == 1
+
+
+def test_a_block_is_entered_in_time_and_its_root_follows(client, proxy):
+    with capture_spans(store=proxy.url) as spans:
+        proxy.delay = 0.3
+        with Lateness() as late:
+            began = time.perf_counter()
+            with session("X"):
+                took = time.perf_counter() - began
+                named_by(client, "X")
+        assert took < 0.1 + late.worst
+        until(lambda: len(spans) == 2)
+    (root,) = [span for span in spans if span.name == "session"]
+    (call,) = calls(spans)
+    assert f"{root.context.trace_id:032x}" == session_trace_id("X")
+    assert call.parent.span_id == root.context.span_id
+    assert places(spans) == [("X", 1)]
+
+
+def test_what_the_store_does_not_know_yet_is_asked_once_more(client, server, redis, chain):
+    """The process before may still be writing."""
+    (first,) = chain(1)
+    store = open_store(redis.url)
+    with capture_spans(store=redis.url) as spans:
+        arguments = {"previous_response_id": first, "stream": True, "extra_headers": {"x-loopback-mode": "hold=2"}}
+        with client.responses.create(model=MODEL, input="x", **arguments) as stream:
+            next(iter(stream))
+            store.put([f"r:{first}"], a_link())
+            server.release()
+            list(stream)
+        until(lambda: calls(spans))
+    store.close()
+    assert places(spans) == [("session-1", 2)]
+
+
+def test_what_nobody_knows_is_partial_and_its_span_waits_for_that(client, redis, chain):
+    (first,) = chain(1)
+    with capture_spans(store=redis.url) as spans:
+        client.responses.create(model=MODEL, input="x", previous_response_id=first)
+        assert not calls(spans), "it is not known yet whether nobody knows"
+        until(lambda: calls(spans))
+    assert places(spans) == [(first, 2)]
+    assert calls(spans)[0].attributes["llm_session.source"] == "chain_partial"
+
+
+def test_an_outage_heals(client, server, redis):
+    """What is made while the store is down is told by a later turn, and what comes after that is right."""
+    (first,) = [client.responses.create(model=MODEL, input="x").id]
+    with capture_spans(store=redis.url) as spans:
+        second = client.responses.create(model=MODEL, input="x", previous_response_id=first).id
+        third = client.responses.create(model=MODEL, input="x", previous_response_id=second).id
+        until(lambda: len(calls(spans)) == 2)
+        assert {span.attributes["session.id"] for span in calls(spans)} == {first}
+        store = open_store(redis.url)
+        store.put([f"r:{first}"], a_link())
+        fourth = client.responses.create(model=MODEL, input="x", previous_response_id=third).id
+        until(lambda: len(calls(spans)) == 3)
+        client.responses.create(model=MODEL, input="x", previous_response_id=fourth)
+        until(lambda: len(calls(spans)) == 4)
+        until(lambda: store.get_all([f"r:{second}"])[0].session_id == "session-1")
+        store.close()
+    assert places(spans)[2:] == [("session-1", 4), ("session-1", 5)]
+    by_id = {span.context.span_id: span for span in calls(spans)}
+    for before, after in zip(calls(spans)[1:], calls(spans)[2:]):
+        (link,) = [link for link in after.links if link.attributes["llm_session.link"] == "previous_turn"]
+        assert by_id[link.context.span_id] is before
