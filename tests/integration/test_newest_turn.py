@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from openai import OpenAI
+from opentelemetry.trace import SpanKind
 from store_kit import redis_backend
 
 from otel_llm_sessions.stores.guarded import GuardedStore
@@ -43,7 +44,7 @@ def make_store(request, tmp_path):
 
 def numbers(spans: Any) -> list[int]:
     """The numbers of the calls, in the order in which they began."""
-    calls = [span for span in spans if "llm_session.turn" in span.attributes]
+    calls = [span for span in spans if span.kind is SpanKind.CLIENT]
     return [span.attributes["llm_session.turn"] for span in sorted(calls, key=lambda span: span.start_time)]
 
 
@@ -89,7 +90,7 @@ def test_processes_whose_clocks_differ_count_the_turns_of_a_session_together(api
         monkeypatch.setattr(time, "time_ns", lambda skew=skew: real() + skew)
         with capture_spans(store=store) as spans:
             api.respond(**SESSION)
-        (call,) = [span for span in spans if "llm_session.turn" in span.attributes]
+        (call,) = [span for span in spans if span.kind is SpanKind.CLIENT]
         counted.append(call.attributes["llm_session.turn"])
         previous = [link.context for link in call.links if link.attributes["llm_session.link"] == "previous_turn"]
         assert [context.span_id for context in previous] == ([before] if before else [])
