@@ -15,7 +15,7 @@ from typing import Protocol
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.course import AskProvider, Course
 from otel_llm_sessions.openai.decide import planned, resolved
-from otel_llm_sessions.openai.outbox import not_recorded, put_soon, take
+from otel_llm_sessions.openai.outbox import not_recorded, take
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.wait import BUDGET, Wait
 from otel_llm_sessions.sessions.link import Record
@@ -106,41 +106,45 @@ def deliver(call: Call) -> None:
     """Record what a call has left behind; waits no longer than the call's budget."""
     runtime = call.runtime
     while (record := take(call)) is not None:
-        if runtime.never_waits:
-            _put(runtime, record)
-        elif _is_spent(call):
-            put_soon(runtime, record)
-        else:
-            asked = time.monotonic()
-            _put(runtime, record)
-            call.waited += time.monotonic() - asked
+        try:
+            if runtime.never_waits:
+                runtime.store.put(record.keys, record.link)
+            else:
+                _record(call, record)
+        except Exception as error:
+            not_recorded(runtime, error)
 
 
-def _put(runtime: Runtime, record: Record) -> None:
-    try:
-        runtime.store.put(record.keys, record.link)
-    except Exception as error:
-        not_recorded(runtime, error)
+def _record(call: Call, record: Record) -> None:
+    began, left = time.monotonic(), _budget_left(call)
+    written = call.runtime.asked.ask_put(record.keys, record.link, left)
+    if left > 0:
+        written.wait(began + left - time.monotonic())
+    call.waited += time.monotonic() - began
 
 
 async def adeliver(call: Call) -> None:
     """As ``deliver``, for callers on an event loop."""
-    runtime = call.runtime
-    if runtime.never_waits:
+    if call.runtime.never_waits:
         return deliver(call)
     while (record := take(call)) is not None:
-        if _is_spent(call):
-            put_soon(runtime, record)
-            continue
-        asked = time.monotonic()
         try:
-            await runtime.store.aput(record.keys, record.link)
+            await _arecord(call, record)
         except Exception as error:
-            not_recorded(runtime, error)
-        call.waited += time.monotonic() - asked
+            not_recorded(call.runtime, error)
     return None
 
 
-def _is_spent(call: Call) -> bool:
-    """Whether the call is not to wait for a record."""
-    return call.waited > BUDGET / 2 or not call.runtime.asked.patience
+async def _arecord(call: Call, record: Record) -> None:
+    runtime, began, left = call.runtime, time.monotonic(), _budget_left(call)
+    if left > 0 and not runtime.may_be_late:  # a store of the application's own
+        await runtime.store.aput(record.keys, record.link)
+    else:
+        written = runtime.asked.ask_put(record.keys, record.link)
+        if left > 0:
+            await written.wait_on_loop(left)
+    call.waited += time.monotonic() - began
+
+
+def _budget_left(call: Call) -> float:
+    return max(0.0, min(call.runtime.asked.patience, BUDGET - call.waited))

@@ -30,6 +30,8 @@ class Runtime:
     store: SessionStore
     asked: AskedStore
     """The store, as one that may answer late."""
+    may_be_late: bool
+    """Whether the store itself can be asked so; one that the application made only answers its callers."""
     never_waits: bool
     """Whether the store answers at once, always."""
     homes: Homes
@@ -47,25 +49,27 @@ def make_runtime(settings: Settings, store: SessionStore, homes: Homes, metrics:
         homes: where spans go.
         metrics: where metrics go.
     """
-    switch, asked_store = Switch(), asked(store)
-    lookup: Any = ProviderLookup(asked_store, switch, settings) if settings.provider_lookup else None
+    switch = Switch()
+    asked_store: Any = asked(store)
+    keys = KeyLists(
+        settings.headers,
+        settings.body_keys,
+        settings.metadata_keys,
+        frozenset(settings.body_keys),
+        settings.baggage,
+    )
     return Runtime(
-        settings,
-        settings.spans,
-        settings.traces == "session",
-        KeyLists(
-            settings.headers,
-            settings.body_keys,
-            settings.metadata_keys,
-            frozenset(settings.body_keys),
-            settings.baggage,
-        ),
-        switch,
-        store,
-        asked_store,
-        not getattr(store, "waits", True),
-        homes,
-        metrics,
-        lookup,
-        Propagation(settings.propagate, settings.key) if settings.propagate else None,
+        settings=settings,
+        spans=settings.spans,
+        is_by_session=settings.traces == "session",
+        keys=keys,
+        switch=switch,
+        store=store,
+        asked=asked_store,
+        may_be_late=asked_store is store,
+        never_waits=not getattr(store, "waits", True),
+        homes=homes,
+        metrics=metrics,
+        lookup=ProviderLookup(asked_store, switch, settings) if settings.provider_lookup else None,
+        propagation=Propagation(settings.propagate, settings.key) if settings.propagate else None,
     )

@@ -41,6 +41,10 @@ class AskedStore(Protocol):
         """Ask for a claim, which exactly one of all callers gets; ``within`` as in ``ask``."""
         ...
 
+    def ask_put(self, keys: Sequence[str], link: SessionLink, within: float = 0.0) -> Answer[None]:
+        """Have ``link`` remembered under each of ``keys``; ``within`` as in ``ask``."""
+        ...
+
     def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
         """Remember ``link`` under each of ``keys``, and wait for nothing."""
         ...
@@ -56,8 +60,8 @@ _ASKED_BY = {
     "aget_all": "ask",
     "claim": "ask_claim",
     "aclaim": "ask_claim",
-    "put": "put_soon",
-    "aput": "put_soon",
+    "put": "ask_put",
+    "aput": "ask_put",
     "waits": "patience",
 }
 """What the protocol has, by what is asked instead."""
@@ -104,13 +108,17 @@ class _Adapted:
         # A caller that is cancelled cancels the store's own method, which may take back what it gave.
         return answer.then(lambda got: bool(_or_else(got, False, "claim a session's root")), cancel)
 
-    def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
+    def ask_put(self, keys: Sequence[str], link: SessionLink, within: float = 0.0) -> Answer[None]:
         store = self._store
-        if (put_soon := getattr(store, "put_soon", None)) is not None:
-            return put_soon(keys, link)  # type: ignore[no-any-return]
         answer, _ = self._asked(lambda: store.put(keys, link), lambda: store.aput(keys, link))
-        answer.when_done(lambda done: _or_else(done, None, "record a turn"))
-        return None
+        return answer.then(lambda done: _or_else(done, None, "record a turn"))
+
+    def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
+        put_soon = getattr(self._store, "put_soon", None)
+        if put_soon is not None:
+            put_soon(keys, link)
+        else:
+            self.ask_put(keys, link)
 
     def _asked(
         self, call: Callable[[], T], begin: Callable[[], Coroutine[Any, Any, T]]

@@ -138,6 +138,13 @@ class GuardedStore:
             self._withdraw(key, token)
             raise
 
+    def ask_put(self, keys: Sequence[str], link: SessionLink, within: float = 0.0) -> Answer[None]:
+        """Have ``link`` remembered under each of ``keys``; the answer says that the store has it.
+
+        It is there at once where the store is left alone: it gets it later.
+        """
+        return self._put(keys, link, within) or Answer.of(None, is_known=False)
+
     def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
         """As ``put``, from where nothing may wait (a garbage collector, a cancelled task): it is written beside."""
         self._put(keys, link, 0.0)

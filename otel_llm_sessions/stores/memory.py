@@ -78,6 +78,11 @@ class MemoryStore:
         """As ``claim``: the answer is there at once."""
         return Answer.of(self.claim(key))
 
+    def ask_put(self, keys: Sequence[str], link: SessionLink, within: float = 0.0) -> Answer[None]:
+        """As ``put``: it never waits for I/O."""
+        self.put(keys, link)
+        return Answer.of(None)
+
     def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
         """As ``put``: it never waits for I/O."""
         self.put(keys, link)
