@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +103,7 @@ LISTED: dict[str, tuple[str, frozenset[str]]] = {
 }
 
 
+@functools.cache
 def every_reach() -> dict[str, set[str]]:
     """The files that reach each private name."""
     names = of_package()
