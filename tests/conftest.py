@@ -223,8 +223,10 @@ def api(request: pytest.FixtureRequest, server: LoopbackServer) -> Iterator[Api]
     try:
         yield Api(async_client, loop.run_until_complete)
     finally:
-        for task in asyncio.all_tasks(loop):
+        for task in (left := asyncio.all_tasks(loop)):
             task.cancel()  # as asyncio.run does
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
         loop.run_until_complete(async_client.close())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

@@ -30,7 +30,7 @@ from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.asking import AskedStore
-from otel_llm_sessions.stores.patience import within
+from otel_llm_sessions.stores.patience import quiet, within
 
 TIME_LIMIT: Final = 2.0
 """Seconds that one walk may take."""
@@ -169,9 +169,7 @@ class ProviderLookup:
 
     def _begin_on(self, loop: asyncio.AbstractEventLoop, waiting: Waiting, client: Any, original: Original) -> None:
         def begin() -> None:
-            waiting.task = task = loop.create_task(self._awalk(waiting, client, original))
-            # A loop that is closed over it is the application's way to end; asyncio need not complain of it.
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            waiting.task = quiet(loop.create_task(self._awalk(waiting, client, original)))
 
         if asyncio._get_running_loop() is loop:
             return begin()

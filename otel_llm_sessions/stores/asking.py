@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from otel_llm_sessions.guard import is_applications, report
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.answer import Answer
+from otel_llm_sessions.stores.patience import quiet
 from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.stores.shared import DEFAULT_TIME_LIMIT
 
@@ -136,7 +137,7 @@ class _Adapted:
         return answer, None
 
     def _begin(self, asking: Coroutine[Any, Any, T], answer: Answer[T]) -> Callable[[], object]:
-        task = asyncio.ensure_future(asking)
+        task = quiet(asyncio.ensure_future(asking))
         self._tasks.add(task)
 
         def settle(ended: asyncio.Future[T]) -> None:

@@ -267,6 +267,7 @@ def test_a_failure_of_ours_while_answering_still_ends_the_call(client, server, c
 
     ids = chain(1)
     monkeypatch.setattr(Call, "amend", fail)
+    server.script({"id": ids[0], "object": "response"}, path=ids[0], delay=0.2)  # so that the call has begun by then
     with capture_spans(provider_lookup=True):
         reply = client.responses.create(model=MODEL, input="x", previous_response_id=ids[0], **THINKING)
     assert reply.output_text

@@ -10,6 +10,8 @@ import time
 import pytest
 from store_kit import SERVERS, Lateness, a_link
 
+from otel_llm_sessions.stores.asking import asked
+from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.stores.opening import open_store
 from otel_llm_sessions.stores.patience import within
 
@@ -103,5 +105,32 @@ async def test_a_failure_is_the_callers_and_no_ones_who_is_gone(caplog):
         await caller
     del caller
     await asyncio.sleep(0)
+    gc.collect()
+    assert not caplog.records
+
+
+class Slow(MemoryStore):
+    """The application's own, which takes its time."""
+
+    waits = True
+
+    async def aget_all(self, keys):
+        await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("way", ["waited for", "asked beside"])
+def test_asyncio_does_not_complain_of_work_of_ours_in_a_loop_that_is_closed(caplog, way):
+    loop = asyncio.new_event_loop()
+
+    async def main():
+        store = asked(Slow())
+        if way == "asked beside":
+            return store.ask(["s:1"])
+        waiting = asyncio.ensure_future(within(60, asyncio.sleep(60)))
+        waiting._log_destroy_pending = False  # the application's
+        await asyncio.sleep(0.01)
+
+    loop.run_until_complete(main())
+    loop.close()
     gc.collect()
     assert not caplog.records
