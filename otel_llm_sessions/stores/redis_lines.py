@@ -84,7 +84,7 @@ class OneConnection(Line):
     def __init__(self, make: Callable[[], Callable[[], Any]]) -> None:
         """Args: returns what makes a new connection, which is not connected yet."""
         self._make_maker = make
-        self._new = make()
+        self._new: Callable[[], Any] | None = None
         self._connection: Any = None
 
     @property
@@ -96,6 +96,8 @@ class OneConnection(Line):
         """Send ``commands`` in one packet, and wait for all replies."""
         try:
             if self._connection is None:
+                if self._new is None:  # not when it is made: that may be amid a fork
+                    self._new = self._make_maker()
                 connection = self._new()
                 connection.connect()
                 self._connection = connection
