@@ -34,6 +34,7 @@ from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.sessions.tracestate import state_text
 from otel_llm_sessions.telemetry.call_span import NOT_STARTED, BorrowedSpan, CallSpan, OwnSpan, UnseenSpan
 from otel_llm_sessions.telemetry.span import in_flight, is_owned
+from otel_llm_sessions.traces.links import ref_of
 from otel_llm_sessions.traces.placement import Placement
 from otel_llm_sessions.traces.roots import Plan
 
@@ -106,7 +107,8 @@ class Call:
         self.is_silent = runtime.spans == "annotate" and not self.is_owned
         """Whether it gets no span, nor a place in a trace: there is none to annotate."""
         route = request.match.route
-        self.reply = Reply(route, request.server.is_openai, kept_for(LEFT[route.api]))
+        left = LEFT[route.api]
+        self.reply = Reply(route, request.server.is_openai, kept_for(left) if left else ())
         self.turn = NOTHING_KNOWN
         """The session and the place in it, as far as they are known."""
         self.span: CallSpan = NOT_STARTED
@@ -230,7 +232,7 @@ class Call:
             context = self.span.context
             if context is INVALID_SPAN_CONTEXT:
                 return NOWHERE
-            self._ref = new(SpanRef, (context.trace_id, context.span_id, int(context.trace_flags)))
+            self._ref = ref_of(context)
         return self._ref
 
     # --- what is heard beside the request -------------------------------------------------------------------

@@ -18,8 +18,11 @@ from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, Se
 
 def keys_of(request: Request, reply: Reply) -> list[str]:
     """Return the keys under which a turn is remembered for what its reply leaves."""
-    left = LEFT[request.match.route.api]
-    return [key for kind in left for value in reply.said(kind.field) for key in kind.keys(value, request.server)]
+    keys: list[str] = []
+    for field, keys_of_value in LEFT[request.match.route.api]:
+        for value in reply.said(field):
+            keys.extend(keys_of_value(value, request.server))
+    return keys
 
 
 def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started: int, ended: int) -> Record | None:

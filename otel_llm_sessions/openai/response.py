@@ -177,7 +177,7 @@ class Reply:
             attributes[semconv.RESPONSE_ID] = self.ids[-1]
         if self.conversation is not None:
             attributes[semconv.CONVERSATION_ID] = self.conversation
-        reasons = list(self.choices.values())
+        reasons = [*self.choices.values()]
         if None in reasons:
             reasons = [reason for reason in reasons if reason is not None]
         if reasons:

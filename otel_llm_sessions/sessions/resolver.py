@@ -107,7 +107,7 @@ def _strongest(
     ties: Sequence[Tie], answers: Sequence[SessionLink | None]
 ) -> tuple[Tie, SessionLink] | tuple[None, None]:
     """Return the first tie that somebody knows, and what is known."""
-    if answers:
+    if answers and ties:
         for position, tie in enumerate(ties):
             found = answers[position]
             if found is not None:
