@@ -40,10 +40,17 @@ class LikeOurs(ValueError, KeyError, IndexError, TypeError, RuntimeError, Attrib
     __str__ = Exception.__str__
 
 
+class Body(httpx2.SyncByteStream):
+    """A body that is not there yet when the call returns, so that its reading is seen to."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (EVENTS[:100], EVENTS[100:])
+
+
 def reply(request: Any) -> Any:
     body = json.loads(request.content)
     if body.get("stream"):
-        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=EVENTS)
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=Body())
     if "messages" in body:
         return httpx2.Response(200, json={**CHUNK, "object": "chat.completion"})
     return httpx2.Response(200, json={"id": f"resp_{body['input']}", "object": "response", "output": []})
