@@ -34,6 +34,7 @@ from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.sessions.tracestate import state_text
 from otel_llm_sessions.telemetry.call_span import NOT_STARTED, BorrowedSpan, CallSpan, OwnSpan, UnseenSpan
 from otel_llm_sessions.telemetry.span import in_flight, is_owned
+from otel_llm_sessions.traces.ids import end_early
 from otel_llm_sessions.traces.links import ref_of
 from otel_llm_sessions.traces.placement import Placement
 from otel_llm_sessions.traces.roots import Plan
@@ -154,10 +155,16 @@ class Call:
         """
         if self.is_silent:
             return self._start(resolution, NOT_PLACED)
-        placement = self.home.placer.place(
-            resolution, plan, owner, self.around.context, self.around.ambient, weak=not self.request.stored
-        )
-        return self._start(resolution, placement)
+        placement = NOT_PLACED
+        try:
+            placement = self.home.placer.place(
+                resolution, plan, owner, self.around.context, self.around.ambient, weak=not self.request.stored
+            )
+            return self._start(resolution, placement)
+        except BaseException:
+            if placement.open_root is not None:
+                placement.open_root.end(None)
+            raise
 
     def start_unplaced(self, said: Resolution, alone: Resolution, gate: Gate) -> None:
         """Start the span where it can stand without its session being known; ``amend`` tells it.
@@ -189,7 +196,7 @@ class Call:
             self.span = self._own_span(attributes, placement)
 
     def _own_span(self, attributes: dict[str, Any], placement: Placement) -> CallSpan:
-        metrics = self.runtime.metrics.get()
+        metrics, span = self.runtime.metrics.get(), None
         try:
             span = self.home.tracer.start_span(
                 self.request.name,
@@ -199,11 +206,15 @@ class Call:
                 links=placement.links,
                 start_time=self.started,
             )
+            sent_in = in_flight(placement.context, span, self.around.ambient, self.around.context, self.sending)
+            return OwnSpan(span, sent_in, attributes, metrics)
         except Exception as error:  # a sampler or a processor of the application's: the chain goes on without a span
+            end_early(span)
             report("start a span", error)
             return OwnSpan(INVALID_SPAN, self.around.context, attributes, metrics)
-        sent_in = in_flight(placement.context, span, self.around.ambient, self.around.context, self.sending)
-        return OwnSpan(span, sent_in, attributes, metrics)
+        except BaseException:
+            end_early(span)
+            raise
 
     def _tell_owner(self, attributes: dict[str, Any], placement: Placement) -> None:
         said: dict[str, Any] = {}
@@ -339,10 +350,11 @@ class Call:
             cut_short: whether a stream ended before the reply was complete.
             ended: when the call ended, in nanoseconds since the epoch; 0 for now.
         """
-        if not self._once.take():
-            return
-        ending = new(Ending, (ended or self.now(), error_type, cut_short))
+        ended = ended or self.now()
         try:
+            if not self._once.take():
+                return
+            ending = new(Ending, (ended, error_type, cut_short))
             if self.gate is None or not self.gate.hold(ending):
                 self.end(ending)
             else:
@@ -350,7 +362,8 @@ class Call:
         except BaseException:
             # Interrupted amid it, by Ctrl-C or a time limit: nobody comes a second time.
             if self.span.is_ours:
-                self._close(ending.time)
+                self._once.take()
+                self._close(ended)
             raise
 
     def end(self, ending: Ending) -> None:
