@@ -10,13 +10,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, Span, SpanKind
+from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, SpanKind
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.bounded import Once
-from otel_llm_sessions.cheap import new, value
+from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.openai.around import NOTHING_AROUND, Around
 from otel_llm_sessions.openai.carried import Carried
 from otel_llm_sessions.openai.describe import add_session
 from otel_llm_sessions.openai.evidence import LEFT, kept_for
@@ -42,21 +42,6 @@ from otel_llm_sessions.traces.roots import Plan
 NOWHERE = SpanRef(0, 0, 0)
 SECOND = 1_000_000_000
 CLIENT = SpanKind.CLIENT  # looked up once: an enum's member costs as much as an attribute of a span (CPython 3.11)
-
-
-@value
-class Around:
-    """Where a call is made."""
-
-    made_in: Context
-    """The context that is attached there."""
-    context: Context
-    """Where the call stands: without a call of ours in whose transport it is made, and in its own session."""
-    ambient: Span
-    """The span that is current there."""
-
-
-NOTHING_AROUND = Around(Context(), Context(), INVALID_SPAN)
 
 
 class Call:

@@ -14,7 +14,8 @@ from opentelemetry.trace import INVALID_SPAN, get_current_span
 
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai import notes
-from otel_llm_sessions.openai.call import Around, Call
+from otel_llm_sessions.openai.around import Around
+from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.openai.raw import parse, watch_http
