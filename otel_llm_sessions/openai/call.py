@@ -349,6 +349,9 @@ class Call:
             if self.span.is_ours:
                 self._once.take()
                 self._close(ended)
+                if self.gate is not None:  # an answer that still comes finds a span that has ended
+                    self._span_ref()
+                    self.span = UnseenSpan(self.around.context, {})
             raise
 
     def end(self, ending: Ending) -> None:

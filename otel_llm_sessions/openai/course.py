@@ -190,7 +190,9 @@ class Course:
             if decided is not None:
                 call.start(*decided, False)
             else:
-                call.start_unplaced(self._said(), self._alone, Gate(self._held_back))
+                said = self._said()
+                alone = self._alone if self._alone is not NONE else said
+                call.start_unplaced(said, alone, Gate(self._held_back))
         self._await(wait)
 
     def _said(self) -> Resolution:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from store_kit import Lateness, Proxy, a_link, until
 
 from otel_llm_sessions import session, session_trace_id
+from otel_llm_sessions.openai import call as call_module
+from otel_llm_sessions.openai.learn import record_of
 from otel_llm_sessions.stores.opening import open_store
 from otel_llm_sessions.testing import capture_spans
 
@@ -63,7 +66,17 @@ def named(api: Any, turns: int) -> list[float]:
     return took
 
 
-@pytest.mark.parametrize("talk", [chained, named])
+def given(api: Any, turns: int) -> list[float]:
+    """As ``named``, with calls whose replies leave ids."""
+    took = []
+    for _ in range(turns):
+        began = time.perf_counter()
+        api.respond(metadata={"session_id": "X"})
+        took.append(time.perf_counter() - began)
+    return took
+
+
+@pytest.mark.parametrize("talk", [chained, named, given])
 def test_a_redis_that_is_far_away_costs_calls_next_to_nothing(api, proxy, talk):
     bare = statistics.median(talk(api, TURNS))
     proxy.delay = FAR
@@ -116,6 +129,39 @@ def test_a_call_whose_answer_is_late_stands_at_once_and_is_told_where_it_belongs
 
 def named_by(client: Any, session_id: str) -> Any:
     return client.chat.completions.create(model=MODEL, messages=[], extra_headers={"x-session-id": session_id})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_ends_before_its_session_is_looked_up_ends_once_and_says_what_was_given(api, proxy, caplog, stream):
+    with capture_spans(store=proxy.url) as spans:
+        api.chat()
+        proxy.delay = 0.2
+        reply = api.respond(metadata={"session_id": "X"}, stream=stream)
+        if stream:
+            api.read(reply)
+        until(lambda: len(calls(spans)) == 2)
+    assert places(calls(spans)[-1:]) == [("X", 1)]
+    assert not caplog.records
+
+
+def test_who_is_interrupted_as_such_a_call_ends_leaves_one_span(client, proxy, caplog, monkeypatch):
+    interrupted = threading.Event()
+
+    def interrupt(*arguments: Any) -> None:
+        if not interrupted.is_set() and threading.current_thread() is threading.main_thread():
+            interrupted.set()
+            raise KeyboardInterrupt
+        return record_of(*arguments)
+
+    with capture_spans(store=proxy.url) as spans:
+        client.responses.create(model=MODEL, input="x")
+        proxy.delay = 0.2
+        monkeypatch.setattr(call_module, "record_of", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            client.responses.create(model=MODEL, input="x", metadata={"session_id": "X"})
+        until(lambda: [span for span in spans if span.name == "turn"])
+    assert [span.attributes["session.id"] for span in calls(spans)[1:]] == ["X"]
+    assert not caplog.records
 
 
 def test_a_call_under_a_span_stays_there(client, proxy):
