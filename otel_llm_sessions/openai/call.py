@@ -356,17 +356,18 @@ class Call:
 
     def end(self, ending: Ending) -> None:
         """End the span as the call has ended."""
-        error_type, placement = ending.error_type, self.turn.placement
+        ended, error_type, cut_short = ending
+        placement = self.turn.placement
         try:
-            if ending.cut_short:
+            if cut_short:
                 self.reply.cut_short()
             error_type = error_type or self.reply.error_type
-            self._tell(ending.time, error_type)
+            self._tell(ended, error_type)
         except Exception as error:
             report("describe a call", error)
         finally:
-            self._close(ending.time)
-        record = self._leave(ending.time)
+            self._close(ended)
+        record = self._leave(ended)
         if record is not None and placement.is_marked:
             self.home.placer.mark(record.link, error_type)
 

@@ -14,12 +14,12 @@ from otel_llm_sessions.sessions.names import conversation_of
 
 def add_session(attributes: dict[str, Any], request: Request, turn: Turn, runtime: Runtime) -> None:
     """Add the attributes that say to which session a call belongs, and as which of its turns."""
-    resolution = turn.resolution
-    if resolution.source is None or turn.is_pending:
+    resolution, session_id = turn.resolution, turn.session_id
+    if resolution.source is None or (session_id is None and turn.is_pending):
         return
     attributes[semconv.LLM_SESSION_SOURCE] = resolution.source
-    if turn.session_id is not None:
-        attributes[semconv.SESSION_ID] = turn.session_id
+    if session_id is not None:
+        attributes[semconv.SESSION_ID] = session_id
     if (conversation := _conversation_id(request, turn, runtime)) is not None:
         attributes[semconv.CONVERSATION_ID] = conversation
     if resolution.turn and request.match.route.is_turn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from otel_llm_sessions.cheap import new
 from otel_llm_sessions.openai.server import Server
@@ -84,17 +84,19 @@ def evidence_of(
         server: whom it goes to.
     """
     readers = READERS[api]
-    ties: tuple[Tie, ...] = ()
-    if readers:
-        asked = new(Asked, (body, previous_id, server))
-        ties = tuple([Tie(source, key) for source, keys in readers for key in keys(asked)])
+    if not readers:
+        return Evidence(given) if given is not None else NOTHING_TOLD
+    asked, ties = new(Asked, (body, previous_id, server)), []
+    for source, keys in readers:
+        for key in keys(asked):
+            ties.append(Tie(source, key))  # noqa: PERF401 - a comprehension is a call more, and there is one tie as a rule
     if previous_id is not None:
-        return Evidence(given, ties, previous_id, _name_of(previous_id, ties, server))
-    return Evidence(given, ties) if ties or given is not None else NOTHING_TOLD
+        return Evidence(given, tuple(ties), previous_id, _name_of(previous_id, ties[0].key, server))
+    return Evidence(given, tuple(ties)) if ties or given is not None else NOTHING_TOLD
 
 
-def _name_of(previous_id: str, ties: tuple[Tie, ...], server: Server) -> SessionId:
+def _name_of(previous_id: str, key: str, server: Server) -> SessionId:
     # Most ids are one of a kind, as the key tells, and then name the session as they are.
-    if len(previous_id) <= MAX_NAME and not ties[0].key.startswith(SCOPED_PREFIX):
-        return SessionId(previous_id)
+    if len(previous_id) <= MAX_NAME and not key.startswith(SCOPED_PREFIX):
+        return cast(SessionId, previous_id)
     return name_of_response(previous_id, server.name)

@@ -132,7 +132,7 @@ def _prompt(attributes: dict[str, Any], value: Any) -> None:
 
 
 def _input(attributes: dict[str, Any], value: Any) -> None:
-    if isinstance(value, (list, tuple)):
+    if type(value) is not str and isinstance(value, (list, tuple)):
         for item in value:
             if type(item) is dict and item.get("type") == COMPACTION:
                 attributes[semconv.CONVERSATION_COMPACTED] = True

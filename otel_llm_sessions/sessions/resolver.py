@@ -72,7 +72,7 @@ def lookup_keys(evidence: Evidence) -> list[str]:
     given, ties = evidence.given, evidence.ties
     if not ties:
         return [] if given is None else [session_key(given.session_id)]
-    keys = [tie.key for tie in ties]
+    keys = [ties[0].key] if len(ties) == 1 else [tie.key for tie in ties]
     if given is not None:
         keys.append(session_key(given.session_id))
     return keys
@@ -108,6 +108,8 @@ def _strongest(
 ) -> tuple[Tie, SessionLink] | tuple[None, None]:
     """Return the first tie that somebody knows, and what is known."""
     if answers and ties:
+        if (found := answers[0]) is not None:  # as a rule
+            return ties[0], found
         for position, tie in enumerate(ties):
             found = answers[position]
             if found is not None:

@@ -12,12 +12,14 @@ from otel_llm_sessions.sessions.link import SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.sessions.tracestate import state_of
 
+ALL_FLAGS = 0xFF
+
 
 def ref_of(context: SpanContext) -> SpanRef:
     """Return the identity of a span."""
     if type(context) is SpanContext:  # a tuple (opentelemetry-api 1.45), of which each property is a Python function
         trace_id, span_id, _, flags = context[:4]
-        return new(SpanRef, (trace_id, span_id, int(flags)))
+        return new(SpanRef, (trace_id, span_id, flags & ALL_FLAGS))
     return SpanRef(context.trace_id, context.span_id, int(context.trace_flags))
 
 

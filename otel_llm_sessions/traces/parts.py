@@ -31,7 +31,7 @@ class TurnCounts:
         counts, key = self._counts, (session_id, part)
         if not is_turn:
             kept = counts.get(key)
-            return max(before, kept[0] if kept is not None else 0) < self._most
+            return before < self._most and (kept is None or kept[0] < self._most)
         with self._lock.held:
             kept = counts.get(key)
             known = kept[0] if kept is not None else 0
