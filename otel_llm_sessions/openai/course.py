@@ -33,6 +33,9 @@ from otel_llm_sessions.traces.roots import NO_PLAN, Plan
 AGAIN: Final = 0.05
 """Seconds after which a store is asked again for what it did not know: the process before may still be writing."""
 
+AT_EXIT: Final = 0.5
+"""Seconds for which the end of the process waits for what a store is still to say of calls that have ended."""
+
 PATIENCE: Final = 2.0
 """Seconds for which the end of a span is kept back for an answer."""
 
@@ -123,6 +126,9 @@ class Course:
         if self._call.runtime.never_waits:
             return alone
         self._ended = Answer()
+        gate = self._call.gate
+        if gate is not None and gate.ending is not None:  # the store was late, and the call is over
+            self._ask_again()
         yield Wait(self._ended, is_beside=True, is_a_stores=False)
         return (yield from self._climbed(alone))
 
@@ -223,13 +229,16 @@ class Course:
     def _held_back(self) -> None:
         """The call has ended before its session is known."""
         if self._ended is not None:
-            beside.at(self._begun + AGAIN, self.hasten)
+            self._ask_again()
         if self._call.is_owned:
             return self.give_up()  # its owner ends the span now
         self.keys = self._call.leaves_under()
         self.number = HELD.add(self)
         beside.at(time.monotonic() + PATIENCE, partial(HELD.give_up, self.number))
         return None
+
+    def _ask_again(self) -> None:
+        beside.at(self._begun + AGAIN, self.hasten)
 
     def hasten(self) -> None:
         """Ask at once what was to be asked again after the call's end."""

@@ -13,7 +13,7 @@ from typing import Any
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai import notes
 from otel_llm_sessions.openai.call import Call
-from otel_llm_sessions.openai.course import HELD
+from otel_llm_sessions.openai.course import AT_EXIT, HELD
 from otel_llm_sessions.openai.flow import adeliver, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.telemetry.values import error_type_of
@@ -145,7 +145,7 @@ def end_all() -> None:
         if watch is not None:
             watch.end()
             watch.deliver()
-    HELD.settle()
+    HELD.settle(AT_EXIT)
 
 
 def end_all_at_exit() -> None:

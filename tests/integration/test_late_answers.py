@@ -220,6 +220,21 @@ def test_what_nobody_knows_is_partial_and_its_span_waits_for_that(client, redis,
     assert calls(spans)[0].attributes["llm_session.source"] == "chain_partial"
 
 
+def test_what_a_late_store_does_not_know_is_asked_again_as_soon(client, proxy, chain):
+    """The call is over when the first answer comes: nothing else is waited for."""
+    (first,) = chain(1)
+    with capture_spans(store=proxy.url) as spans:
+        client.responses.create(model=MODEL, input="x")  # it is connected
+        proxy.delay = 0.1
+        with Lateness() as late:
+            client.responses.create(model=MODEL, input="x", previous_response_id=first)
+            began = time.monotonic()
+            until(lambda: len(calls(spans)) == 2)
+            took = time.monotonic() - began
+        assert took < late.limit(1.0), "it was not given up after two seconds"
+    assert places(spans)[1] == (first, 2)
+
+
 def test_an_outage_heals(client, server, redis):
     """What is made while the store is down is told by a later turn, and what comes after that is right."""
     (first,) = [client.responses.create(model=MODEL, input="x").id]

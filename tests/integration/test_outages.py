@@ -1,0 +1,75 @@
+"""What an outage of the shared store leaves: sessions that go on as themselves when it is over."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet import Fleet
+from store_kit import SERVERS, RedisServer, require_program
+
+from otel_llm_sessions.view.receiver import OtlpReceiver
+
+pytestmark = pytest.mark.slow
+
+WORKERS, SESSIONS, TURNS = 4, 60, 6
+DOWN = (2, 3)
+"""Which turns are made while nothing answers, counted from 0."""
+
+BACK = 2.0
+"""Seconds after which the store counts as back, once its server answers again."""
+
+
+PAUSE = 0.5
+"""Seconds between two turns of a session: on a busy machine what a turn leaves behind takes a while to be written."""
+
+
+def a_round(fleet: Fleet, chains: list[list[str]], turn: int) -> None:
+    """Make one more turn of each session, each by another process than the one before."""
+    waiting = {}
+    for number, ids in enumerate(chains):
+        previous = {"previous_response_id": ids[-1]} if ids else {}
+        waiting[fleet.order((number + turn) % WORKERS, "responses", {"input": "Hello", **previous})] = ids
+    for _ in range(len(waiting)):
+        answer = fleet.next_answer()
+        assert answer["error"] is None, answer["error"]
+        waiting[answer["order"]].append(answer["response"])
+
+
+def test_sessions_are_themselves_again_when_the_store_is(server: Any, tmp_path: Path) -> None:
+    redis = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always", program=require_program(SERVERS[0]))
+    redis.start()
+    chains: list[list[str]] = [[] for _ in range(SESSIONS)]
+    try:
+        with OtlpReceiver() as receiver:
+            settings = {"store": redis.url, "base_url": server.base_url, "endpoint": receiver.endpoint}
+            with Fleet(["sync", "async"] * (WORKERS // 2), **settings) as fleet:
+                for turn in range(TURNS):
+                    if turn == DOWN[0]:
+                        redis.kill()
+                    if turn == DOWN[-1] + 1:
+                        redis.start()
+                        time.sleep(BACK)  # as promised
+                    a_round(fleet, chains, turn)
+                    time.sleep(PAUSE)
+                fleet.finish()
+            calls = {
+                span.attributes["gen_ai.response.id"]: span for span in receiver.spans if span.name.startswith("chat ")
+            }
+    finally:
+        redis.kill()
+    wrong = []
+    for ids in chains:
+        for turn, response_id in enumerate(ids):
+            said = calls[response_id].attributes
+            found = said["session.id"], said["llm_session.turn"], said["llm_session.source"]
+            expected = ids[0], turn + 1
+            if turn in DOWN:
+                # Who has made the turn before goes on with it; nobody else can know.
+                if found[:2] != expected and found[2] not in ("chain_partial", "chain"):
+                    wrong.append((turn, found, expected))
+            elif found[:2] != expected:
+                wrong.append((turn, found, expected))
+    assert not wrong, f"{len(wrong)} of {SESSIONS * TURNS}: {wrong[:5]}"
