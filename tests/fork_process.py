@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,10 +21,13 @@ from openai import DefaultHttpxClient, OpenAI
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
 from otel_llm_sessions import OpenAISessionsInstrumentor
 
 CHILDREN, THREADS, CHAINS = 3, 32, 4
+EACH = 3 * THREADS
+"""Calls of each process."""
 SECONDS = 60
 """After which a process that hangs ends."""
 
@@ -51,7 +55,13 @@ def work(base_url: str, firsts: list[str]) -> None:
         list(pool.map(turns, range(THREADS)))
 
 
-def write_spans(directory: str) -> None:
+def write_spans(directory: str, calls: int) -> None:
+    """Write the spans, once those of all calls are there: of a late answer they wait for it."""
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        if sum(span.kind is SpanKind.CLIENT for span in exporter.get_finished_spans()) == calls:
+            break
+        time.sleep(0.01)
     lines = [span.to_json(indent=None) + "\n" for span in exporter.get_finished_spans()]
     Path(directory, str(os.getpid())).write_text("".join(lines))
 
@@ -59,7 +69,7 @@ def write_spans(directory: str) -> None:
 def child(base_url: str, firsts: list[str], directory: str) -> None:
     exporter.clear()
     work(base_url, firsts)
-    write_spans(directory)
+    write_spans(directory, EACH)
 
 
 def fork(base_url: str, firsts: list[str], directory: str) -> int:
@@ -95,7 +105,7 @@ def main(store: str, base_url: str, way: str, directory: str) -> int:
         for process in processes:
             process.join()
         codes = [process.exitcode or 0 for process in processes]
-    write_spans(directory)
+    write_spans(directory, CHAINS + EACH)
     return max(map(abs, codes))
 
 
