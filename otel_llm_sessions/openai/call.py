@@ -14,7 +14,6 @@ from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, SpanKind
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.bounded import Once
-from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.around import NOTHING_AROUND, Around
 from otel_llm_sessions.openai.carried import Carried
@@ -339,11 +338,10 @@ class Call:
         try:
             if not self._once.take():
                 return
-            ending = new(Ending, (ended, error_type, cut_short))
-            if self.gate is None or not self.gate.hold(ending):
-                self.end(ending)
+            if self.gate is None or not self.gate.hold(Ending(ended, error_type, cut_short)):
+                self.end(ended, error_type, cut_short)
             else:
-                self._leave(ending.time)  # for turns that come before more is heard
+                self._leave(ended)  # for turns that come before more is heard
         except BaseException:
             # Interrupted amid it, by Ctrl-C or a time limit: nobody comes a second time.
             if self.span.is_ours:
@@ -354,9 +352,8 @@ class Call:
                     self.span = UnseenSpan(self.around.context, {})
             raise
 
-    def end(self, ending: Ending) -> None:
-        """End the span as the call has ended."""
-        ended, error_type, cut_short = ending
+    def end(self, ended: int, error_type: str | None, cut_short: bool) -> None:
+        """End the span as the call has ended; see ``Ending``."""
         placement = self.turn.placement
         try:
             if cut_short:
@@ -391,11 +388,11 @@ class Call:
 
     def _leave(self, ended: int) -> Record | None:
         """Put what the call leaves behind into the outbox; ``ended`` is 0 while it goes on."""
-        is_turn = self.request.match.route.is_turn
-        if not (is_turn or ended):
+        is_turn, turn = self.request.match.route.is_turn, self.turn
+        if not (is_turn or ended) or (turn.session_id is None and turn.resolution.session_id is None):
             return None
         of = record_of if is_turn else record_of_fetched
-        record = of(self.request, self.reply, self.turn, self._span_ref(), self.started, ended)
+        record = of(self.request, self.reply, turn, self._span_ref(), self.started, ended)
         if record is not None and record.keys:
             self.outbox.append(record)
         return record

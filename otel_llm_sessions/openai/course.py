@@ -181,7 +181,7 @@ class Course:
         ending = gate.open()
         try:
             if ending is not None:
-                call.end(ending)
+                call.end(*ending)
             deliver_soon(call)
         finally:
             HELD.remove(self.number)

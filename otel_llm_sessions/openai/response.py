@@ -19,43 +19,46 @@ INVALID_RESPONSE: Final = "invalid_response"
 """``error.type`` of a reply that is none: HTML, plain text or nothing with status 200."""
 
 TEXTS: Final = ("model", "service_tier", "system_fingerprint")
-TEXT_ATTRIBUTES: Final = (semconv.RESPONSE_MODEL,)
-OPENAI_TEXT_ATTRIBUTES: Final = (
-    *TEXT_ATTRIBUTES,
-    semconv.OPENAI_RESPONSE_SERVICE_TIER,
-    semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT,
-)
-"""What becomes of the fields of a reply that are attributes as they are, if they are strings with something in them."""
-
 MAX_TEXTS: Final = 512
+"""Characters of what is kept of one reply's texts."""
 
 
-def _weight_of(key: tuple[Any, ...], _: object) -> int:
+class Texts:
+    """What becomes of the fields of a reply that are attributes as they are, if they are texts with something in them.
+
+    Kept by what replies said, since most of a server's say the same.
+    """
+
+    def __init__(self, *names: str) -> None:
+        """Args: the attributes that the first of ``TEXTS`` become."""
+        self._names = names
+        self.known: Bounded[tuple[Any, ...], dict[str, str]] = Bounded(256, weigh=_weight_of, heaviest=MAX_TEXTS - 1)
+
+    def attributes_of(self, texts: tuple[Any, ...]) -> dict[str, str]:
+        """Return the attributes that a reply's ``TEXTS`` become, to be copied; of what is no text there is none."""
+        try:
+            known = self.known.get(texts)
+        except TypeError as error:  # a server's list or dict, which no table takes
+            pass_on(error)
+            return self._cleaned(texts)
+        if known is None:
+            self.known[texts] = known = self._cleaned(texts)
+        return known
+
+    def _cleaned(self, texts: tuple[Any, ...]) -> dict[str, str]:
+        cleaned = zip(self._names, map(text_of, texts), strict=False)
+        return {name: text for name, text in cleaned if text is not None}
+
+
+def _weight_of(texts: tuple[Any, ...], _: object) -> int:
     # What is neither a text nor missing may be anything, and is not kept.
-    return sum(len(text) if type(text) is str else MAX_TEXTS for text in key[1:] if text is not None)
+    return sum(len(text) if type(text) is str else MAX_TEXTS for text in texts if text is not None)
 
 
-_known_texts: Bounded[tuple[Any, ...], dict[str, str]] = Bounded(256, weigh=_weight_of, heaviest=MAX_TEXTS - 1)
-"""Attributes by their names and by what replies said: most of a server's say the same."""
-
-
-def text_attributes(texts: tuple[Any, ...], names: tuple[str, ...]) -> dict[str, str]:
-    """Return the attributes that a reply's ``TEXTS`` become, under ``names``; of what is no text there is none."""
-    key = (names, *texts)
-    try:
-        known = _known_texts.get(key)
-    except TypeError as error:  # a server's list or dict, which no table takes
-        pass_on(error)
-        return _attributes_of(texts, names)
-    if known is None:
-        _known_texts[key] = known = _attributes_of(texts, names)
-    return known
-
-
-def _attributes_of(texts: tuple[Any, ...], names: tuple[str, ...]) -> dict[str, str]:
-    cleaned = zip(names, map(text_of, texts), strict=False)
-    return {name: text for name, text in cleaned if text is not None}
-
+ANY_TEXTS: Final = Texts(semconv.RESPONSE_MODEL)
+OPENAI_TEXTS: Final = Texts(
+    semconv.RESPONSE_MODEL, semconv.OPENAI_RESPONSE_SERVICE_TIER, semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT
+)
 
 CHAT_COMPLETION: Final = Fields("id", "choices", "usage", *TEXTS)
 CHUNK_TEXTS: Final = Fields(*TEXTS)
@@ -92,7 +95,7 @@ class Reply:
 
     __slots__ = (
         "_keeps",
-        "_text_attributes",
+        "_texts",
         "attributes",
         "choices",
         "conversation",
@@ -114,7 +117,7 @@ class Reply:
             keeps: the fields that are evidence, besides ``id``.
         """
         self.route = route
-        self._text_attributes = OPENAI_TEXT_ATTRIBUTES if is_openai else TEXT_ATTRIBUTES
+        self._texts = OPENAI_TEXTS if is_openai else ANY_TEXTS
         self.attributes: dict[str, Any] = {}
         self.ids: list[str] = []
         """Every id that the reply went by, in order; the last is the one it is known by."""
@@ -161,7 +164,7 @@ class Reply:
 
     def add_texts(self, *texts: Any) -> None:
         """Remember model, service tier and fingerprint, as far as they are there."""
-        self.attributes.update(text_attributes(texts, self._text_attributes))
+        self.attributes.update(self._texts.attributes_of(texts))
 
     def cut_short(self) -> None:
         """Note that the choices that have not finished never will."""

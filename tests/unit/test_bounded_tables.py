@@ -23,15 +23,16 @@ def test_long_urls_are_read_but_not_kept():
 
 
 def test_what_replies_say_is_kept_up_to_a_bound():
-    names = response.OPENAI_TEXT_ATTRIBUTES
+    texts_of = response.OPENAI_TEXTS
+    names = ("gen_ai.response.model", "openai.response.service_tier", "openai.response.system_fingerprint")
     for number in range(2000):
         for texts in ((f"{number}", "x" * number, None), (number, None, None), ("m", 10**number, "f")):
-            kept = response.text_attributes(texts, names)
+            kept = texts_of.attributes_of(texts)
             assert kept == {
                 name: text[:256] for name, text in zip(names, texts, strict=True) if type(text) is str and text
             }
-    assert len(response._known_texts) <= 256
-    assert all(sum(len(text or "") for text in texts) < 512 for _, *texts in response._known_texts)
+    assert len(texts_of.known) <= 256
+    assert all(sum(len(text or "") for text in texts) < 512 for texts in texts_of.known)
 
 
 def test_kinds_of_failures_are_told_apart_up_to_a_bound(caplog, nothing_reported):

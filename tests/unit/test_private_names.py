@@ -100,7 +100,6 @@ LISTED: dict[str, tuple[str, frozenset[str]]] = {
         ),
     ),
     "_by_text": ("what is kept of others is bounded", frozenset({"unit/test_bounded_tables.py"})),
-    "_known_texts": ("what is kept of others is bounded", frozenset({"unit/test_bounded_tables.py"})),
     "_pieces": ("what is kept of a body that streams by is bounded", frozenset({"unit/test_body_reader.py"})),
     "_events": ("what is kept of a body that streams by is bounded", frozenset({"unit/test_body_reader.py"})),
     "_iterator": ("openai's own, of a stream: whether it is being read", frozenset({"integration/test_endings.py"})),
