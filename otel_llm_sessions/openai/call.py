@@ -173,7 +173,8 @@ class Call:
             # No call that is made in the transport of this one takes the other instrumentation's span for its own.
             sent_in = in_flight(around.context, None, around.ambient, around.context, self.sending)
             self.span = BorrowedSpan(around.ambient, around.context, sent_in, attributes)
-            self._tell_owner(attributes, placement)
+            self._tell_session()
+            self.span.link(placement.links)
         elif self.is_silent:
             self.span = UnseenSpan(around.context, attributes)
         else:
@@ -199,12 +200,6 @@ class Call:
         except BaseException:
             end_early(span)
             raise
-
-    def _tell_owner(self, attributes: dict[str, Any], placement: Placement) -> None:
-        said: dict[str, Any] = {}
-        add_session(said, self.request, self.turn, self.runtime)
-        self.span.set(said)
-        self.span.link(placement.links)
 
     def carried(self) -> Carried:
         """Return what the request may tell of its session and its span."""
@@ -253,9 +248,7 @@ class Call:
         if not self.is_silent:
             placement = self.home.placer.amend(resolution, plan, owner, placement.context, self.span.context)
         self.turn = Turn(resolution, resolution.session_id, placement)
-        said: dict[str, Any] = {}
-        add_session(said, self.request, self.turn, self.runtime)
-        self.span.set(said)
+        self._tell_session()
         self.span.link(placement.links)
         ending = self.gate.ending if self.gate is not None else None
         return self._leave(ending.time if ending is not None else 0)
@@ -304,6 +297,10 @@ class Call:
             return
         resolution = replace(turn.resolution, source="provider", origin=link.source)
         self.turn = Turn(resolution, link.session_id, turn.placement, link)
+        self._tell_session()
+
+    def _tell_session(self) -> None:
+        """Have a span that has been started say its session as it is known now."""
         said: dict[str, Any] = {}
         add_session(said, self.request, self.turn, self.runtime)
         self.span.set(said)
