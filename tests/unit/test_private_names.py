@@ -71,10 +71,6 @@ LISTED: dict[str, tuple[str, frozenset[str]]] = {
     ),
     "_crew": ("a turn that a signal's handler never gives back", frozenset({"stores/test_keeper.py"})),
     "_TURN_LOST": ("a turn that a signal's handler never gives back", frozenset({"stores/test_keeper.py"})),
-    "_log_destroy_pending": (
-        "asyncio's own: what it says of a task that a closed loop leaves",
-        frozenset({"stores/test_patience.py"}),
-    ),
     "_write": ("a file that is busy, as on a slow disk", frozenset({"stores/test_sqlite.py"})),
     "_file": ("which statements a batch is", frozenset({"stores/test_sqlite.py"})),
     "_connection": ("which statements a batch is", frozenset({"stores/test_sqlite.py"})),
