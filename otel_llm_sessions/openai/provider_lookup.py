@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry.context import Context, attach, get_current
@@ -30,7 +31,7 @@ from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.asking import AskedStore
-from otel_llm_sessions.stores.patience import quiet, within
+from otel_llm_sessions.stores.patience import in_task, within
 
 TIME_LIMIT: Final = 2.0
 """Seconds that one walk may take."""
@@ -43,6 +44,9 @@ MAX_WALKS: Final = 16
 
 MAX_ALL_WALKS: Final = 64
 """How many walks there are at a time."""
+
+LOOKUP: Final = "otel-llm-sessions-lookup"
+"""What threads and tasks that ask the provider are called."""
 
 _numbers = itertools.count()
 
@@ -137,7 +141,7 @@ class ProviderLookup:
             context = copy_context()
             thread = threading.Thread(
                 target=lambda: context.run(self._walk, waiting, client, original),
-                name="otel-llm-sessions-lookup",
+                name=LOOKUP,
                 daemon=True,
             )
             try:
@@ -169,7 +173,7 @@ class ProviderLookup:
 
     def _begin_on(self, loop: asyncio.AbstractEventLoop, waiting: Waiting, client: Any, original: Original) -> None:
         def begin() -> None:
-            waiting.task = quiet(loop.create_task(self._awalk(waiting, client, original)))
+            waiting.task = in_task(loop, lambda: self._awalk(waiting, client, original), LOOKUP)
 
         if asyncio._get_running_loop() is loop:
             return begin()
@@ -263,7 +267,7 @@ class ProviderLookup:
         try:
             await asyncio.sleep(HEAD_START)
             if waiting.scope is None:
-                options = await within(waiting.seconds_left, client._prepare_options(waiting.options))
+                options = await within(waiting.seconds_left, partial(client._prepare_options, waiting.options))
                 self._know(waiting, client, options)
             while walk.asking is not None:
                 known = self._ask_store(waiting)
@@ -271,8 +275,8 @@ class ProviderLookup:
                 if self._is_known(walk, known):
                     continue
                 if self._may_go_on(waiting, client):
-                    reply = aretrieve(client, original, waiting.options)
-                    walk.take(await within(waiting.seconds_left, reply))
+                    ask = partial(aretrieve, client, original, waiting.options)
+                    walk.take(await within(waiting.seconds_left, ask))
                     self._answered(waiting)
         except Exception as error:
             self._lost(waiting, error, client)

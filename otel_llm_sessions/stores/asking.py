@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from otel_llm_sessions.guard import is_applications, report
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.answer import Answer
-from otel_llm_sessions.stores.patience import quiet
+from otel_llm_sessions.stores.patience import in_task
 from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.stores.shared import DEFAULT_TIME_LIMIT
 
@@ -128,7 +128,7 @@ class _Adapted:
         answer: Answer[T] = Answer()
         try:
             if self._waits and _is_on_asyncio():
-                return answer, self._begin(begin(), answer)
+                return answer, self._begin(begin, answer)
             answer.settle(call())
         except Exception as fault:
             if is_applications(fault):
@@ -136,8 +136,8 @@ class _Adapted:
             answer.fail(fault)
         return answer, None
 
-    def _begin(self, asking: Coroutine[Any, Any, T], answer: Answer[T]) -> Callable[[], object]:
-        task = quiet(asyncio.ensure_future(asking))
+    def _begin(self, begin: Callable[[], Coroutine[Any, Any, T]], answer: Answer[T]) -> Callable[[], object]:
+        task = in_task(asyncio.get_running_loop(), begin)
         self._tasks.add(task)
 
         def settle(ended: asyncio.Future[T]) -> None:

@@ -3,32 +3,65 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-F = TypeVar("F", bound="asyncio.Future[Any]")
 
 _SLICES = 5
 
 
-def quiet(task: F) -> F:
-    """Return a task of ours, of which asyncio does not complain when its loop is closed over it.
+class Unbegun(Coroutine[Any, Any, T], Generic[T]):
+    """A coroutine that is made with its first step.
 
-    To close a loop as it stands is the application's way to end, and asyncio would not complain of it without us.
+    A loop may be closed before that; Python would complain of a plain one, which nobody awaited.
     """
-    if isinstance(task, asyncio.Task):
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    __slots__ = ("_make", "_steps")
+
+    def __init__(self, make: Callable[[], Awaitable[T]]) -> None:
+        """Args: what makes it."""
+        self._make = make
+        self._steps: Any = None
+
+    def send(self, value: Any) -> Any:
+        """See ``collections.abc.Coroutine``."""
+        if self._steps is None:
+            self._steps = self._make().__await__()
+        return self._steps.send(value) if value is not None else next(self._steps)
+
+    def throw(self, *raised: Any) -> Any:
+        """See ``collections.abc.Coroutine``."""
+        return super().throw(*raised) if self._steps is None else self._steps.throw(*raised)
+
+    def close(self) -> None:
+        """See ``collections.abc.Coroutine``."""
+        if hasattr(self._steps, "close"):
+            self._steps.close()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return (yield from self._make().__await__())
+
+
+def in_task(
+    loop: asyncio.AbstractEventLoop, make: Callable[[], Awaitable[T]], name: str = "otel-llm-sessions"
+) -> asyncio.Task[T]:
+    """Begin what ``make`` makes in a task of ours, of which nobody complains when its loop is closed over it.
+
+    To close a loop as it stands is the application's way to end, and nobody would complain of it without us.
+    """
+    task = loop.create_task(Unbegun(make), name=name)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
     return task
 
 
-async def within(seconds: float, work: Awaitable[T]) -> T:
-    """Return what ``work`` comes to, or cancel it after ``seconds`` and raise ``asyncio.TimeoutError``.
+async def within(seconds: float, make: Callable[[], Awaitable[T]]) -> T:
+    """Return what the work that ``make`` begins comes to; cancel it after ``seconds``: ``asyncio.TimeoutError``.
 
     A loop that something else holds up is late, not the store, whose answer may lie there unread. So the time is waited
     in slices, of which one that ends late counts no more than any other.
     """
-    task = quiet(asyncio.ensure_future(work))
+    task = in_task(asyncio.get_running_loop(), make)
     try:
         for _ in range(_SLICES):
             await asyncio.wait((task,), timeout=seconds / _SLICES)

@@ -201,7 +201,7 @@ async def test_a_walk_that_is_cancelled_is_one_that_found_nothing(async_client, 
         server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
         await async_client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
         await auntil(lambda: retrieved(server))
-        (walk,) = [task for task in asyncio.all_tasks() if "awalk" in repr(task)]
+        (walk,) = [task for task in asyncio.all_tasks() if task.get_name() == provider_lookup.LOOKUP]
         walk.cancel()
         await asyncio.wait((walk,))
         assert found(the_call(spans)) == (ids[1], "chain_partial", 2)

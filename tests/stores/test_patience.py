@@ -13,7 +13,7 @@ from store_kit import SERVERS, Lateness, a_link
 from otel_llm_sessions.stores.asking import asked
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.stores.opening import open_store
-from otel_llm_sessions.stores.patience import quiet, within
+from otel_llm_sessions.stores.patience import in_task, within
 
 
 @contextlib.asynccontextmanager
@@ -63,7 +63,7 @@ async def test_what_takes_too_long_is_cancelled_in_time():
     with Lateness() as late:
         begun = time.perf_counter()
         with pytest.raises(asyncio.TimeoutError):
-            await within(0.05, work())
+            await within(0.05, work)
         took = time.perf_counter() - begun
     assert ended
     assert 0.045 < took < late.limit(0.08)
@@ -71,7 +71,7 @@ async def test_what_takes_too_long_is_cancelled_in_time():
 
 async def test_a_caller_that_is_cancelled_takes_its_work_along():
     work = asyncio.get_running_loop().create_future()
-    caller = asyncio.ensure_future(within(10, work))
+    caller = asyncio.ensure_future(within(10, lambda: work))
     await asyncio.sleep(0)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -80,7 +80,7 @@ async def test_a_caller_that_is_cancelled_takes_its_work_along():
 
 
 async def test_who_cancels_all_other_tasks_does_not_cancel_the_caller():
-    caller = asyncio.ensure_future(within(10, asyncio.sleep(10)))
+    caller = asyncio.ensure_future(within(10, lambda: asyncio.sleep(10)))
     await asyncio.sleep(0)
     for task in asyncio.all_tasks() - {asyncio.current_task(), caller}:
         task.cancel()
@@ -97,8 +97,8 @@ async def test_a_failure_is_the_callers_and_no_ones_who_is_gone(caplog):
             raise OSError("broken")
 
     with pytest.raises(OSError, match="broken"):
-        await within(0.01, work())
-    caller = asyncio.ensure_future(within(10, work()))
+        await within(0.01, work)
+    caller = asyncio.ensure_future(within(10, work))
     await asyncio.sleep(0.01)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -118,18 +118,21 @@ class Slow(MemoryStore):
         await asyncio.sleep(60)
 
 
+@pytest.mark.parametrize("steps", range(4))
 @pytest.mark.parametrize("way", ["waited for", "asked beside"])
-def test_asyncio_does_not_complain_of_work_of_ours_in_a_loop_that_is_closed(caplog, way):
+def test_nobody_complains_of_work_of_ours_in_a_loop_that_is_closed(caplog, recwarn, way, steps):
     loop = asyncio.new_event_loop()
 
     async def main():
-        store = asked(Slow())
         if way == "asked beside":
-            return store.ask(["s:1"])
-        quiet(asyncio.ensure_future(within(60, asyncio.sleep(60))))  # what the application's own leaves is its own
-        await asyncio.sleep(0.01)
+            asked(Slow()).ask(["s:1"])
+        else:
+            in_task(loop, lambda: within(60, lambda: asyncio.sleep(60)))
+        for _ in range(steps):
+            await asyncio.sleep(0)
 
     loop.run_until_complete(main())
     loop.close()
     gc.collect()
     assert not caplog.records
+    assert not [str(warned.message) for warned in recwarn]
