@@ -51,7 +51,8 @@ def in_task(
     To close a loop as it stands is the application's way to end, and nobody would complain of it without us.
     """
     task = loop.create_task(Unbegun(make), name=name)
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    if isinstance(task, asyncio.Task):  # else it is of a factory of the application's
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
     return task
 
 
