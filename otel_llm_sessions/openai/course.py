@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -184,8 +184,8 @@ class Course:
                 call.end(*ending)
             deliver_soon(call)
         finally:
-            HELD.remove(self.number)
             self.settled.settle(left.link if left is not None else None)
+            HELD.remove(self.number)
 
     # --- beside the application -----------------------------------------------------------------------------
 
@@ -234,7 +234,10 @@ class Course:
             return self.give_up()  # its owner ends the span now
         self.keys = self._call.leaves_under()
         self.number = HELD.add(self)
-        beside.at(time.monotonic() + PATIENCE, partial(HELD.give_up, self.number))
+        if self.settled.is_done:  # the answer came just now, and the span has ended
+            HELD.remove(self.number)
+        else:
+            beside.at(time.monotonic() + PATIENCE, partial(HELD.give_up, self.number))
         return None
 
     def _ask_again(self) -> None:
@@ -303,12 +306,20 @@ class Held:
         courses = dict(self._courses)
         for course in courses.values():
             course.hasten()
+        self._wait(courses, seconds)
+        for number in courses:
+            self.give_up(number)
+        self._wait(courses, AT_EXIT)  # for threads that are just ending one
+        return bool(courses)
+
+    def _wait(self, courses: Iterable[int], seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not self._courses.keys().isdisjoint(courses) and time.monotonic() < deadline:
             time.sleep(0.001)
-        for number in courses:
-            self.give_up(number)
-        return bool(courses)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._courses)
 
 
 HELD: Final = Held()

@@ -36,6 +36,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from otel_llm_sessions import session_trace_id
 from otel_llm_sessions.openai import provider_lookup
+from otel_llm_sessions.openai.course import HELD
 from otel_llm_sessions.testing import capture_spans
 
 SPANS = {"provider_lookup": True}
@@ -427,5 +428,7 @@ def test_an_end_and_an_answer_at_the_same_time_make_one_span(server, chain, span
 
         list(pool.map(call, [0.004 + 0.0002 * number + 0.0005 * step for step in range(24)]))
         until(no_walk_is_left)
+    until(lambda: len(calls(spans)) == 24)
+    until(lambda: not len(HELD), 1.0)
     assert len(calls(spans)) == 24
     assert len({span.attributes["gen_ai.request.previous_response.id"] for span in calls(spans)}) == 24
