@@ -30,6 +30,7 @@ from loopback_client import MODEL, THINKING, options_for
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from otel_llm_sessions.openai import provider_lookup
+from otel_llm_sessions.openai.course import HELD
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 
@@ -206,6 +207,22 @@ async def test_a_walk_that_is_cancelled_is_one_that_found_nothing(async_client, 
         await asyncio.wait((walk,))
         assert found(the_call(spans)) == (ids[1], "chain_partial", 2)
         server.release()
+
+
+def test_an_answer_that_comes_while_an_end_is_being_kept_back_leaves_nothing_there(
+    client, server, chain, spans, monkeypatch
+):
+    ids, add = chain(1), HELD.add
+
+    def add_late(course: Any) -> int:
+        answer_late(server)
+        return add(course)
+
+    monkeypatch.setattr(HELD, "add", add_late)
+    server.script({"id": ids[0], "object": "response"}, path=ids[0], **LATE)
+    client.responses.create(model=MODEL, input="x", previous_response_id=ids[0])
+    assert found(the_call(spans)) == (ids[0], "provider", 2)
+    assert not len(HELD)
 
 
 def test_an_answer_that_comes_while_the_call_ends_is_what_the_next_turn_finds(client, server, chain):
