@@ -194,7 +194,9 @@ class Reply:
 
     def token_counts(self) -> tuple[int | None, int | None]:
         """Return the input and output tokens, also where no span of ours asked for the attributes."""
-        if self.usage is not None and semconv.USAGE_INPUT_TOKENS not in self.attributes:
+        if self.usage is None:
+            return None, None
+        if semconv.USAGE_INPUT_TOKENS not in self.attributes:
             self.final_attributes()
         return self.attributes.get(semconv.USAGE_INPUT_TOKENS), self.attributes.get(semconv.USAGE_OUTPUT_TOKENS)
 

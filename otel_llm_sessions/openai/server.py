@@ -55,11 +55,12 @@ def server_of(client: Any, path: str = "") -> Server:
         client: the client. Its ``base_url`` may change between two requests.
         path: where the request goes, relative to the base URL; an absolute URL is its own server.
     """
-    url = client._base_url if _keeps_its_url(type(client)) else client.base_url
+    kind = type(client)
+    url = client._base_url if _keeps_its_url(kind) else client.base_url
     if "://" in path:
         return _read(client, type(url)(path))
     known = _known.get(id(url))
-    if known is not None and known[0] is url and known[1] is type(client):
+    if known is not None and known[0] is url and known[1] is kind:
         return known[2]
     # The module's own client makes a URL of `openai.base_url` at each request (openai 1.66 to 3.57): known by its text.
     key = (type(client), str(url))

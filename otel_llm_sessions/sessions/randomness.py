@@ -49,6 +49,9 @@ _LONG_ENOUGH: Final = 40
 _MANY: Final = 12
 """Different characters: more than any count has."""
 
+_MANY_PAIRS: Final = 19
+"""Different pairs of hexadecimal digits of the 20 at an id's end: alone enough to make it one of a kind."""
+
 _END: Final = 8
 
 _LONGEST_COUNT: Final = 12
@@ -75,7 +78,9 @@ def bits_of(id_: str) -> float:
         id_: an id as a server made it: of a response, a conversation, an item or a tool call.
     """
     if (usual := _USUAL.fullmatch(id_)) and not (end := usual[1][-_LONG_ENOUGH:]).isdigit():
-        return _BITS_OF_HEX * _without_repetition(end)
+        # Most have no pair of digits twice, or one: that is told in half the time that it takes to look at each digit.
+        pairs = len(set(bytes.fromhex(end)))
+        return _BITS_OF_HEX * (len(end) if pairs >= _MANY_PAIRS else _without_repetition(end))
     if not id_.islower() and (inner := _unwrapped(id_)):
         id_ = inner
     if ":" in id_ and _NAME_AND_COUNT.fullmatch(id_):

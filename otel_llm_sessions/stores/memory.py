@@ -48,8 +48,8 @@ class MemoryStore:
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
         """Remember ``link`` under each of ``keys``; the least recently used keys make room."""
+        links = self._links
         with self._lock:
-            links = self._links
             for key in keys:
                 known = links.get(key)
                 if known is None:

@@ -7,6 +7,7 @@ parents alone (``TRACES=turn``). Both give links.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Protocol
 
 from opentelemetry.context import Context
@@ -144,7 +145,7 @@ class SessionPlacer:
             first_turn, start = (previous.turn, previous.start) if proves else (resolution.turn, now)
             plan = self._roots.plan(session_id, resolution.origin, start=start, first_turn=first_turn, name=name)
             if plan.opening and proves:
-                plan = plan._replace(proven=previous)
+                plan = replace(plan, proven=previous)
         else:
             plan = self._roots.resume(session_id, resolution.origin, previous.trace, name=name)
         plan = self._with_room(plan, resolution, is_turn, now)

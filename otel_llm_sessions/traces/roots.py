@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from opentelemetry.trace import (
     ProxyTracerProvider,
@@ -16,7 +16,7 @@ from opentelemetry.trace import (
 
 from otel_llm_sessions import forks, semconv
 from otel_llm_sessions.bounded import Bounded
-from otel_llm_sessions.cheap import new
+from otel_llm_sessions.cheap import value
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
 from otel_llm_sessions.sessions.root_names import ROOT_NAME, UNNAMED_ROOT_NAME, RootNames, part_name
@@ -40,7 +40,8 @@ SCOPE = "otel_llm_sessions.traces"
 MAX_KNOWN = 10_000
 
 
-class Plan(NamedTuple):
+@value
+class Plan:
     """The trace of a turn's session, as far as it can be told without asking the store."""
 
     trace: SessionTrace | None = None
@@ -185,7 +186,7 @@ class Roots:
         """
         again = self._unsure.get((session_id, trace.part)) if self._unsure else None
         if again is None or again.trace_id != trace.trace_id:
-            return new(Plan, (trace, None, None))
+            return Plan(trace)
         return Plan(opening=again)
 
     def _claim_key(self, trace_id: int, root_span_id: int) -> str:
