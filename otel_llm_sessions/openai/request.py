@@ -20,7 +20,7 @@ from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.names import name_of_conversation
 from otel_llm_sessions.sessions.resolver import Evidence
 from otel_llm_sessions.sessions.sources import Given, first_id, from_baggage, from_context
-from otel_llm_sessions.telemetry.values import count_of, text_of
+from otel_llm_sessions.telemetry.values import MAX_TEXT, count_of, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,11 @@ def read_request(
     _, _, headers, json_data, extra_json = sent
     body, extra = mapping(json_data), mapping(extra_json)
     asked = {**body, **extra} if extra else body  # as the client merges them
-    model = text_of(asked.get("model")) or text_of(body.get("model")) or server.deployment
+    model = asked.get("model")
+    if type(model) is not str or not 0 < len(model) <= MAX_TEXT:
+        model = text_of(model) or text_of(body.get("model"))
     streams = stream or asked.get("stream") is True
-    name, first = _first_said(match.route, server, model, streams)
+    name, model, first = _first_said(match.route, server, model, streams)
     attributes = first.copy()
     if match.response_id is not None:
         attributes[semconv.RESPONSE_ID] = match.response_id
@@ -114,11 +116,14 @@ def read_request(
 
 
 @functools.lru_cache(maxsize=128)
-def _first_said(route: Route, server: Server, model: str | None, streams: bool) -> tuple[str, dict[str, Any]]:
-    """Return the name and the first attributes, to be copied, of the spans of all requests of a kind.
+def _first_said(
+    route: Route, server: Server, asked: str | None, streams: bool
+) -> tuple[str, str | None, dict[str, Any]]:
+    """Return the name, the model and the first attributes, to be copied, of the spans of all requests of a kind.
 
     Kept, since most applications make few kinds of them.
     """
+    model = text_of(asked) or server.deployment
     attributes: dict[str, Any] = {
         semconv.OPERATION_NAME: route.operation,
         semconv.PROVIDER_NAME: server.provider,
@@ -133,7 +138,7 @@ def _first_said(route: Route, server: Server, model: str | None, streams: bool) 
     if streams:
         attributes[semconv.REQUEST_STREAM] = True
     name = f"{route.operation} {model}" if route.is_turn and model else route.operation
-    return name, attributes
+    return name, model, attributes
 
 
 def add_stream_cursor(attributes: dict[str, Any], options: Any) -> None:
@@ -141,6 +146,9 @@ def add_stream_cursor(attributes: dict[str, Any], options: Any) -> None:
     cursor = mapping(options.params).get("starting_after")
     if count_of(cursor) is not None:
         attributes[semconv.REQUEST_STREAM_CURSOR] = str(cursor)
+
+
+NO_HEADERS: Final[Mapping[str, Any]] = {}
 
 
 def given_session(
@@ -152,7 +160,7 @@ def given_session(
     keys: KeyLists,
 ) -> Given | None:
     """Return the session that the application names: by headers, body, metadata, context, the client's own headers."""
-    headers = lowered(sent)
+    headers = lowered(sent) if sent else NO_HEADERS
     if headers and (found := header_session(headers, keys.headers)):
         return new(Given, (found, "header"))
     asked = extra, body
@@ -167,7 +175,7 @@ def given_session(
     if context and (named := from_context(context)):
         return named
     # What a request says of a header, also that it be omitted (openai's ``Omit``), hides the default, as on the wire.
-    defaults = lowered(getattr(client, "_custom_headers", None))
-    if defaults and (found := header_session({**defaults, **headers}, keys.headers)):
+    defaults = getattr(client, "_custom_headers", None)
+    if defaults and (found := header_session({**lowered(defaults), **headers}, keys.headers)):
         return new(Given, (found, "header"))
     return None

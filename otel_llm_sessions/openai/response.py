@@ -225,7 +225,7 @@ def read_choices(reply: Reply, choices: Any) -> None:
     for position, choice in enumerate(choices):
         index, reason = CHOICE.of(choice)
         key = index if type(index) is int else position
-        if key not in reply.choices and len(reply.choices) == MAX_CHOICES:
+        if len(reply.choices) == MAX_CHOICES and key not in reply.choices:
             continue
         reason = text_of(reason)
         if reason is not None:

@@ -111,7 +111,7 @@ class _Times:
     """The two histograms of seconds, under the names given."""
 
     def __init__(self, meter: Meter, duration: str, first_chunk: str) -> None:
-        self._duration, self._first_chunk = (
+        self.duration, self.first_chunk = (
             meter.create_histogram(
                 name, unit="s", description=text, explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS
             )
@@ -122,9 +122,9 @@ class _Times:
         )
 
     def record(self, seconds: float, first_chunk: float | None, kept: Attributes, context: Context) -> None:
-        self._duration.record(seconds, kept, context=context)
+        self.duration.record(seconds, kept, context=context)
         if first_chunk is not None:
-            self._first_chunk.record(first_chunk, kept, context=context)
+            self.first_chunk.record(first_chunk, kept, context=context)
 
 
 class CurrentMetrics:
@@ -147,7 +147,9 @@ class CurrentMetrics:
         """Record one call; see ``CallMetrics.record``."""
         key = _key_of(asked, answered)
         kept, of_tokens = self._series.get(key) or self._of_new(key, asked, answered)
-        self._times.record(seconds, first_chunk, kept, context)
+        self._times.duration.record(seconds, kept, context=context)
+        if first_chunk is not None:
+            self._times.first_chunk.record(first_chunk, kept, context=context)
         for name, attributes in of_tokens:
             count = answered.get(name)
             if isinstance(count, int):
