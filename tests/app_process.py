@@ -23,6 +23,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from otel_llm_sessions import OpenAISessionsInstrumentor
+from otel_llm_sessions.openai import flow
+from otel_llm_sessions.stores import pace
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.sqlite import SqliteBackend
 
@@ -73,9 +75,13 @@ class Application:
 
 
 def store_of(url: str, time_limit: float | None) -> Any:
-    """What to give as ``store``: the URL, or the same store with another time limit than applications have."""
+    """What to give as ``store``: the URL, or the same store with another time limit than applications have.
+
+    A call then waits as long for what is asked and recorded: a machine that has too much to do makes no answer late.
+    """
     if time_limit is None:
         return url
+    flow.BUDGET = pace.SLOW = time_limit  # type: ignore[misc]
     if url.startswith("sqlite"):
         return GuardedStore(SqliteBackend(url.removeprefix("sqlite:///")), time_limit=time_limit)
     from otel_llm_sessions.stores.redis import RedisBackend
