@@ -354,14 +354,22 @@ def test_two_real_processes_without_a_store_share_a_session(server, exported):
 
     first = run()
     run(first)
-    root, one, two = exported.spans
-    assert (root.name, root.attributes["session.id"]) == ("session", first)
-    assert {(span.trace_id, span.parent_id) for span in (one, two)} == {(root.trace_id, root.span_id)}
-    assert [(span.attributes["session.id"], span.attributes["llm_session.turn"]) for span in (one, two)] == [
+    (root,) = [span for span in exported.spans if span.name == "session"]
+    (marker,) = [span for span in exported.spans if span.name == "turn"]
+    one, two = [span for span in exported.spans if span.name.startswith("chat ")]
+    assert root.attributes["session.id"] == first
+    assert {(span.trace_id, span.parent_id) for span in (one, marker)} == {(root.trace_id, root.span_id)}
+    assert [(span.attributes["session.id"], span.attributes["llm_session.turn"]) for span in (one, two, marker)] == [
         (first, 1),
         (first, 2),
+        (first, 2),
     ]
-    assert [(link.trace_id, link.span_id) for link in two.links] == [(one.trace_id, one.span_id)]
+    # The provider's answer moves no span: the second turn stands where it began.
+    assert (two.parent_id, [(link.trace_id, link.span_id) for link in marker.links]) == (
+        "",
+        [(two.trace_id, two.span_id)],
+    )
+    assert (two.links[0].trace_id, two.links[0].span_id) == (one.trace_id, one.span_id)
 
 
 # --- headers ------------------------------------------------------------------------------------------------
