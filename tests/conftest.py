@@ -9,6 +9,7 @@ import gc
 import importlib.util
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -147,21 +148,37 @@ def server(_loopback: LoopbackServer) -> LoopbackServer:
 
 @pytest.fixture
 def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A model that is ``THINKING`` replies when no look-up at the provider is left."""
+    """A model that is ``THINKING`` replies when no look-up at the provider is left.
+
+    Nothing is looked up before its request has arrived: on a busy machine the answer would be there before the call
+    has begun, which then stands where the answer says. It is not waited for long: some calls are over by then.
+    """
     walk, awalk = ProviderLookup._walk, ProviderLookup._awalk
-    under_way = 0
+    under_way = before = 0
 
     def walks(lookup: ProviderLookup, *arguments: Any) -> None:
         with walking():
+            for _ in arriving(arguments[1]):
+                time.sleep(0.001)
             walk(lookup, *arguments)
 
     async def awalks(lookup: ProviderLookup, *arguments: Any) -> None:
         with walking():
+            for _ in arriving(arguments[1]):
+                await asyncio.sleep(0.001)
             await awalk(lookup, *arguments)
+
+    def arriving(client: Any) -> Iterator[None]:
+        deadline = time.monotonic() + 0.25 if str(client.base_url).startswith(server.base_url) else 0.0
+        while not (server.replying or posted() != before) and time.monotonic() < deadline:
+            yield
+
+    def posted() -> int:
+        return sum(request.method == "POST" for request in server.requests)
 
     @contextlib.contextmanager
     def walking() -> Iterator[None]:
-        nonlocal under_way
+        nonlocal under_way, before
         with lock:
             under_way += 1
             idle.clear()
@@ -170,6 +187,7 @@ def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) ->
         finally:
             with lock:
                 under_way -= 1
+                before = posted()
                 if not under_way:
                     idle.set()
 

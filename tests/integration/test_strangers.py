@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from counting import CountingServer
+from lookup_kit import until
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from otel_llm_sessions import session_trace_id
@@ -151,6 +152,7 @@ def test_who_shares_the_store_learns_the_name(tmp_path):
     for _ in range(2):  # two processes, as far as the store can tell
         with capture_spans(store=f"sqlite:///{tmp_path}/sessions.db") as spans:
             server.respond(**({"previous_response_id": "resp_1"} if found else {}))
+            until(lambda: calls(spans))
             found += sessions(spans)
     assert found[0] == found[1]
 
