@@ -31,6 +31,7 @@ if importlib.util.find_spec("openai") is not None:  # the packaging tests run wi
     from opentelemetry.sdk.resources import Resource
 
     from otel_llm_sessions import OpenAISessionsInstrumentor, guard
+    from otel_llm_sessions.openai import provider_lookup
     from otel_llm_sessions.openai.provider_lookup import ProviderLookup
     from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
@@ -154,23 +155,30 @@ def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) ->
     has begun, which then stands where the answer says. It is not waited for long: some calls are over by then.
     """
     walk, awalk = ProviderLookup._walk, ProviderLookup._awalk
-    under_way = before = 0
+    under_way = 0
 
     def walks(lookup: ProviderLookup, *arguments: Any) -> None:
         with walking():
-            for _ in arriving(arguments[1]):
+            for _ in arriving(*arguments[:2]):
                 time.sleep(0.001)
             walk(lookup, *arguments)
 
     async def awalks(lookup: ProviderLookup, *arguments: Any) -> None:
         with walking():
-            for _ in arriving(arguments[1]):
+            for _ in arriving(*arguments[:2]):
                 await asyncio.sleep(0.001)
             await awalk(lookup, *arguments)
 
-    def arriving(client: Any) -> Iterator[None]:
+    class Counting(provider_lookup.Waiting):
+        """What is waited for, and how many requests had arrived before."""
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.posted = posted()
+
+    def arriving(waiting: Counting, client: Any) -> Iterator[None]:
         deadline = time.monotonic() + 0.25 if str(client.base_url).startswith(server.base_url) else 0.0
-        while not (server.replying or posted() != before) and time.monotonic() < deadline:
+        while posted() == waiting.posted and time.monotonic() < deadline:
             yield
 
     def posted() -> int:
@@ -178,7 +186,7 @@ def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) ->
 
     @contextlib.contextmanager
     def walking() -> Iterator[None]:
-        nonlocal under_way, before
+        nonlocal under_way
         with lock:
             under_way += 1
             idle.clear()
@@ -187,7 +195,6 @@ def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) ->
         finally:
             with lock:
                 under_way -= 1
-                before = posted()
                 if not under_way:
                     idle.set()
 
@@ -199,6 +206,7 @@ def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) ->
                     server.release()
 
     lock, idle, is_over = threading.Lock(), threading.Event(), threading.Event()
+    monkeypatch.setattr(provider_lookup, "Waiting", Counting)
     monkeypatch.setattr(ProviderLookup, "_walk", walks)
     monkeypatch.setattr(ProviderLookup, "_awalk", awalks)
     replying = threading.Thread(target=reply, daemon=True)

@@ -59,11 +59,6 @@ class Gate:
                 self._tickets.discard(ticket)
                 ticket.close()
 
-    @property
-    def taken(self) -> int:
-        """How many places are taken."""
-        return len(self._tickets)
-
     def release(self) -> None:
         """Let every reply go on that has started."""
         with self._lock:

@@ -97,11 +97,6 @@ class LoopbackServer(ProviderServer):
         )
         self._enqueue(Scripted(reply, path))
 
-    @property
-    def replying(self) -> int:
-        """How many requests have arrived and are not answered yet."""
-        return self._gate.taken
-
     def release(self) -> None:
         """Let replies go on: those that are delayed, and the streams that are held or will be and have started."""
         self._gate.release()
