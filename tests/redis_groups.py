@@ -96,7 +96,10 @@ class Watched:
         self.master.kill()
 
     def has_failed_over(self) -> bool:
-        return b"role:master" in self.replica.ask("INFO", "replication")
+        try:
+            return b"role:master" in self.replica.ask("INFO", "replication")
+        except ConnectionError:  # a Sentinel closes all connections of what it makes the master
+            return False
 
     def kill(self) -> None:
         for server in (self.sentinel, self.replica, self.master):
