@@ -121,7 +121,7 @@ def described(http: Any) -> Any:
         stream.__class__,
         repr(stream).partition(" at ")[0],
         list(vars(stream)),
-        sorted({*dir(stream)} - {"__slotnames__"}),  # which the first copy leaves on a class
+        sorted({*dir(stream)} - {"__annotations__", "__slotnames__"}),  # which a first look and copy leave on a class
         [
             isinstance(stream, kind)
             for kind in (
