@@ -351,7 +351,8 @@ def test_a_fork_waits_for_nothing_and_a_child_of_a_busy_file_does_without_it(pat
     assert took < late.limit(0.03)
     in_child(check)
     release.set()
-    until(lambda: sqlite_direct(path).get_all(["s:2"])[0])
+    with contextlib.closing(sqlite_direct(path)) as other:
+        until(lambda: other.get_all(["s:2"])[0])
     assert store.is_up
 
 
