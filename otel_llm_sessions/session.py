@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from otel_llm_sessions.decorating import decorated
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.semconv import LLM_SESSION_NAME, SESSION_ID
-from otel_llm_sessions.sessions.blocks import OPEN, Block, block_of, generator_of, seen_from_here, within
+from otel_llm_sessions.sessions.blocks import OPEN, GeneratorBlock, block_of, generator_of, seen_from_here, within
 from otel_llm_sessions.sessions.inside import ENTRY_KEY, Inside, session_inside
 from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.sources import (
@@ -154,7 +154,7 @@ class session:
             )
         self._name = None if name is None else str.__str__(name)  # an enum's member too, as it reads
         self._propagate = propagate
-        self._blocks: list[Block] = []
+        self._blocks: list[GeneratorBlock] = []
         """Those that generators have open; they hold this object, so that it goes with them."""
 
     def __enter__(self) -> Session:
@@ -196,13 +196,13 @@ class session:
             self._close(block_of(frame, self._blocks, anywhere=True) or self._blocks[-1])
 
     def _open_in(self, generator: FrameType, named: Session) -> Session:
-        self._blocks.append(Block(generator, self._inside(named, seen_from_here(get_current()))))
+        self._blocks.append(GeneratorBlock(generator, self._inside(named, seen_from_here(get_current()))))
         entrance = _entrance() if _entrance is not None else None
         if entrance is not None:
             entrance.prepare()
         return named
 
-    def _close(self, block: Block) -> None:
+    def _close(self, block: GeneratorBlock) -> None:
         block.close()
         self._blocks.remove(block)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.stores.shared import Ask, Backend, Claim, Lookup, Record, StoreDown
+from otel_llm_sessions.stores.shared import Ask, Backend, Claim, Lookup, Put, StoreDown
 
 
 class FakeBackend(Backend):
@@ -85,14 +85,14 @@ class FakeBackend(Backend):
 
     def _outcome(self, ask: Ask) -> Any:
         fault = self.read_fault if isinstance(ask, Lookup) else self.write_fault
-        self.asked.append("get" if isinstance(ask, Lookup) else "put" if isinstance(ask, Record) else "claim")
+        self.asked.append("get" if isinstance(ask, Lookup) else "put" if isinstance(ask, Put) else "claim")
         if isinstance(fault, StoreDown):
             raise fault
         if fault is not None:
             return fault
         if isinstance(ask, Lookup):
             return [self.links.get(key) for key in ask.keys]
-        if isinstance(ask, Record):
+        if isinstance(ask, Put):
             if self.down_keys & {key for key, _ in ask.entries}:
                 return StoreDown("a part is down")
             return self.links.update(ask.entries)

@@ -21,7 +21,7 @@ import pytest
 
 from benchmarks.redis_server import program
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, SpanRef
-from otel_llm_sessions.stores.shared import Ask, Backend, Claim, Lookup, Record
+from otel_llm_sessions.stores.shared import Ask, Backend, Claim, Lookup, Put
 from otel_llm_sessions.stores.sqlite import SqliteBackend
 
 PROGRAMS = {kind: program(kind) for kind in ("redis", "valkey")}
@@ -273,7 +273,7 @@ class Direct:
         self.put_all([(key, link) for key in keys])
 
     def put_all(self, entries: Sequence[tuple[str, SessionLink]]) -> None:
-        self.ask(Record(entries))
+        self.ask(Put(entries))
 
     def claim(self, key: str, token: bytes | None = None) -> Any:
         return self.ask(Claim(key, token or os.urandom(16)))

@@ -23,7 +23,7 @@ from otel_llm_sessions.openai.climb import Climb
 from otel_llm_sessions.openai.decide import named, planned, resolved
 from otel_llm_sessions.openai.gate import Gate
 from otel_llm_sessions.openai.outbox import deliver_soon, put_soon
-from otel_llm_sessions.openai.wait import BUDGET, Wait
+from otel_llm_sessions.openai.question import BUDGET, Question
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, is_unsure, lookup_keys, resolve_looked_up
 from otel_llm_sessions.stores.answer import Answer
@@ -79,14 +79,14 @@ class Course:
 
     # --- the questions --------------------------------------------------------------------------------------
 
-    def _questions(self) -> Generator[Wait, None, None]:
+    def _questions(self) -> Generator[Question, None, None]:
         call = self._call
         keys = lookup_keys(call.request.evidence)
         answers: Sequence[SessionLink | None] = ()
         if keys:
             before = HELD.pending(keys)
             looked_up = call.runtime.asked.ask(keys, self.within)
-            yield Wait(looked_up)
+            yield Question(looked_up)
             answers = looked_up.result()
             if before:
                 answers = yield from self._after(before, keys, answers)
@@ -100,11 +100,11 @@ class Course:
     @staticmethod
     def _after(
         before: dict[str, Answer[SessionLink | None]], keys: Sequence[str], answers: Sequence[SessionLink | None]
-    ) -> Generator[Wait, None, list[SessionLink | None]]:
+    ) -> Generator[Question, None, list[SessionLink | None]]:
         """Return the answers with what turns of this process leave that had ended, but were not told of theirs yet."""
         known = dict(zip(keys, answers, strict=True))
         for key, told in before.items():
-            yield Wait(told, is_beside=True)
+            yield Question(told, is_beside=True)
             link, other = told.result(), known[key]
             if link is not None and (other is None or is_newer(key, link, other)):
                 known[key] = link
@@ -115,11 +115,11 @@ class Course:
         if self._call.gate is not None:
             self._call.turn = replace(self._call.turn, resolution=alone)
 
-    def _asked_further(self, alone: Resolution) -> Generator[Wait, None, Resolution]:
+    def _asked_further(self, alone: Resolution) -> Generator[Question, None, Resolution]:
         """Ask those who may know where a chain begins."""
         told = self._ask_provider(alone.previous) if self._ask_provider is not None else None
         if told is not None:
-            yield Wait(told, is_beside=True, is_a_stores=False)
+            yield Question(told, is_beside=True, is_a_stores=False)
             walk = told.result()
             previous = walk.previous()
             return alone if previous is None else resolve_looked_up(previous, complete=walk.is_complete)
@@ -129,15 +129,15 @@ class Course:
         gate = self._call.gate
         if gate is not None and gate.ending is not None:  # the store was late, and the call is over
             self._ask_again()
-        yield Wait(self._ended, is_beside=True, is_a_stores=False)
+        yield Question(self._ended, is_beside=True, is_a_stores=False)
         return (yield from self._climbed(alone))
 
-    def _climbed(self, alone: Resolution) -> Generator[Wait, None, Resolution]:
+    def _climbed(self, alone: Resolution) -> Generator[Question, None, Resolution]:
         """Ask the store again, and past turns that only know the one before them; repair those."""
         climb = Climb(self._call.request.evidence.ties[0].key)
         while climb.asking is not None:
             asked = self._call.runtime.asked.ask((climb.asking,))
-            yield Wait(asked, is_beside=True)
+            yield Question(asked, is_beside=True)
             climb.take(asked.result()[0])
         for record in climb.repairs():
             put_soon(self._call.runtime, record)
@@ -146,14 +146,14 @@ class Course:
             return alone
         return Resolution(previous.session_id, "chain", previous.source, previous.turn + 1, previous, None)
 
-    def _settled(self, resolution: Resolution) -> Generator[Wait, None, None]:
+    def _settled(self, resolution: Resolution) -> Generator[Question, None, None]:
         call = self._call
         plan = planned(call, resolution)
         is_owner = False
         if plan.opening is not None:
             self._decided = resolution, plan
             claim = call.runtime.asked.ask_claim(plan.opening.claim_key, self.within)
-            yield Wait(claim)
+            yield Question(claim)
             is_owner = claim.result()
         self._take_in(resolution, plan, is_owner)
 
@@ -189,7 +189,7 @@ class Course:
 
     # --- beside the application -----------------------------------------------------------------------------
 
-    def go_on_beside(self, wait: Wait) -> None:
+    def go_on_beside(self, question: Question) -> None:
         """Start the span without an answer; what comes of it is done beside the application."""
         call, decided, self.within = self._call, self._decided, 0.0
         if not call.has_started:
@@ -199,7 +199,7 @@ class Course:
                 said = self._said()
                 alone = self._alone if self._alone is not NONE else said
                 call.start_unplaced(said, alone, Gate(self._held_back))
-        self._await(wait)
+        self._await(question)
 
     def _said(self) -> Resolution:
         """Return what the request itself says of the session."""
@@ -208,22 +208,22 @@ class Course:
             return NONE
         return named(self._call, Resolution(given.session_id, given.source, given.source, 0, None, None))
 
-    def _await(self, wait: Wait) -> None:
-        if wait.is_a_stores:
-            wait.answer.when_done(lambda _: beside.soon(self._go_on))
+    def _await(self, question: Question) -> None:
+        if question.is_a_stores:
+            question.answer.when_done(lambda _: beside.soon(self._go_on))
         else:
-            wait.answer.when_done(lambda _: self._go_on())
+            question.answer.when_done(lambda _: self._go_on())
 
     def _go_on(self) -> None:
         try:
-            wait = next(self.questions, None)
-            while wait is not None and wait.answer.is_done:
-                wait = next(self.questions, None)
+            question = next(self.questions, None)
+            while question is not None and question.answer.is_done:
+                question = next(self.questions, None)
         except Exception as error:
             report("answer a call", error)
             return self.give_up()
-        if wait is not None:
-            self._await(wait)
+        if question is not None:
+            self._await(question)
         return None
 
     def _held_back(self) -> None:

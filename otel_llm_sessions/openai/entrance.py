@@ -11,8 +11,8 @@ from opentelemetry.trace import INVALID_SPAN, get_current_span
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.beside import beside
 from otel_llm_sessions.openai.flow import adrive, drive
+from otel_llm_sessions.openai.question import Question
 from otel_llm_sessions.openai.runtime import Runtime
-from otel_llm_sessions.openai.wait import Wait
 from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, SessionRoot, is_session_root
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink
@@ -75,7 +75,7 @@ class SessionEntrance:
             report("open a session", error)
             return context
 
-    def _entering(self, session_id: str, context: Context) -> Entering | None:
+    def _entering(self, session_id: str, context: Context) -> _Entering | None:
         """Return what opens the session without a call of ours in flight around it; None under a span."""
         self._on_use()
         if not self._runtime.is_by_session or not is_instrumentation_enabled():
@@ -84,10 +84,10 @@ class SessionEntrance:
         current = span.get_span_context()
         if current.is_valid and not is_session_root(around, current):
             return None
-        return Entering(self._runtime, SessionId(session_id), around, name_in(context, session_id))
+        return _Entering(self._runtime, SessionId(session_id), around, name_in(context, session_id))
 
 
-class Entering:
+class _Entering:
     """The course of what is asked to enter one block (see ``course``), whose answers may come late, too."""
 
     def __init__(self, runtime: Runtime, session_id: SessionId, context: Context, name: str) -> None:
@@ -110,12 +110,12 @@ class Entering:
         self._decided: tuple[Resolution, Plan] | None = None
         self.questions = self._questions()
 
-    def _questions(self) -> Generator[Wait, None, None]:
+    def _questions(self) -> Generator[Question, None, None]:
         looked_up = self.runtime.asked.ask((session_key(self._session_id),), self.within)
-        yield Wait(looked_up)
+        yield Question(looked_up)
         claim = self._claim(looked_up.result())
         if claim is not None:
-            yield Wait(claim)
+            yield Question(claim)
         self._enter(claim is not None and claim.result())
 
     def _claim(self, answers: Sequence[SessionLink | None]) -> Answer[bool] | None:
@@ -134,10 +134,10 @@ class Entering:
             root = SessionRoot(str(self._session_id), get_current_span(placement.context))
             self.context = set_value(ROOT_CONTEXT_KEY, root, placement.context)
 
-    def go_on_beside(self, wait: Wait) -> None:
+    def go_on_beside(self, question: Question) -> None:
         """Enter below the newest part that this process knows; claim and root follow."""
         self.within = 0.0
-        claim = wait.answer if self._decided is not None else self._claim(())
+        claim = question.answer if self._decided is not None else self._claim(())
         self._enter(False)
         if claim is not None:
             claim.when_done(lambda _: beside.soon(lambda: self._follow(claim)))

@@ -16,8 +16,8 @@ from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.course import AskProvider, Course
 from otel_llm_sessions.openai.decide import planned, resolved
 from otel_llm_sessions.openai.outbox import not_recorded, take
+from otel_llm_sessions.openai.question import BUDGET, Question
 from otel_llm_sessions.openai.runtime import Runtime
-from otel_llm_sessions.openai.wait import BUDGET, Wait
 from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.sessions.resolver import lookup_keys
 
@@ -30,9 +30,9 @@ class Questions(Protocol):
     """Seconds for which the application has been held up."""
     within: float
     """How long what asks may hold the caller up itself, which is quicker than to wait afterwards."""
-    questions: Generator[Wait, None, None]
+    questions: Generator[Question, None, None]
 
-    def go_on_beside(self, wait: Wait) -> None:
+    def go_on_beside(self, question: Question) -> None:
         """Begin without an answer, which comes late; what comes of it is done beside the application."""
         ...
 
@@ -68,10 +68,10 @@ def drive(course: Questions) -> None:
     """Wait for what is asked, as long as the budget lasts."""
     began = time.monotonic()
     course.within = _left(course, began)
-    for wait in course.questions:
-        left = 0.0 if wait.is_beside else _left(course, began)
-        if not (wait.answer.is_done or (left > 0 and wait.answer.wait(left))):
-            course.go_on_beside(wait)
+    for question in course.questions:
+        left = 0.0 if question.is_beside else _left(course, began)
+        if not (question.answer.is_done or (left > 0 and question.answer.wait(left))):
+            course.go_on_beside(question)
             break
         course.within = left
     course.waited = time.monotonic() - began
@@ -80,10 +80,10 @@ def drive(course: Questions) -> None:
 async def adrive(course: Questions) -> None:
     """As ``drive``, for callers on an event loop."""
     began = time.monotonic()
-    for wait in course.questions:
-        left = 0.0 if wait.is_beside else _left(course, began)
-        if not (wait.answer.is_done or (left > 0 and await wait.answer.wait_on_loop(left))):
-            course.go_on_beside(wait)
+    for question in course.questions:
+        left = 0.0 if question.is_beside else _left(course, began)
+        if not (question.answer.is_done or (left > 0 and await question.answer.wait_on_loop(left))):
+            course.go_on_beside(question)
             break
     course.waited = time.monotonic() - began
 

@@ -51,7 +51,7 @@ LOOKUP: Final = "otel-llm-sessions-lookup"
 _numbers = itertools.count()
 
 
-class Waiting:
+class SharedWalk:
     """A walk, and the answer that all who asked for it get."""
 
     def __init__(self, walk: Walk, server: str, credential: Credential, key: tuple[bytes, str]) -> None:
@@ -108,7 +108,7 @@ class ProviderLookup:
         self._store = store
         self._switch = switch
         self._settings = settings
-        self._walks: dict[tuple[bytes, str], Waiting] = {}
+        self._walks: dict[tuple[bytes, str], SharedWalk] = {}
         self._resting = Resting()
         self._lock = threading.RLock()
         forks.renew_in_child(self)
@@ -134,13 +134,13 @@ class ProviderLookup:
             The walk, when it is over; it is given on another thread. None if there is nothing to ask for, or nobody can
             be asked now: the provider rests, or too many walks are under way.
         """
-        waiting, is_new = self._join(client, options, request, found)
-        if waiting is None:
+        shared, is_new = self._join(client, options, request, found)
+        if shared is None:
             return None
         if is_new:
             context = copy_context()
             thread = threading.Thread(
-                target=lambda: context.run(self._walk, waiting, client, original),
+                target=lambda: context.run(self._walk, shared, client, original),
                 name=LOOKUP,
                 daemon=True,
             )
@@ -148,9 +148,9 @@ class ProviderLookup:
                 thread.start()
             except RuntimeError as error:  # no thread to spare, or the interpreter ends
                 report("start a look-up at the provider", error)
-                self._leave(waiting)
-                waiting.answer.settle(waiting.walk)
-        return waiting.answer
+                self._leave(shared)
+                shared.answer.settle(shared.walk)
+        return shared.answer
 
     def on_loop(self) -> Callable[..., Answer[Walk] | None] | None:
         """Return what asks as ``ask`` does, for a client on the loop that runs here; None if that is not asyncio's."""
@@ -162,31 +162,31 @@ class ProviderLookup:
         def ask(
             client: Any, options: Any, original: Original, request: Request, found: SessionLink | None
         ) -> Answer[Walk] | None:
-            waiting, is_new = self._join(client, options, request, found)
-            if waiting is None:
+            shared, is_new = self._join(client, options, request, found)
+            if shared is None:
                 return None
             if is_new:
-                self._begin_on(loop, waiting, client, original)
-            return waiting.answer
+                self._begin_on(loop, shared, client, original)
+            return shared.answer
 
         return ask
 
-    def _begin_on(self, loop: asyncio.AbstractEventLoop, waiting: Waiting, client: Any, original: Original) -> None:
+    def _begin_on(self, loop: asyncio.AbstractEventLoop, shared: SharedWalk, client: Any, original: Original) -> None:
         def begin() -> None:
-            waiting.task = in_task(loop, lambda: self._awalk(waiting, client, original), LOOKUP)
+            shared.task = in_task(loop, lambda: self._awalk(shared, client, original), LOOKUP)
 
         if asyncio._get_running_loop() is loop:
             return begin()
         try:
             loop.call_soon_threadsafe(begin)  # a store that was slow to answer, on its thread
         except RuntimeError:  # the loop has been closed
-            self._leave(waiting)
-            waiting.answer.settle(waiting.walk)
+            self._leave(shared)
+            shared.answer.settle(shared.walk)
         return None
 
     def _join(
         self, client: Any, options: Any, request: Request, found: SessionLink | None
-    ) -> tuple[Waiting | None, bool]:
+    ) -> tuple[SharedWalk | None, bool]:
         """Return the walk that answers a request, and whether it is yet to be begun."""
         evidence, previous_id = request.evidence, request.evidence.previous_id
         if evidence.given is not None or previous_id is None or not request.match.route.is_turn:
@@ -201,19 +201,19 @@ class ProviderLookup:
             return None, False
         key = walk_key(credential, previous_id)
         with self._lock:
-            waiting = self._walks.get(key)
-            if waiting is not None and waiting.seconds_left <= 0:
-                if not waiting.is_overdue:
+            shared = self._walks.get(key)
+            if shared is not None and shared.seconds_left <= 0:
+                if not shared.is_overdue:
                     return None, False
-                waiting = None
-            is_new = waiting is None
-            if waiting is None:
+                shared = None
+            is_new = shared is None
+            if shared is None:
                 if not self._is_free(key[0]):
                     return None, False
                 walk = Walk(previous_id, self._settings.metadata_keys, request.server.name, self._settings.key)
-                self._walks[key] = waiting = Waiting(walk, request.server.scope, credential, key)
-            waiting.names.add(name)
-            return waiting, is_new
+                self._walks[key] = shared = SharedWalk(walk, request.server.scope, credential, key)
+            shared.names.add(name)
+            return shared, is_new
 
     def _rests(self, scope: bytes | None, *names: str | None) -> bool:
         """Whether a provider is not to be asked with a key, or not for a response or where a session begins."""
@@ -226,74 +226,74 @@ class ProviderLookup:
 
     def _is_free(self, scope: bytes) -> bool:
         """Whether there may be one more walk, with this key; forgets those that may never end."""
-        for key in [key for key, waiting in self._walks.items() if waiting.is_overdue]:
+        for key in [key for key, shared in self._walks.items() if shared.is_overdue]:
             del self._walks[key]
         same = sum(other == scope for other, _ in self._walks)
         return len(self._walks) < MAX_ALL_WALKS and same < MAX_WALKS
 
-    def _leave(self, waiting: Waiting) -> None:
+    def _leave(self, shared: SharedWalk) -> None:
         """Let nobody join the walk any more."""
-        if waiting.is_too_long:
-            self._let_rest(waiting, GONE, waiting.ways)
+        if shared.is_too_long:
+            self._let_rest(shared, GONE, shared.ways)
         with self._lock:
-            if self._walks.get(waiting.key) is waiting:
-                del self._walks[waiting.key]
+            if self._walks.get(shared.key) is shared:
+                del self._walks[shared.key]
 
     # --- the walk: the same twice, but for what waits -----------------------------------------------------------
 
-    def _walk(self, waiting: Waiting, client: Any, original: Original) -> None:
-        walk = waiting.walk
+    def _walk(self, shared: SharedWalk, client: Any, original: Original) -> None:
+        walk = shared.walk
         attach(_suppressed())
         try:
             time.sleep(HEAD_START)
-            if waiting.scope is None:
-                self._know(waiting, client, client._prepare_options(waiting.options))
+            if shared.scope is None:
+                self._know(shared, client, client._prepare_options(shared.options))
             while walk.asking is not None:
-                known = self._ask_store(waiting)
-                known.wait(waiting.seconds_left)
+                known = self._ask_store(shared)
+                known.wait(shared.seconds_left)
                 if self._is_known(walk, known):
                     continue
-                if self._may_go_on(waiting, client):
-                    walk.take(retrieve(client, original, waiting.options, waiting.deadline))
-                    self._answered(waiting)
+                if self._may_go_on(shared, client):
+                    walk.take(retrieve(client, original, shared.options, shared.deadline))
+                    self._answered(shared)
         except Exception as error:
-            self._lost(waiting, error, client)
+            self._lost(shared, error, client)
         finally:
-            self._end(waiting)
+            self._end(shared)
 
-    async def _awalk(self, waiting: Waiting, client: Any, original: Original) -> None:
-        walk = waiting.walk
+    async def _awalk(self, shared: SharedWalk, client: Any, original: Original) -> None:
+        walk = shared.walk
         attach(_suppressed())
         try:
             await asyncio.sleep(HEAD_START)
-            if waiting.scope is None:
-                options = await within(waiting.seconds_left, partial(client._prepare_options, waiting.options))
-                self._know(waiting, client, options)
+            if shared.scope is None:
+                options = await within(shared.seconds_left, partial(client._prepare_options, shared.options))
+                self._know(shared, client, options)
             while walk.asking is not None:
-                known = self._ask_store(waiting)
-                await known.wait_on_loop(waiting.seconds_left)
+                known = self._ask_store(shared)
+                await known.wait_on_loop(shared.seconds_left)
                 if self._is_known(walk, known):
                     continue
-                if self._may_go_on(waiting, client):
-                    ask = partial(aretrieve, client, original, waiting.options)
-                    walk.take(await within(waiting.seconds_left, ask))
-                    self._answered(waiting)
+                if self._may_go_on(shared, client):
+                    ask = partial(aretrieve, client, original, shared.options)
+                    walk.take(await within(shared.seconds_left, ask))
+                    self._answered(shared)
         except Exception as error:
-            self._lost(waiting, error, client)
+            self._lost(shared, error, client)
         finally:
-            self._end(waiting)
+            self._end(shared)
 
-    def _end(self, waiting: Waiting) -> None:
+    def _end(self, shared: SharedWalk) -> None:
         """Tell all who asked, and remember the responses on the way."""
-        self._leave(waiting)
-        waiting.answer.settle(waiting.walk)
+        self._leave(shared)
+        shared.answer.settle(shared.walk)
         if self._switch.is_on:
-            for record in waiting.walk.records(waiting.server):
+            for record in shared.walk.records(shared.server):
                 self._store.put_soon(record.keys, record.link)
 
-    def _ask_store(self, waiting: Waiting) -> Answer[list[SessionLink | None]]:
-        assert waiting.walk.asking is not None
-        return self._store.ask((response_key(waiting.walk.asking, waiting.server),))
+    def _ask_store(self, shared: SharedWalk) -> Answer[list[SessionLink | None]]:
+        assert shared.walk.asking is not None
+        return self._store.ask((response_key(shared.walk.asking, shared.server),))
 
     @staticmethod
     def _is_known(walk: Walk, answer: Answer[list[SessionLink | None]]) -> bool:
@@ -301,44 +301,44 @@ class ProviderLookup:
         link = answer.result()[0] if answer.is_done else None
         return link is not None and walk.know(link)
 
-    def _know(self, waiting: Waiting, client: Any, options: Any) -> None:
+    def _know(self, shared: SharedWalk, client: Any, options: Any) -> None:
         """Take in the key that the application gives for a request; the walk may be over then."""
-        waiting.scope = scope_of_sent(client, client._build_request(options))
-        if self._rests(waiting.scope, waiting.walk.previous_id, *waiting.names):
-            waiting.walk.lose(gone=False)
+        shared.scope = scope_of_sent(client, client._build_request(options))
+        if self._rests(shared.scope, shared.walk.previous_id, *shared.names):
+            shared.walk.lose(gone=False)
 
-    def _may_go_on(self, waiting: Waiting, client: Any) -> bool:
+    def _may_go_on(self, shared: SharedWalk, client: Any) -> bool:
         """Whether to retrieve one more response; else the walk is over."""
-        walk, scope = waiting.walk, waiting.scope
+        walk, scope = shared.walk, shared.scope
         assert walk.asking is not None
         assert scope is not None
         if not is_askable(walk.asking) or self._rests(scope, walk.asking):
-            self._give_up(waiting, REST, gone=self._resting.is_gone(scope, walk.asking))
+            self._give_up(shared, REST, gone=self._resting.is_gone(scope, walk.asking))
             return False
-        if waiting.seconds_left > 0 and self._switch.is_on and has_room(client):
+        if shared.seconds_left > 0 and self._switch.is_on and has_room(client):
             return True
         walk.lose(gone=False)
         return False
 
-    def _give_up(self, waiting: Waiting, seconds: float, *, gone: bool) -> None:
+    def _give_up(self, shared: SharedWalk, seconds: float, *, gone: bool) -> None:
         """End the walk at a response that cannot be had, and let no later turn walk up to it again for a while."""
-        walk = waiting.walk
+        walk = shared.walk
         walk.lose(gone=gone)
         named = walk.previous() if gone else None
-        self._let_rest(waiting, seconds, {named.session_id} if named is not None else waiting.ways)
+        self._let_rest(shared, seconds, {named.session_id} if named is not None else shared.ways)
 
-    def _let_rest(self, waiting: Waiting, seconds: float, names: Iterable[str | None]) -> None:
-        if waiting.scope is not None:
+    def _let_rest(self, shared: SharedWalk, seconds: float, names: Iterable[str | None]) -> None:
+        if shared.scope is not None:
             for name in set(names) - {None}:
-                self._resting.let_response_rest(waiting.scope, str(name), seconds)
+                self._resting.let_response_rest(shared.scope, str(name), seconds)
 
-    def _answered(self, waiting: Waiting) -> None:
-        if waiting.scope is not None:
-            self._resting.answered(waiting.scope)
+    def _answered(self, shared: SharedWalk) -> None:
+        if shared.scope is not None:
+            self._resting.answered(shared.scope)
 
-    def _lost(self, waiting: Waiting, error: Exception, client: Any) -> None:
+    def _lost(self, shared: SharedWalk, error: Exception, client: Any) -> None:
         """End the walk because the provider did not answer, or not with a response."""
-        walk, scope = waiting.walk, waiting.scope
+        walk, scope = shared.walk, shared.scope
         asked, resting = walk.asking, self._resting
         if asked is None or scope is None:
             return walk.lose(gone=False)
@@ -346,8 +346,8 @@ class ProviderLookup:
         if found.blame == "response":
             seconds = GONE if found.is_lasting else REST
             resting.let_response_rest(scope, asked, seconds, is_gone=found.is_gone)
-            return self._give_up(waiting, seconds, gone=found.is_gone)
-        if found.blame == "provider" and not waiting.is_too_long:
+            return self._give_up(shared, seconds, gone=found.is_gone)
+        if found.blame == "provider" and not shared.is_too_long:
             resting.let_provider_rest(scope)
         walk.lose(gone=False)
 

@@ -40,7 +40,7 @@ _FEW: Final = 16
 """Up to so many generators are asked whether they run, before the stack is searched for them, which takes longer."""
 
 
-class Block:
+class GeneratorBlock:
     """A block that a generator has open.
 
     It is held by the ``session(...)`` that opened it, which the generator's frame holds; the table below holds it
@@ -67,11 +67,11 @@ class Block:
                 return
 
 
-OPEN: dict[int, list[weakref.ref[Block]]] = {}
+OPEN: dict[int, list[weakref.ref[GeneratorBlock]]] = {}
 """The open blocks by the identity of their generators' frames, inner ones last. Most processes never have one."""
 
 
-def _forget(key: int, ref: weakref.ref[Block]) -> None:
+def _forget(key: int, ref: weakref.ref[GeneratorBlock]) -> None:
     # Without a lock, also in the garbage collector: only the thread that runs the generator changes its list.
     refs = OPEN.get(key)
     if refs is not None and ref in refs:
@@ -80,7 +80,7 @@ def _forget(key: int, ref: weakref.ref[Block]) -> None:
             OPEN.pop(key, None)
 
 
-def running() -> Block | None:
+def running() -> GeneratorBlock | None:
     """Return the block of the nearest generator that is running in this thread, if one is."""
     if len(OPEN) <= _FEW and not _one_runs():
         return None
@@ -98,7 +98,7 @@ def _one_runs() -> bool:
     return any(block is not None and block.frame.f_back is not None for block in blocks)
 
 
-def _newest(refs: Sequence[weakref.ref[Block]]) -> Block | None:
+def _newest(refs: Sequence[weakref.ref[GeneratorBlock]]) -> GeneratorBlock | None:
     return next((block for ref in reversed(refs) if (block := ref()) is not None), None)
 
 
@@ -119,7 +119,7 @@ def seen_from_here(context: Context) -> Context:
     return block.inside.into(context, block.token)
 
 
-def block_of(frame: FrameType | None, blocks: Sequence[Block], *, anywhere: bool) -> Block | None:
+def block_of(frame: FrameType | None, blocks: Sequence[GeneratorBlock], *, anywhere: bool) -> GeneratorBlock | None:
     """Return which of ``blocks`` is left in ``frame``: the newest of the nearest generator that has one.
 
     Args:

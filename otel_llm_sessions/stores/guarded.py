@@ -17,7 +17,7 @@ from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.keeper import Keeper
 from otel_llm_sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
 from otel_llm_sessions.stores.newest import is_mutable, is_newer, may_be_given_again
-from otel_llm_sessions.stores.shared import DEFAULT_TIME_LIMIT, Backend, Claim, Lookup, Record, StoreDown, StoreRefused
+from otel_llm_sessions.stores.shared import DEFAULT_TIME_LIMIT, Backend, Claim, Lookup, Put, StoreDown, StoreRefused
 
 LONGEST_REST = 1.0
 """How long a store that keeps failing is left alone, in seconds; it is then asked beside all calls."""
@@ -194,7 +194,7 @@ class GuardedStore:
         self._known.put(keys, link)
         entries = [(key, link) for key in keys]
         if self._keeper.writable:
-            return self._keeper.ask(Record(entries), within) if entries else None
+            return self._keeper.ask(Put(entries), within) if entries else None
         self._keeper.keep(entries)
         return None
 

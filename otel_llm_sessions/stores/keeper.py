@@ -20,8 +20,8 @@ from otel_llm_sessions.stores.backlog import Backlog
 from otel_llm_sessions.stores.crew import Crew, Job
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.stores.newest import is_newer
-from otel_llm_sessions.stores.pace import Pace, Rests
-from otel_llm_sessions.stores.shared import Ask, Backend, Claim, Entry, Lookup, Record, StoreDown, StoreRefused
+from otel_llm_sessions.stores.pace import Breaker, Pace
+from otel_llm_sessions.stores.shared import Ask, Backend, Claim, Entry, Lookup, Put, StoreDown, StoreRefused
 
 MAX_WAITING = 1_000
 
@@ -52,7 +52,7 @@ class Keeper:
         self._known = known
         self._max_keys = max_keys
         self._time_limit = time_limit
-        self._rests = first_rest, longest_rest
+        self._breaker_limits = first_rest, longest_rest
         self._begin_anew()
         forks.renew_in_child(self)
 
@@ -61,7 +61,7 @@ class Keeper:
         """Whether callers ask the store, and whether they write to it, or do without."""
         self.backlog = Backlog(self._max_keys)
         self.pace = Pace(self._time_limit)
-        self._rest = Rests(*self._rests)
+        self._breaker = Breaker(*self._breaker_limits)
         self._crew: Crew | None = None
         self._lock = threading.RLock()  # a signal's handler may make a call amid one
         self._refill = self._is_closed = False
@@ -206,7 +206,7 @@ class Keeper:
             if not is_applications(fault):
                 # Late, or an old connection that is no longer one: the thread asks again, and has more patience.
                 return False
-            if isinstance(job.ask, Record):  # who is interrupted has made that turn all the same
+            if isinstance(job.ask, Put):  # who is interrupted has made that turn all the same
                 self._hand_over(crew, job)
             raise
         finally:
@@ -243,10 +243,10 @@ class Keeper:
     def _pause(self, backend: Backend) -> float | None:
         """Return how many seconds to wait for a job; None: for ever."""
         if not (self.readable and self.writable):
-            return self._rest.left()
+            return self._breaker.left()
         due = 0.0 if self._refill else self.backlog.due_in()
         if due is not None:
-            return max(due, self._rest.left())
+            return max(due, self._breaker.left())
         return _IDLE if backend.is_untidy(is_busy=False) else None
 
     def _serve(self, backend: Backend, jobs: Sequence[Job]) -> list[Any]:
@@ -277,7 +277,7 @@ class Keeper:
         ask = job.ask
         if not isinstance(outcome, BaseException):
             return job.answer.settle(outcome)
-        if isinstance(ask, Record):
+        if isinstance(ask, Put):
             self.backlog.keep(ask.entries)
         elif isinstance(ask, Claim):
             self.backlog.keep_claim(ask.key, ask.token)
@@ -285,7 +285,7 @@ class Keeper:
 
     def _go_on(self, backend: Backend, *, is_busy: bool) -> None:
         """Do the next part of what is to be done beside all callers."""
-        if self._rest.left():
+        if self._breaker.left():
             return
         try:
             if self._refill:
@@ -314,7 +314,7 @@ class Keeper:
         """Write what says something later than the store does: other processes have gone on meanwhile."""
         stored = backend.serve([Lookup((key,)) for key, _ in entries])
         newer = [entry for entry, found in zip(entries, stored, strict=True) if _says_more(entry, found)]
-        outcomes = backend.serve([Record((entry,)) for entry in newer]) if newer else []
+        outcomes = backend.serve([Put((entry,)) for entry in newer]) if newer else []
         left = [entry for entry, outcome in zip(newer, outcomes, strict=True) if not _is_well(outcome)]
         keys = {key for key, _ in left}
         self.backlog.done(entry for entry in entries if entry[0] not in keys)
@@ -328,13 +328,13 @@ class Keeper:
             if isinstance(fault, StoreRefused):
                 raise fault
         if faults:
-            self._rest.begin()
+            self._breaker.begin()
 
     def _shut(self, fault: Exception) -> None:
         """Let callers do without the store for a while, and say so once."""
         if not self._is_closed:  # after the end nothing is said any more
-            report(f"use the session store, which is left alone for {self._rest.longest:g} s at most", _plain(fault))
-        self._rest.begin()
+            report(f"use the session store, which is left alone for {self._breaker.longest:g} s at most", _plain(fault))
+        self._breaker.begin()
         # A store that refuses has answered: what it holds can be read.
         self.writable = False
         self.readable = isinstance(fault, StoreRefused)

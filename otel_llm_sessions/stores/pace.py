@@ -47,7 +47,7 @@ class Pace:
             self._is_late = True
 
 
-class Rests:
+class Breaker:
     """How long a store that failed is left alone: longer each time, until it was well for a while."""
 
     def __init__(self, first: float, longest: float) -> None:

@@ -21,7 +21,7 @@ from otel_llm_sessions.stores.shared import (
     Backend,
     Claim,
     Lookup,
-    Record,
+    Put,
     StoreDown,
     StoreRefused,
 )
@@ -145,7 +145,7 @@ class RedisBackend(Backend):
     def _commands(self, ask: Ask) -> list[Command]:
         if isinstance(ask, Lookup):
             return [("GET", hashed(key)) for key in ask.keys]
-        if isinstance(ask, Record):
+        if isinstance(ask, Put):
             return [self._set(row) for row in rows_of(ask.entries)]
         name = hashed(ask.key, b"claim")
         if isinstance(ask, Claim):

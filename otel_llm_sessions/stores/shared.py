@@ -37,7 +37,7 @@ class Lookup(NamedTuple):
     keys: Sequence[str]
 
 
-class Record(NamedTuple):
+class Put(NamedTuple):
     """Asks to remember each entry, unless that would set its session back; the outcome is None."""
 
     entries: Sequence[Entry]
@@ -57,7 +57,7 @@ class Withdraw(NamedTuple):
     token: bytes
 
 
-Ask = Lookup | Record | Claim | Withdraw
+Ask = Lookup | Put | Claim | Withdraw
 
 
 class Backend(ABC):

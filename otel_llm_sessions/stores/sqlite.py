@@ -22,7 +22,7 @@ from otel_llm_sessions.stores.shared import (
     Backend,
     Claim,
     Lookup,
-    Record,
+    Put,
     StoreDown,
     StoreRefused,
     Withdraw,
@@ -146,7 +146,7 @@ class SqliteBackend(Backend):
             return [fault] * len(asks)
 
     def _write(self, file: File, ask: Ask) -> Any:
-        if isinstance(ask, Record):
+        if isinstance(ask, Put):
             return file.write(rows_of(ask.entries), self._ttl)
         if isinstance(ask, Claim):
             return file.claim(hashed(ask.key, b"claim"), ask.token, self._ttl)

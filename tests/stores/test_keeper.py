@@ -14,8 +14,8 @@ from store_kit import Lateness, a_link, in_child, until
 
 from otel_llm_sessions.stores.keeper import Keeper
 from otel_llm_sessions.stores.memory import MemoryStore
-from otel_llm_sessions.stores.pace import SLOW, Pace, Rests
-from otel_llm_sessions.stores.shared import Claim, Lookup, Record, StoreDown
+from otel_llm_sessions.stores.pace import SLOW, Breaker, Pace
+from otel_llm_sessions.stores.shared import Claim, Lookup, Put, StoreDown
 
 LIMIT = 0.05
 
@@ -139,7 +139,7 @@ def test_an_answer_is_given_without_holding_up_others(keeper, backend):
 def test_a_caller_waits_no_longer_than_it_says_and_what_it_asked_is_done(keeper, backend):
     with Lateness() as late, busy(keeper, backend):
         begun = time.perf_counter()
-        answer = keeper.ask(Record([("s:1", a_link())]), LIMIT)
+        answer = keeper.ask(Put([("s:1", a_link())]), LIMIT)
         took = time.perf_counter() - begun
         assert not answer.is_done
     assert took < late.limit(LIMIT + 0.02)
@@ -178,7 +178,7 @@ def test_too_many_that_wait_are_refused_and_what_they_recorded_is_written_later(
     monkeypatch.setattr("otel_llm_sessions.stores.keeper.MAX_WAITING", 1)
     with busy(keeper, backend):
         keeper.ask(look_up("r:1"))
-        refused, written = keeper.ask(look_up("r:2")), keeper.ask(Record([("s:1", a_link())]))
+        refused, written = keeper.ask(look_up("r:2")), keeper.ask(Put([("s:1", a_link())]))
         with pytest.raises(StoreDown, match="wait already"):
             refused.result()
         assert written.is_done
@@ -191,7 +191,7 @@ def test_too_many_that_wait_are_refused_and_what_they_recorded_is_written_later(
 def test_a_store_that_keeps_failing_is_asked_ever_more_rarely_until_it_was_well_for_a_while(monkeypatch):
     now = 1_000.0
     monkeypatch.setattr("otel_llm_sessions.stores.pace.time.monotonic", lambda: now)
-    rests, waited = Rests(0.02, 1.0), []
+    rests, waited = Breaker(0.02, 1.0), []
     for _ in range(6):
         rests.begin()
         waited.append(round(rests.left(), 6))
@@ -220,8 +220,8 @@ def test_a_store_that_is_down_is_asked_once_per_rest_beside_all_calls(backend, c
 
 def test_a_part_that_is_down_keeps_nobody_away_from_the_rest_and_is_written_later(keeper, backend):
     backend.down_keys = {"s:1"}
-    keeper.ask(Record([("s:1", a_link())])).wait(10)
-    keeper.ask(Record([("s:2", a_link())])).wait(10)
+    keeper.ask(Put([("s:1", a_link())])).wait(10)
+    keeper.ask(Put([("s:2", a_link())])).wait(10)
     assert keeper.readable
     assert keeper.writable
     assert set(backend.links) == {"s:2"}
@@ -231,7 +231,7 @@ def test_a_part_that_is_down_keeps_nobody_away_from_the_rest_and_is_written_late
 
 def test_what_is_written_late_does_not_replace_what_others_wrote_meanwhile(keeper, backend):
     backend.fail(StoreDown("down"))
-    keeper.ask(Record([("s:1", a_link(1, start=1_000)), ("s:2", a_link(1, start=1_000))]), 10)
+    keeper.ask(Put([("s:1", a_link(1, start=1_000)), ("s:2", a_link(1, start=1_000))]), 10)
     backend.links["s:1"] = a_link(2, start=2_000)
     backend.fail(None)
     until(lambda: "s:2" in backend.links)
@@ -252,7 +252,7 @@ def test_a_claim_whose_answer_was_lost_is_claimed_again_as_the_same(keeper, back
 def test_closing_writes_what_waits_and_closes_what_is_open(backend):
     keeper = a_keeper(backend, first_rest=3600.0, longest_rest=3600.0)
     backend.fail(StoreDown("down"))
-    keeper.ask(Record([("s:1", a_link())]), 10)
+    keeper.ask(Put([("s:1", a_link())]), 10)
     backend.fail(None)
     keeper.close()
     until(lambda: not backend.is_open)
@@ -263,7 +263,7 @@ def test_closing_writes_what_waits_and_closes_what_is_open(backend):
 
 def test_what_is_asked_before_it_is_closed_is_answered(keeper, backend):
     with busy(keeper, backend):
-        answer = keeper.ask(Record([("s:1", a_link())]))
+        answer = keeper.ask(Put([("s:1", a_link())]))
         keeper.close()
     assert answer.wait(10)
     assert "s:1" in backend.links

@@ -29,7 +29,7 @@ from store_kit import (
 )
 
 from otel_llm_sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.stores.shared import Claim, Lookup, Record, StoreDown, StoreRefused
+from otel_llm_sessions.stores.shared import Claim, Lookup, Put, StoreDown, StoreRefused
 from otel_llm_sessions.stores.sqlite import SqliteBackend
 from otel_llm_sessions.stores.sqlite_file import SAMPLE
 
@@ -386,7 +386,7 @@ def test_what_waits_is_written_in_one_transaction(path, closing):
     backend.serve([Lookup(("s:0",))])
     statements = []
     backend._file._connection.set_trace_callback(statements.append)
-    asks = [Record([(f"s:{number}", a_link())]) for number in range(5)] + [Claim("root", b"t"), Lookup(("s:0",))]
+    asks = [Put([(f"s:{number}", a_link())]) for number in range(5)] + [Claim("root", b"t"), Lookup(("s:0",))]
     assert backend.serve(asks)[5:] == [True, [None]], "what is read is read first"
     assert sum(statement.startswith("BEGIN") for statement in statements) == 1
     assert sum(statement.startswith("COMMIT") for statement in statements) == 1

@@ -10,7 +10,7 @@ BUDGET: Final = 0.05
 """Seconds that a call waits for all that it asks and records."""
 
 
-class Wait(NamedTuple):
+class Question(NamedTuple):
     """A question that has been asked."""
 
     answer: Answer[Any]
