@@ -169,7 +169,7 @@ def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) ->
                 await asyncio.sleep(0.001)
             await awalk(lookup, *arguments)
 
-    class Counting(provider_lookup.Waiting):
+    class Counting(provider_lookup.SharedWalk):
         """What is waited for, and how many requests had arrived before."""
 
         def __init__(self, *arguments: Any) -> None:
@@ -206,7 +206,7 @@ def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) ->
                     server.release()
 
     lock, idle, is_over = threading.Lock(), threading.Event(), threading.Event()
-    monkeypatch.setattr(provider_lookup, "Waiting", Counting)
+    monkeypatch.setattr(provider_lookup, "SharedWalk", Counting)
     monkeypatch.setattr(ProviderLookup, "_walk", walks)
     monkeypatch.setattr(ProviderLookup, "_awalk", awalks)
     replying = threading.Thread(target=reply, daemon=True)

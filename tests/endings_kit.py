@@ -6,7 +6,7 @@ import gc
 from typing import Any
 
 import pytest
-from store_kit import until
+from waiting import until
 
 MESSAGES = [{"role": "user", "content": "Tell me a story"}]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-import time
 from typing import Any
 
 from opentelemetry import trace
+from waiting import until
 
 SLOW = {"extra_headers": {"x-loopback-mode": "delay=0.1"}}
 """For a call whose model takes its time whether or not anything is looked up."""
@@ -17,20 +16,6 @@ BRIEF = {"extra_headers": {"x-loopback-mode": "delay=0.02"}}
 
 LATE = {"delay": 1.5}
 """For an answer of the provider that comes when the call is over: see ``answer_late``."""
-
-
-def until(happened: Any, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.002)
-
-
-async def auntil(happened: Any, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.002)
 
 
 def retrieved(server: Any) -> list[str]:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from store_kit import RedisServer, free_port, until
+from store_kit import RedisServer, free_port
+from waiting import until
 
 SLOTS = 16384
 NODE_TIMEOUT = 2000
@@ -33,12 +34,12 @@ class Cluster:
         first = self.nodes[0]
         for node in self.nodes[1:]:
             node.ask("CLUSTER", "MEET", "127.0.0.1", str(first.port), first.bus)
-        until(lambda: all(_knows(node, len(self.nodes)) for node in self.nodes), 30)
+        until(lambda: all(_knows(node, len(self.nodes)) for node in self.nodes))
         for master, replica in zip(self.nodes[:3], self.nodes[3:], strict=True):
             name = master.ask("CLUSTER", "MYID").split(b"\r\n")[1].decode()
-            until(lambda name=name, replica=replica: replica.ask("CLUSTER", "REPLICATE", name) == b"+OK\r\n", 30)
-        until(self.is_well, 30)
-        until(lambda: all(b"master_link_status:up" in node.ask("INFO", "replication") for node in self.nodes[3:]), 30)
+            until(lambda name=name, replica=replica: replica.ask("CLUSTER", "REPLICATE", name) == b"+OK\r\n")
+        until(self.is_well)
+        until(lambda: all(b"master_link_status:up" in node.ask("INFO", "replication") for node in self.nodes[3:]))
 
     def is_well(self) -> bool:
         """Whether all slots are served, as each server sees it."""
@@ -88,9 +89,9 @@ class Watched:
     def start(self) -> None:
         for server in (self.master, self.replica):
             server.start()
-        until(lambda: b"master_link_status:up" in self.replica.ask("INFO", "replication"), 30)
+        until(lambda: b"master_link_status:up" in self.replica.ask("INFO", "replication"))
         self.sentinel.start()
-        until(lambda: b"slaves=1" in self.sentinel.ask("INFO", "sentinel"), 30)
+        until(lambda: b"slaves=1" in self.sentinel.ask("INFO", "sentinel"))
 
     def kill_a_master(self) -> None:
         self.master.kill()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from benchmarks.redis_server import program
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, SpanRef
@@ -57,14 +58,6 @@ def a_link(turn: int = 1, session: str = "session-1", *, ended: bool = True, sta
         response_id=f"resp_{turn:048x}",
         trace=SessionTrace(1 << 126, 1 << 62, 1, 1, now, 1),
     )
-
-
-def until(happened: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait until ``happened()`` is true; fails when it is not within ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def free_port() -> int:

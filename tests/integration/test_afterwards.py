@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 from loopback_client import MESSAGES, MODEL, options_for
-from store_kit import until
+from waiting import until
 
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans

@@ -19,7 +19,7 @@ from opentelemetry.context import get_current
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from store_kit import until
+from waiting import until
 
 from otel_llm_sessions.testing import capture_spans
 

@@ -11,7 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 from openai import OpenAI
-from store_kit import a_link, locked, redis_backend, until
+from store_kit import a_link, locked, redis_backend
+from waiting import until
 
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.memory import MemoryStore

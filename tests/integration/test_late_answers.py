@@ -13,7 +13,8 @@ import pytest
 from loopback_client import MODEL
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from store_kit import Lateness, Proxy, a_link, until
+from store_kit import Lateness, Proxy, a_link
+from waiting import until
 
 from otel_llm_sessions import session, session_trace_id
 from otel_llm_sessions.openai import call as call_module

@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import time
+import traceback
 import warnings
 from typing import Any
 
@@ -18,16 +19,15 @@ from lookup_kit import (
     LATE,
     SLOW,
     answer_late,
-    auntil,
     calls,
     found,
     no_walk_is_left,
     retrieved,
     the_call,
-    until,
 )
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from waiting import auntil, until
 
 from otel_llm_sessions.openai import provider_lookup
 from otel_llm_sessions.openai.course import HELD
@@ -269,7 +269,10 @@ def test_a_child_asks_for_itself(client, server, chain, spans):
         try:
             with openai.OpenAI(**options_for(server)) as own:
                 own.responses.create(model=MODEL, input="x", previous_response_id=ids[0], **THINKING)
+            until(lambda: calls(spans))
             code = 0 if found(calls(spans)[-1]) == (ids[0], "provider", 2) else 2
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0

@@ -18,12 +18,12 @@ from lookup_kit import (
     no_walk_is_left,
     retrieved,
     the_call,
-    until,
 )
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
+from waiting import until
 
 from otel_llm_sessions import session
 from otel_llm_sessions.openai import provider_lookup

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from fleet import Fleet
 from redis_groups import GROUPS, group_of
-from store_kit import SERVERS, require_program, until
+from store_kit import SERVERS, require_program
 from traces_kit import ref
+from waiting import until
 
 from otel_llm_sessions.view.receiver import OtlpReceiver
 from otel_llm_sessions.view.spans import ReceivedSpan
@@ -256,7 +257,7 @@ def test_a_master_that_dies_hurts_no_call_and_what_begins_when_it_is_replaced_is
             before.run()
             group.kill_a_master()
             meanwhile.run()  # an error of a call is one of the test
-            until(group.has_failed_over, 30)
+            until(group.has_failed_over)
             time.sleep(2)  # what is promised: all are right two seconds after it answers again
             after.run()
             fleet.finish()

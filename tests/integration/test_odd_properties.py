@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lookup_kit import until
 from odd_kit import EVENTS, JSON, Telemetry, Wire, chat, chunk, completed, response, sse, telemetry
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
+from waiting import until
 
 EXAMPLES = int(os.environ.get("ODD_EXAMPLES", "4"))
 THOROUGH = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

@@ -18,13 +18,11 @@ from lookup_kit import (
     LATE,
     SLOW,
     answer_late,
-    auntil,
     calls,
     found,
     no_walk_is_left,
     retrieved,
     the_call,
-    until,
 )
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry import trace
@@ -33,6 +31,7 @@ from opentelemetry.instrumentation.utils import (
     is_instrumentation_enabled,
 )
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from waiting import auntil, until
 
 from otel_llm_sessions import session_trace_id
 from otel_llm_sessions.openai import provider_lookup

@@ -20,7 +20,7 @@ import pytest
 from endings_kit import MESSAGES
 from loopback_client import MODEL
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from store_kit import until
+from waiting import until
 
 from otel_llm_sessions.testing import capture_spans
 

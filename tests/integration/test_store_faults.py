@@ -12,7 +12,8 @@ import pytest
 from app_process import store_of
 from disk_faults import filled_up, read_only, small_file_system
 from fleet import Fleet
-from store_kit import Lateness, RedisServer, locked, until
+from store_kit import Lateness, RedisServer, locked
+from waiting import until
 
 from otel_llm_sessions.view.receiver import OtlpReceiver
 
@@ -115,7 +116,7 @@ def test_applications_go_on_and_nothing_is_lost(server, store, fault):
             assert max(during) - statistics.median(before) < late.limit(0.06)
             with contextlib.closing(store_of(url, 5.0)) as another:
                 keys = [f"r:{response}" for ids in chains.ids for response in ids]
-                until(lambda: all(another.get_all([key])[0] for key in keys), 60)
+                until(lambda: all(another.get_all([key])[0] for key in keys))
             fleet.finish()
         with Fleet(["sync"], **options) as fresh:
             chains.go_on(fresh, 1)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from counting import CountingServer
-from lookup_kit import until
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
+from waiting import until
 
 from otel_llm_sessions import session_trace_id
 from otel_llm_sessions.sessions.link import SpanRef

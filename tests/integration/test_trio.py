@@ -9,7 +9,7 @@ import openai
 import pytest
 from loopback_client import MODEL, options_for
 from opentelemetry.trace import StatusCode
-from store_kit import until
+from waiting import until
 
 from otel_llm_sessions.testing import capture_spans
 

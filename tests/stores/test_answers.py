@@ -8,7 +8,8 @@ import threading
 import time
 
 import pytest
-from store_kit import KINDS, SERVERS, Lateness, Proxy, a_link, free_port, locked, redis_backend, redis_direct, until
+from store_kit import KINDS, SERVERS, Lateness, Proxy, a_link, free_port, locked, redis_backend, redis_direct
+from waiting import until
 
 from otel_llm_sessions.stores.answer import Answer, Late
 from otel_llm_sessions.stores.asking import asked

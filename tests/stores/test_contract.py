@@ -7,7 +7,8 @@ import threading
 import time
 
 import pytest
-from store_kit import KINDS, SHARED, Direct, a_link, until
+from store_kit import KINDS, SHARED, Direct, a_link
+from waiting import until
 
 from otel_llm_sessions.stores.protocol import SessionStore
 

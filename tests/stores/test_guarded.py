@@ -10,7 +10,8 @@ import weakref
 
 import pytest
 from fake_backend import FakeBackend
-from store_kit import a_link, in_child, until
+from store_kit import a_link, in_child
+from waiting import until
 
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.shared import StoreDown, StoreRefused

@@ -10,7 +10,8 @@ import time
 
 import pytest
 from fake_backend import FakeBackend
-from store_kit import Lateness, a_link, in_child, until
+from store_kit import Lateness, a_link, in_child
+from waiting import until
 
 from otel_llm_sessions.stores.keeper import Keeper
 from otel_llm_sessions.stores.memory import MemoryStore

@@ -23,9 +23,9 @@ from store_kit import (
     in_child,
     redis_backend,
     redis_direct,
-    until,
 )
 from tls_front import TlsFront
+from waiting import until
 
 from otel_llm_sessions.stores.codec import hashed
 from otel_llm_sessions.stores.guarded import GuardedStore

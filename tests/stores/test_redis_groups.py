@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from redis_groups import GROUPS, Cluster, Watched, group_of, sizes
-from store_kit import SERVERS, Lateness, RedisServer, a_link, in_child, redis_direct, require_program, until
+from store_kit import SERVERS, Lateness, RedisServer, a_link, in_child, redis_direct, require_program
+from waiting import until
 
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.opening import open_store
@@ -115,7 +116,7 @@ def test_a_master_that_dies_hurts_no_call_and_what_was_made_meanwhile_is_there_w
         assert sorted(took)[len(took) // 2] < 0.02
         until(lambda: store.is_up and other.is_up and other.get_all(["s:0"])[0])
         third = closing(GuardedStore(RedisBackend(group.url), time_limit=5))
-        until(lambda: all(third.get_all(made)), 20)
+        until(lambda: all(third.get_all(made)))
 
 
 @pytest.mark.slow
