@@ -1,0 +1,228 @@
+"""What a chat message says, in the one form that all ways to write it have.
+
+A client sends back what it received, written anew: as a model or a dict, with nulls or without them, its text as a
+string or as a list of parts. Whatever it leaves out or adds then is no part of what an assistant's message says; of all
+other messages, which are sent as they were sent before, everything is.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from otel_llm_sessions.openai.fields import field, fields_of
+from otel_llm_sessions.sessions.digest import canonical
+
+Form = tuple[Any, ...]
+"""Role and text of a message; behind them, of one that says more than a text, pairs of a name and what it says there.
+
+It can be hashed, and of two messages that say the same it is the same, but for how arguments are written.
+"""
+
+ASSISTANT: Final = "assistant"
+
+SAID: Final = ("role", "content", "refusal", "tool_calls", "function_call", "audio")
+"""All that an assistant's message is looked at for."""
+
+_PASSING: Final = frozenset({"role", "content", "cache_control"})
+"""What is read elsewhere, and a gateway's mark that wanders from message to message."""
+
+_UNSAID: Final = frozenset({"thinking", "redacted_thinking", "reasoning"})
+"""Kinds of parts of a reply that clients are told to leave out."""
+
+_EMPTY: Final = (str, list, tuple, Mapping)
+
+_LONGEST_ROLE: Final = 64
+
+_LONG: Final = 512
+"""Characters of a text beside the message's own from which on its digest stands for it: images, arguments."""
+
+
+class Odd(Exception):
+    """A message is of a kind that JSON has not: nobody can say whether it is the same as another."""
+
+
+def form_of(message: Any, role: str | None = None) -> Form:
+    """Return what a message says.
+
+    Args:
+        message: a dict, or one of the client's models.
+        role: whose it is, where the message need not say it.
+
+    Raises:
+        Odd: it cannot be told.
+    """
+    said = _fields_of(message)
+    role = role or said.get("role")
+    if type(role) is not str:
+        raise Odd
+    text, parts = _content_of(said.get("content"), role)
+    more = [("content", parts)] if parts else []
+    if role == ASSISTANT:
+        if not text and not parts and type(said.get("refusal")) is str:
+            text = said["refusal"]
+        more.extend(_beside(said))
+    else:
+        more.extend(_pairs_of(said, _PASSING))
+    return (role, text, *more) if more else (role, text)
+
+
+def says_something(form: Form) -> bool:
+    """Whether there is anything in what a message says."""
+    return len(form) > 2 or bool(form[1].strip())
+
+
+def digest_of(before: bytes, form: Form) -> bytes:
+    """Return the digest of a message and of all before it.
+
+    Args:
+        before: the digest of those before it.
+        form: what it says.
+
+    Raises:
+        Odd: there is none.
+    """
+    role, text = form[0], form[1]
+    if role == ASSISTANT:  # which clients clear of the blanks around it
+        text = text.strip()
+    head = _head_of(role) if len(form) == 2 else _written([role, *map(_as_digested, form[2:])])
+    return sha256(before + head + text.encode("utf-8", "surrogatepass")).digest()
+
+
+@functools.lru_cache(maxsize=64)
+def _head_of(role: str) -> bytes:
+    if len(role) > _LONGEST_ROLE:  # nobody's; it is not to be kept
+        raise Odd
+    return _written([role])
+
+
+def _written(values: list[Any]) -> bytes:
+    # What JSON escapes has no zero byte: the first one ends it, whatever follows.
+    return json.dumps(values).encode() + b"\0"
+
+
+def _fields_of(message: Any) -> Mapping[str, Any]:
+    if type(message) is dict:
+        return message
+    if isinstance(message, Mapping) or hasattr(message, "__pydantic_fields_set__"):
+        return fields_of(message, SAID)
+    raise Odd
+
+
+# --- content ------------------------------------------------------------------------------------------------
+
+
+def _content_of(content: Any, role: str) -> tuple[str, Form]:
+    """Return the text that a message's content is, or what it is made of if that is more than text."""
+    if content is None or isinstance(content, str):
+        return "" if content is None else str.__str__(content), ()
+    if not isinstance(content, (list, tuple)):
+        return "", (_frozen(content),)
+    parts = [part for part in map(_part_of, content) if not (role == ASSISTANT and _is_unsaid(part))]
+    if all(type(part) is str for part in parts):
+        return "".join(parts), ()
+    return "", tuple(_joined(parts))
+
+
+def _part_of(part: Any) -> Any:
+    """Return a part of a content: a string if it is one of text."""
+    if isinstance(part, str):
+        return str.__str__(part)
+    said = _fields_of(part)
+    kind = said.get("type")
+    for name in ("text", "refusal"):
+        if kind in (None, name, f"output_{name}", f"input_{name}") and type(said.get(name)) is str:
+            return said[name]
+    return tuple(_pairs_of(said, _MARKS))
+
+
+_MARKS: Final = frozenset({"cache_control"})
+
+
+def _is_unsaid(part: Any) -> bool:
+    return type(part) is tuple and any(pair == ("type", kind) for pair in part for kind in _UNSAID)
+
+
+def _joined(parts: Iterable[Any]) -> Iterator[Any]:
+    """Yield the parts of a content, texts that follow one another as one."""
+    texts: list[str] = []
+    for part in parts:
+        if type(part) is str:
+            texts.append(part)
+            continue
+        if texts:
+            yield "".join(texts)
+            texts.clear()
+        yield part
+    if texts:
+        yield "".join(texts)
+
+
+# --- what stands beside the content ---------------------------------------------------------------------------
+
+
+class Called(NamedTuple):
+    """One tool call of an assistant's message."""
+
+    id: str
+    name: str
+    arguments: str
+    """As they are written."""
+
+
+def _beside(said: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what an assistant's message says beside its content."""
+    calls = said.get("tool_calls")
+    if calls and isinstance(calls, (list, tuple)):
+        yield "tool_calls", tuple(map(_call_of, calls))
+    called = said.get("function_call")
+    if called is not None:
+        yield "function_call", _called("", called, "arguments")
+    audio = said.get("audio")
+    if audio is not None and (id_ := _text(field(audio, "id"))):
+        yield "audio", id_
+
+
+def _call_of(call: Any) -> Called:
+    id_, function = _text(field(call, "id")), field(call, "function")
+    return _called(id_, field(call, "custom"), "input") if function is None else _called(id_, function, "arguments")
+
+
+def _called(id_: str, called: Any, arguments: str) -> Called:
+    said = field(called, arguments)
+    return Called(id_, _text(field(called, "name")), said if type(said) is str else canonical(said))
+
+
+def _text(value: Any) -> str:
+    return value if type(value) is str else ""
+
+
+def _pairs_of(said: Mapping[str, Any], passing: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """Yield what stands in the fields of a mapping, in the order of their names; an empty field is none."""
+    if not all(type(name) is str for name in said):
+        raise Odd
+    for name in sorted(said.keys() - passing):
+        value = said[name]
+        if value or (value is not None and not isinstance(value, _EMPTY)):
+            yield name, _frozen(value)
+
+
+def _frozen(value: Any) -> Any:
+    """Return a value of JSON as one that can be hashed."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return ("[", *map(_frozen, value))
+    return ("{", *_pairs_of(_fields_of(value), _MARKS))
+
+
+def _as_digested(value: Any) -> Any:
+    """Return what stands in a form as JSON; what JSON calls objects are calls and digests, and nothing else is."""
+    if isinstance(value, str):
+        return {"#": sha256(value.encode("utf-8", "surrogatepass")).hexdigest()} if len(value) > _LONG else value
+    if type(value) is Called:
+        return {"call": [value.id, value.name, _as_digested(canonical(value.arguments))]}
+    return [_as_digested(each) for each in value] if type(value) is tuple else value
