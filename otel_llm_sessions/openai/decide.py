@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.resolver import Resolution, resolve
-from otel_llm_sessions.sessions.sources import name_in
+from otel_llm_sessions.sessions.sources import name_in, parent_in
 from otel_llm_sessions.traces.roots import NO_PLAN, Plan
 
 
@@ -30,4 +31,20 @@ def planned(call: Call, resolution: Resolution) -> Plan:
     """Return the trace of a call's session, or what has to be opened (and claimed) for it."""
     if call.is_silent:
         return NO_PLAN
-    return call.home.placer.plan(resolution, is_turn=call.request.match.route.is_turn, now=call.started)
+    plan = call.home.placer.plan(resolution, is_turn=call.request.match.route.is_turn, now=call.started)
+    if plan.opening is None and resolution.session_id is not None:  # as a rule
+        return plan
+    parent = _parent_of(call, resolution)
+    return replace(plan, parent=parent) if parent else plan
+
+
+def _parent_of(call: Call, resolution: Resolution) -> str:
+    """Return the session in which a call's own was opened; an empty string if none is known."""
+    session_id, previous = resolution.session_id, resolution.previous
+    if call.request.parent:
+        return call.request.parent if call.request.parent != session_id else ""
+    if session_id is None:
+        return ""
+    if parent := parent_in(call.around.context, session_id):
+        return parent
+    return previous.parent if previous is not None and previous.session_id == session_id else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 
 from opentelemetry.context import Context, set_value
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -17,7 +18,7 @@ from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, SessionRoot, is_
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink
 from otel_llm_sessions.sessions.resolver import Evidence, Resolution, resolve
-from otel_llm_sessions.sessions.sources import Given, name_in
+from otel_llm_sessions.sessions.sources import Given, name_in, parent_in
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.telemetry.span import outside
 from otel_llm_sessions.traces.roots import Plan
@@ -84,20 +85,19 @@ class SessionEntrance:
         current = span.get_span_context()
         if current.is_valid and not is_session_root(around, current):
             return None
-        return _Entering(self._runtime, SessionId(session_id), around, name_in(context, session_id))
+        return _Entering(self._runtime, SessionId(session_id), around)
 
 
 class _Entering:
     """The course of what is asked to enter one block (see ``course``), whose answers may come late, too."""
 
-    def __init__(self, runtime: Runtime, session_id: SessionId, context: Context, name: str) -> None:
+    def __init__(self, runtime: Runtime, session_id: SessionId, context: Context) -> None:
         """Begin; nothing has been asked yet.
 
         Args:
             runtime: the instrumentation.
             session_id: the session.
             context: where the block is entered.
-            name: the session's name.
         """
         self.runtime = runtime
         self.waited = 0.0
@@ -105,7 +105,8 @@ class _Entering:
         self.context = context
         """The context inside, once there is no more to be waited for."""
         self._session_id = session_id
-        self._name = name
+        self._name = name_in(context, session_id)
+        self._parent = parent_in(context, session_id)
         self._placer = runtime.homes.get().placer
         self._decided: tuple[Resolution, Plan] | None = None
         self.questions = self._questions()
@@ -123,6 +124,8 @@ class _Entering:
         evidence = Evidence(Given(self._session_id, "context"))
         resolution = resolve(evidence, answers, starts_session=False).named(self._name)
         plan = self._placer.plan(resolution, is_turn=False)
+        if plan.opening is not None and self._parent:
+            plan = replace(plan, parent=self._parent)
         self._decided = resolution, plan
         return self.runtime.asked.ask_claim(plan.opening.claim_key, self.within) if plan.opening is not None else None
 

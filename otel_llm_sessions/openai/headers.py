@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from otel_llm_sessions.openai.fields import mapping
 from otel_llm_sessions.sessions.link import SessionId
-from otel_llm_sessions.sessions.sources import session_id_of
+from otel_llm_sessions.sessions.sources import PARENT_HEADER, session_id_of
 
 WORDS: Final = (
     "auth", "key", "token", "secret", "cookie", "credential", "signature", "organization", "project", "tenant",
@@ -34,7 +34,7 @@ def header_session(headers: Mapping[str, Any], names: tuple[str, ...]) -> Sessio
     Args:
         headers: the headers.
         names: which of them may name a session, the strongest first. A ``*`` stands for any characters, but for none
-            that say who asks: a key is never taken for a session.
+            that say who asks, or in which other session: a key is never taken for a session, nor a session's parent.
     """
     for value in _values_of(headers, names):
         if isinstance(value, (str, int, float)) and (found := session_id_of(value)):
@@ -50,7 +50,7 @@ def _values_of(headers: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[A
         start, _, end = name.partition("*")
         for sent, value in headers.items():
             fits = sent.startswith(start) and sent.endswith(end) and len(sent) >= len(name) - 1
-            if fits and not tells_who_asks(sent):
+            if fits and sent != PARENT_HEADER and not tells_who_asks(sent):
                 yield value
 
 

@@ -91,6 +91,7 @@ def _link(
             turn.placement.trace,
             resolution.name,
             before,
+            "" if turn.placement.trace is not None else request.parent,
         ),
     )
 

@@ -19,7 +19,7 @@ from otel_llm_sessions.openai.routes import Match, Route
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.names import name_of_conversation
 from otel_llm_sessions.sessions.resolver import Evidence
-from otel_llm_sessions.sessions.sources import Given, first_id, from_baggage, from_context
+from otel_llm_sessions.sessions.sources import PARENT_HEADER, Given, first_id, from_baggage, from_context
 from otel_llm_sessions.telemetry.values import MAX_TEXT, count_of, text_of
 
 
@@ -59,6 +59,8 @@ class Request:
     """Whether the body asks for a stream that the client does not know of, so that the application reads it itself."""
     conversation: str | None = None
     """The id of the provider's conversation that the request names."""
+    parent: str = ""
+    """The session that its headers say the call's own was opened in; empty if they say none."""
 
 
 def read_request(
@@ -93,15 +95,15 @@ def read_request(
     name, model, first = _first_said(match.route, server, model, streams)
     attributes = first.copy()
     if match.response_id is not None:
-        attributes[semconv.RESPONSE_ID] = match.response_id
-        add_stream_cursor(attributes, options)
+        add_fetched(attributes, match.response_id, options)
     add_parameters(attributes, asked)
     if not server.is_openai:
         attributes.pop(semconv.OPENAI_REQUEST_SERVICE_TIER, None)
-    conversation = asked.get("conversation")
-    if conversation is not None:
-        conversation = conversation_id_in(conversation)
-    given = given_session(client, headers, body, extra, context, keys)
+    conversation = conversation_id_in(said) if (said := asked.get("conversation")) is not None else None
+    headers = lowered(headers) if headers else NO_HEADERS
+    defaults = getattr(client, "_custom_headers", None)
+    parent = parent_session(headers, defaults) if headers or defaults else ""
+    given = given_session(headers, defaults, body, extra, context, keys)
     if given is None and conversation is not None:
         given = Given(name_of_conversation(conversation, server.name), "conversation")
     previous = match.response_id
@@ -110,9 +112,9 @@ def read_request(
     if given is None and previous is None and context and keys.baggage:
         given = from_baggage(context)
     evidence = evidence_of(match.route.api, given, previous, asked, server)
-    stored = asked.get("store") is not False
-    is_for_events = streams and not stream
-    return Request(match, server, name, model, attributes, evidence, stream, stored, is_for_events, conversation)
+    stored, is_for_events = asked.get("store") is not False, streams and not stream
+    about = server, name, model, attributes, evidence
+    return Request(match, *about, stream, stored, is_for_events, conversation, parent)
 
 
 @functools.lru_cache(maxsize=128)
@@ -141,8 +143,9 @@ def _first_said(
     return name, model, attributes
 
 
-def add_stream_cursor(attributes: dict[str, Any], options: Any) -> None:
-    """Add where a streamed fetch takes up again."""
+def add_fetched(attributes: dict[str, Any], response_id: str, options: Any) -> None:
+    """Add which response is fetched or cancelled, and where a streamed fetch takes up again."""
+    attributes[semconv.RESPONSE_ID] = response_id
     cursor = mapping(options.params).get("starting_after")
     if count_of(cursor) is not None:
         attributes[semconv.REQUEST_STREAM_CURSOR] = str(cursor)
@@ -150,17 +153,18 @@ def add_stream_cursor(attributes: dict[str, Any], options: Any) -> None:
 
 NO_HEADERS: Final[Mapping[str, Any]] = {}
 
+PARENT_HEADERS: Final = (PARENT_HEADER,)
+
 
 def given_session(
-    client: Any,
-    sent: Any,
+    headers: Mapping[str, Any],
+    defaults: Any,
     body: Mapping[str, Any],
     extra: Mapping[str, Any],
     context: Context,
     keys: KeyLists,
 ) -> Given | None:
     """Return the session that the application names: by headers, body, metadata, context, the client's own headers."""
-    headers = lowered(sent) if sent else NO_HEADERS
     if headers and (found := header_session(headers, keys.headers)):
         return new(Given, (found, "header"))
     asked = extra, body
@@ -175,7 +179,12 @@ def given_session(
     if context and (named := from_context(context)):
         return named
     # What a request says of a header, also that it be omitted (openai's ``Omit``), hides the default, as on the wire.
-    defaults = getattr(client, "_custom_headers", None)
     if defaults and (found := header_session({**lowered(defaults), **headers}, keys.headers)):
         return new(Given, (found, "header"))
     return None
+
+
+def parent_session(headers: Mapping[str, Any], defaults: Any) -> str:
+    """Return the session that a request's headers, or its client's, name as the parent of its own; empty if none."""
+    sent = {**lowered(defaults), **headers} if defaults else headers
+    return header_session(sent, PARENT_HEADERS) or ""

@@ -15,7 +15,14 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, get_current_spa
 
 from otel_llm_sessions.semconv import SESSION_ID
 from otel_llm_sessions.sessions.link import SessionId
-from otel_llm_sessions.sessions.sources import NAME_CONTEXT_KEY, SESSION_CONTEXT_KEY, name_in
+from otel_llm_sessions.sessions.sources import (
+    NAME_CONTEXT_KEY,
+    PARENT_CONTEXT_KEY,
+    SESSION_CONTEXT_KEY,
+    from_context,
+    name_in,
+    parent_in,
+)
 
 PROPAGATED_KEY = "otel_llm_sessions.propagated"
 """Context key that holds the session whose id stands in the baggage because a block said so."""
@@ -29,7 +36,7 @@ ENTRY_KEY = "otel_llm_sessions.entry"
 WITHIN_KEY = "otel_llm_sessions.within"
 """Context key that holds the token of the generator's block which the context's own block was entered within."""
 
-SESSION_KEYS = (SESSION_CONTEXT_KEY, NAME_CONTEXT_KEY, PROPAGATED_KEY)
+SESSION_KEYS = (SESSION_CONTEXT_KEY, NAME_CONTEXT_KEY, PARENT_CONTEXT_KEY, PROPAGATED_KEY)
 """The keys that belong to a session: a block sets them, a job takes them along, another session's block has its own."""
 
 _RENEWED_KEYS = frozenset({*SESSION_KEYS, WITHIN_KEY})
@@ -80,9 +87,19 @@ def session_inside(
     values: dict[str, object] = {SESSION_CONTEXT_KEY: session_id}
     if name := name_in(context, session_id) if name is None else name:
         values[NAME_CONTEXT_KEY] = (session_id, name)
+    if parent := _parent(session_id, context):
+        values[PARENT_CONTEXT_KEY] = (session_id, parent)
     if propagate or context.get(PROPAGATED_KEY) == session_id:
         values[PROPAGATED_KEY] = session_id
     return Inside(values)
+
+
+def _parent(session_id: SessionId, context: Context) -> str:
+    """Return the session inside which one is opened in ``context``; an empty string if in none, or in its own."""
+    around = from_context(context)
+    if around is None or around.session_id == session_id:
+        return parent_in(context, session_id)
+    return around.session_id if parent_in(context, around.session_id) != session_id else ""
 
 
 def inside_of(context: Context) -> Inside | None:

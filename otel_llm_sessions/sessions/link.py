@@ -94,6 +94,8 @@ class SessionLink(NamedTuple):
     before: str = ""
     """The key of the turn before it, of a turn whose session could not be told (``chain_partial``): a later turn, or
     another process, walks up by it once the store knows more. Empty for any other turn."""
+    parent: str = ""
+    """The session in which this one was opened, while it has no trace whose root could say so; else empty."""
 
 
 class Record(NamedTuple):

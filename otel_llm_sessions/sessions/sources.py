@@ -21,6 +21,9 @@ NAME_CONTEXT_KEY = "otel_llm_sessions.name"
 """Context key under which ``session(..., name=)`` keeps the name, and the id of the session that has it: inside, other
 mechanisms may name another session."""
 
+PARENT_CONTEXT_KEY = "otel_llm_sessions.parent"
+"""Context key under which ``session(...)`` keeps its session's id, and that of the session which it was opened in."""
+
 OPENINFERENCE_CONTEXT_KEY = "session.id"
 """Context key of OpenInference's ``using_session``."""
 
@@ -39,6 +42,9 @@ METADATA_KEYS = (
     "conversation_id",
     "thread_id",
 )
+
+PARENT_HEADER = "x-parent-session-id"
+"""The header by which agents (opencode, LiteLLM 1.110) say in which session theirs was opened."""
 
 MAX_LENGTH = 256
 
@@ -122,6 +128,12 @@ def is_name(value: object) -> bool:
 def name_in(context: Context, session_id: str | None) -> str:
     """Return the name that the application's context has for a session; an empty one if it has none."""
     named = context.get(NAME_CONTEXT_KEY)
+    return named[1] if isinstance(named, tuple) and named[0] == session_id else ""
+
+
+def parent_in(context: Context, session_id: str | None) -> str:
+    """Return the session inside which the application's context has opened a session; an empty string if in none."""
+    named = context.get(PARENT_CONTEXT_KEY)
     return named[1] if isinstance(named, tuple) and named[0] == session_id else ""
 
 

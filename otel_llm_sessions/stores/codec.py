@@ -103,6 +103,7 @@ _FIELDS = (
     _Field(12, "trace", "state", MAX_STATE),
     _Field(13, "link", "name", MAX_ID),
     _Field(14, "link", "before", 2 * keys.MAX_KEY, also="\n"),
+    _Field(15, "link", "parent", MAX_ID),
 )
 """A new field of a link or of a session trace is a row here, with the next number after those below, too."""
 
@@ -273,6 +274,7 @@ def _read(reader: Reader) -> SessionLink:
             _read_trace(values, span.trace_id) if _ROOT_FOLLOWS in values else None,
             said("name", ""),
             said("before", ""),
+            said("parent", ""),
         ),
     )
 

@@ -188,7 +188,7 @@ class SessionPlacer:
         around = ambient.get_span_context()
         nested = around.is_valid and not is_session_root(context, around)
         if resolution.session_id is None:
-            return self._unnamed(resolution, context, nested or weak)
+            return self._unnamed(resolution, plan, context, nested or weak)
         return self._placed(resolution, plan, owner, context, around if nested else None)
 
     def amend(self, resolution: Resolution, plan: Plan, owner: bool, context: Context, span: SpanContext) -> Placement:
@@ -201,7 +201,7 @@ class SessionPlacer:
         """Return where a turn stands: in the trace of ``around``, or if that is None below its session's root."""
         trace = plan.trace
         if plan.opening is not None:
-            trace = self._roots.open(plan.opening, owner)
+            trace = self._roots.open(plan.opening, owner, plan.parent)
         if trace is None or trace.trace_id == 0:
             return Placement(context, turn_links(resolution), None)
         is_sampled = trace.flags & SAMPLED
@@ -218,12 +218,12 @@ class SessionPlacer:
             links.append(Link(root_target(trace), {LLM_SESSION_LINK: "session"}))
         return Placement(context, links, trace, nested=True)
 
-    def _unnamed(self, resolution: Resolution, context: Context, opens_nothing: bool) -> Placement:
+    def _unnamed(self, resolution: Resolution, plan: Plan, context: Context, opens_nothing: bool) -> Placement:
         if opens_nothing or resolution.source is None:
             return Placement(context, [], None)
         fresh: FreshRoot | None = None
         try:
-            fresh = self._roots.fresh(time.time_ns())
+            fresh = self._roots.fresh(time.time_ns(), plan.parent)
             if fresh is None or fresh.trace.trace_id == 0:
                 return Placement(context, [], None)
             above = NonRecordingSpan(fresh.span.get_span_context())
@@ -237,7 +237,7 @@ class SessionPlacer:
         """See ``Placer.open``."""
         if plan.opening is None:
             return
-        trace = self._roots.open(plan.opening, True)
+        trace = self._roots.open(plan.opening, True, plan.parent)
         if plan.proven is not None and trace.is_sampled:
             self.mark(plan.proven._replace(trace=trace))
 

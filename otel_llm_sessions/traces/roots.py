@@ -29,6 +29,7 @@ from otel_llm_sessions.traces.ids import (
     end_early,
     start_with_ids,
 )
+from otel_llm_sessions.traces.links import root_target
 from otel_llm_sessions.traces.opening import NOWHERE, Opening, asked, decided, told, trace_of
 from otel_llm_sessions.version import __version__
 
@@ -49,6 +50,8 @@ class Plan:
     """What is to be opened; the caller claims it first, since that may take a round trip."""
     proven: SessionLink | None = None
     """The first turn, if this one is what proves that there is a session."""
+    parent: str = ""
+    """The session in which this one is opened; empty if in none. A root that is emitted links to that session's."""
 
 
 NO_PLAN: Final = Plan()
@@ -194,15 +197,16 @@ class Roots:
         mine = f":{self._own}" if self._since or not self.takes_ids else ""
         return f"root:{trace_id:032x}:{root_span_id:016x}{mine}"
 
-    def open(self, opening: Opening, owner: bool) -> SessionTrace:
+    def open(self, opening: Opening, owner: bool, parent: str = "") -> SessionTrace:
         """Open a part of a session's trace; its owner emits the root span.
 
         Args:
             opening: what to open.
             owner: whether this caller got the claim.
+            parent: the session in which this one is opened, to whose root the new one links.
         """
         if not self.takes_ids:
-            return self._open_here(opening)
+            return self._open_here(opening, parent)
         known = self.known(opening.session_id, opening.part)
         self._note(opening, owner)
         if opening.is_again and not owner and known is not None:
@@ -211,13 +215,13 @@ class Roots:
         try:
             trace = trace_of(opening, root.get_span_context()) if root is not None else decided(opening, self.tracer)
             # Not under the lock: a processor may export the root right here.
-            self._end(opening, root)
+            self._end(opening, root, parent)
             return self._keep(opening, trace)
         except BaseException:
             end_early(root)
             raise
 
-    def _open_here(self, opening: Opening) -> SessionTrace:
+    def _open_here(self, opening: Opening, parent: str) -> SessionTrace:
         """Open a part where the provider takes no ids: its trace has a random one, known to this process only."""
         with self._lock.held:
             known = self.known(opening.session_id, opening.part)
@@ -228,7 +232,7 @@ class Roots:
                 return SessionTrace(0, 0, 0, opening.part, opening.start, opening.first_turn)
             trace = self._keep(opening, trace_of(opening, root.get_span_context()))
         try:
-            self._end(opening, root)
+            self._end(opening, root, parent)
             return trace
         except BaseException:
             end_early(root)
@@ -253,17 +257,29 @@ class Roots:
             report("start a session's root", error)
             return None
 
-    def _end(self, opening: Opening, root: Span | None) -> None:
+    def _end(self, opening: Opening, root: Span | None, parent: str) -> None:
         if root is None:
             return
         try:
             root.set_attributes(told(opening))
+            if parent and opening.part == 1:
+                self._link_to_parent(root, opening.session_id, parent)
             name = self._names.name_of(opening.session_id, opening.name, opening.part)
             if name != part_name(ROOT_NAME, opening.part):
                 root.update_name(name)
             root.end(opening.start + ROOT_NANOSECONDS)
         except Exception as error:
             report("end a session's root", error)
+
+    def _link_to_parent(self, root: Span, session_id: SessionId | None, parent: str) -> None:
+        """Link a root to that of the session in which its own was opened.
+
+        Added to the span: its sampler sees only what all who open the session know (see ``opening.asked``).
+        """
+        plan = self.plan(SessionId(parent), None)
+        trace = decided(plan.opening, self.tracer) if plan.opening is not None and self.takes_ids else plan.trace
+        if trace is not None and trace.trace_id and parent != session_id:
+            root.add_link(root_target(trace), {semconv.LLM_SESSION_LINK: "parent_session"})
 
     def expected(self, opening: Opening | None) -> SessionTrace | None:
         """Return the trace that ``opening`` is going to make; None where its ids are not known before."""
@@ -289,8 +305,12 @@ class Roots:
             self._known[opening.session_id, opening.part] = trace
         return trace
 
-    def fresh(self, start: int) -> FreshRoot | None:
+    def fresh(self, start: int, parent: str = "") -> FreshRoot | None:
         """Start the root of a session that has no id yet, in a trace with a random id.
+
+        Args:
+            start: when, in nanoseconds since the epoch.
+            parent: the session in which it is opened, to whose root it links.
 
         Returns:
             The root, left open to be named; None if a sampler or a processor of the application's raises.
@@ -313,6 +333,8 @@ class Roots:
             context = root.get_span_context()
             flags, state = int(context.trace_flags), state_text(context.trace_state)
             trace = SessionTrace(context.trace_id, context.span_id, flags, 1, start, 1, state)
+            if parent:
+                self._link_to_parent(root, None, parent)
             return FreshRoot(root, trace, self._names)
         except BaseException:
             end_early(root)

@@ -14,7 +14,7 @@ from typing import Final
 from otel_llm_sessions import semconv
 from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
 
-LINKS_TO_OTHERS: Final = frozenset({"previous_turn", "session", "other_session"})
+LINKS_TO_OTHERS: Final = frozenset({"previous_turn", "session", "other_session", "parent_session"})
 """Values of ``llm_session.link`` on a marker's links that do not lead to the call it stands for."""
 
 SpanKey = tuple[str, str]

@@ -45,6 +45,7 @@ links = st.builds(
     trace=st.none() | traces,
     name=texts,
     before=st.just("") | texts.map(lambda id_: response_key(id_ or "resp_1", "a.test:80")),
+    parent=st.just("") | names,
 )
 
 
