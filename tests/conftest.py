@@ -68,7 +68,7 @@ class Api:
 
     def answer_late(self, server: LoopbackServer) -> None:
         """Let the provider answer what it was asked and has kept waiting."""
-        from lookup_kit import answer_late, retrieved
+        from lookup_kit import answer_late, nothing_is_held, retrieved
 
         if not isinstance(self.client, AsyncOpenAI):
             return answer_late(server)
@@ -77,7 +77,7 @@ class Api:
             while not retrieved(server):
                 await asyncio.sleep(0.002)
             server.release()
-            while asyncio.all_tasks() - {asyncio.current_task()}:
+            while asyncio.all_tasks() - {asyncio.current_task()} or not nothing_is_held():
                 await asyncio.sleep(0.002)
 
         self.finish(answered())

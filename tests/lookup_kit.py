@@ -8,6 +8,8 @@ from typing import Any
 from opentelemetry import trace
 from waiting import until
 
+from otel_llm_sessions.openai.course import HELD
+
 SLOW = {"extra_headers": {"x-loopback-mode": "delay=0.1"}}
 """For a call whose model takes its time whether or not anything is looked up."""
 
@@ -40,8 +42,13 @@ def no_walk_is_left() -> bool:
     return not any(thread.name == "otel-llm-sessions-lookup" for thread in threading.enumerate())
 
 
+def nothing_is_held() -> bool:
+    return not len(HELD)
+
+
 def answer_late(server: Any) -> None:
-    """Let the provider answer what it was asked and has kept waiting."""
+    """Let the provider answer what it was asked and has kept waiting, and the calls that waited for it end."""
     until(lambda: retrieved(server))
     server.release()
     until(no_walk_is_left)
+    until(nothing_is_held)
