@@ -14,13 +14,16 @@ from otel_llm_sessions.demo.provider.conversations import Conversations, convers
 from otel_llm_sessions.demo.provider.errors import ApiError, missing, refusal
 from otel_llm_sessions.demo.provider.events import events, events_after
 from otel_llm_sessions.demo.provider.manner import Manner
-from otel_llm_sessions.demo.provider.memory import CAPACITY, Conversation, StoredResponse
+from otel_llm_sessions.demo.provider.memory import CAPACITY, FETCHES, Conversation, StoredResponse
 from otel_llm_sessions.demo.provider.models import embeddings, list_models, show_model
 from otel_llm_sessions.demo.provider.reply import Json, Reply
 from otel_llm_sessions.demo.provider.request import Request
 
 # What may stand before a route: OpenAI's version, Azure's roots, or a gateway's.
 PREFIX = re.compile(r"^(?:/api)?(?:/openai)?(?:/deployments/(?P<deployment>[^/]+)|/v1)?(?=/)")
+
+NAMES = re.compile(r"\{(\w+)\}")
+"""The parts of a route's path that vary."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class OpenAIApi:
         self._conversations = Conversations()
         talks = self._conversations
         self._routes: tuple[tuple[str, re.Pattern[str], Handler], ...] = tuple(
-            (method, re.compile(path.replace("{id}", "(?P<id>[^/]+)")), handler)
+            (method, re.compile(NAMES.sub(r"(?P<\1>[^/]+)", path)), handler)
             for method, path, handler in (
                 ("POST", "/chat/completions", complete),
                 ("POST", "/responses", self._respond),
@@ -58,6 +61,8 @@ class OpenAIApi:
                 ("DELETE", "/conversations/{id}", talks.delete),
                 ("GET", "/conversations/{id}/items", talks.list_items),
                 ("POST", "/conversations/{id}/items", talks.add_items),
+                ("GET", "/conversations/{id}/items/{item}", talks.show_item),
+                ("DELETE", "/conversations/{id}/items/{item}", talks.delete_item),
                 ("GET", "/models", list_models),
                 ("GET", "/models/{id}", show_model),
                 ("POST", "/embeddings", embeddings),
@@ -95,6 +100,7 @@ class OpenAIApi:
 
     def _respond(self, call: Call) -> Answer:
         """POST /responses."""
+        responses.check(call.body)
         previous = self._previous(call)
         talk = self._conversations.named_by(call.body.get("conversation"))
         context = previous.context if previous else talk.context if talk else 0
@@ -109,8 +115,8 @@ class OpenAIApi:
         given = input_items(call, call.body.get("input"))
         total = (made["usage"] or {}).get("total_tokens", context)
         if made["store"]:
-            pending = made["background"] and not call.body.get("stream")
-            self._responses[made["id"]] = StoredResponse(made, given, total, pending)
+            waits = made["background"] and not call.body.get("stream")
+            self._responses[made["id"]] = StoredResponse(made, given, total, FETCHES if waits else 0)
         if talk is not None:
             talk.items.extend([*given, *made["output"]])
             talk.context = total
@@ -137,12 +143,11 @@ class OpenAIApi:
         return responses.compaction(call, kept, previous.context if previous else 0)
 
     def _retrieve(self, call: Call) -> Answer:
-        """GET /responses/{id}, which finishes a background response, and its replay as a stream."""
-        found = self._stored(call)
-        found.pending = False
-        query = call.request.query
+        """GET /responses/{id}, by which a background response goes on, and its replay as a stream."""
+        found, query = self._stored(call), call.request.query
+        found.pending = max(0, found.pending - 1) if query.get("stream") != "true" else 0
         if query.get("stream") != "true":
-            return found.response
+            return responses.unfinished(found.response, "in_progress") if found.pending else found.response
         return Stream(events_after(found.response, number(query.get("starting_after"))), typed=True)
 
     def _cancel(self, call: Call) -> Answer:
@@ -150,7 +155,7 @@ class OpenAIApi:
         found = self._stored(call)
         if found.pending:
             found.response = responses.unfinished(found.response, "cancelled")
-            found.pending = False
+            found.pending = 0
         return found.response
 
     def _delete(self, call: Call) -> Answer:

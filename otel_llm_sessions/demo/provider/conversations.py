@@ -7,7 +7,7 @@ from typing import Any
 
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.demo.provider.call import Call
-from otel_llm_sessions.demo.provider.errors import missing
+from otel_llm_sessions.demo.provider.errors import ApiError, missing
 from otel_llm_sessions.demo.provider.ids import hexadecimal
 from otel_llm_sessions.demo.provider.memory import CAPACITY, Conversation
 from otel_llm_sessions.demo.provider.reply import Json
@@ -15,6 +15,8 @@ from otel_llm_sessions.demo.provider.text import entries
 
 PREFIX = "conv_"
 PAGE = 20
+MAX_ADDED = 20
+"""How many items the API takes at a time."""
 
 
 class Conversations:
@@ -26,7 +28,7 @@ class Conversations:
     def make(self, call: Call) -> Json:
         """Start a conversation with the items given."""
         made = Conversation(hexadecimal("conv"), call.now, call.body.get("metadata") or {})
-        made.items += input_items(call, call.body.get("items"))
+        made.items += added_items(call)
         self._kept[made.id] = made
         return made.document()
 
@@ -52,9 +54,27 @@ class Conversations:
 
     def add_items(self, call: Call) -> Json:
         """Add items; the reply lists them."""
-        added = input_items(call, call.body.get("items"))
-        self.known(call.names["id"]).items.extend(added)
+        talk, added = self.known(call.names["id"]), added_items(call)
+        talk.items.extend(added)
         return listing(added, has_more=False)
+
+    def show_item(self, call: Call) -> Json:
+        """One item of a conversation."""
+        _, item = self._item(call)
+        return item
+
+    def delete_item(self, call: Call) -> Json:
+        """Forget an item; the reply is the conversation."""
+        talk, item = self._item(call)
+        talk.items.remove(item)
+        return talk.document()
+
+    def _item(self, call: Call) -> tuple[Conversation, Json]:
+        talk = self.known(call.names["id"])
+        found = [item for item in talk.items if item["id"] == call.names["item"]]
+        if not found:
+            raise missing("Item", call.names["item"])
+        return talk, found[0]
 
     def known(self, identifier: str) -> Conversation:
         """The conversation; raises ApiError 404 when there is none of this id."""
@@ -77,6 +97,16 @@ def conversation_id(argument: Any) -> str | None:
     """The id in a `conversation` argument."""
     identifier = argument.get("id") if isinstance(argument, Mapping) else argument
     return identifier if isinstance(identifier, str) and identifier else None
+
+
+def added_items(call: Call) -> list[Json]:
+    """The items that a request adds; raises ApiError for more than the API takes."""
+    items = input_items(call, call.body.get("items"))
+    if len(items) > MAX_ADDED:
+        raise ApiError(
+            400, f"Too many items: at most {MAX_ADDED} at a time.", param="items", code="array_above_max_length"
+        )
+    return items
 
 
 def input_items(call: Call, given: Any) -> list[Json]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from otel_llm_sessions.demo.provider.reply import Json
 from otel_llm_sessions.demo.provider.responses import unfinished
@@ -33,10 +34,8 @@ def unnumbered(made: Json) -> Iterator[Json]:
 
 def item_events(item: Json, index: int) -> Iterator[Json]:
     """An output item: that it begins, what is in it, that it is done."""
-    filled: Json = {"content": []} if item["type"] == "message" else {"arguments": ""}
-    begun = {**item, **filled, "status": "in_progress"}
-    yield {"type": "response.output_item.added", "output_index": index, "item": begun}
-    inner = message_events if item["type"] == "message" else function_call_events
+    filled, inner = BEGUN.get(item["type"], ({}, nothing_between))
+    yield {"type": "response.output_item.added", "output_index": index, "item": {**item, **filled}}
     for event in inner(item):
         yield {**event, "item_id": item["id"], "output_index": index}
     yield {"type": "response.output_item.done", "output_index": index, "item": item}
@@ -62,3 +61,15 @@ def function_call_events(item: Json) -> Iterator[Json]:
         "name": item["name"],
         "arguments": item["arguments"],
     }
+
+
+def nothing_between(item: Json) -> Iterator[Json]:
+    """Nothing, of an item that comes as a whole."""
+    yield from ()
+
+
+BEGUN: Final[dict[str, tuple[Json, Callable[[Json], Iterator[Json]]]]] = {
+    "message": ({"content": [], "status": "in_progress"}, message_events),
+    "function_call": ({"arguments": "", "status": "in_progress"}, function_call_events),
+}
+"""By an item's type what it is while it has only begun, and the events until it is done."""

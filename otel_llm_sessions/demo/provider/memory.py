@@ -9,15 +9,18 @@ from otel_llm_sessions.demo.provider.reply import Json
 CAPACITY = 10_000
 """How many of each."""
 
+FETCHES = 2
+"""How often a background response is fetched until it is complete: first it is in progress."""
+
 
 @dataclass
 class StoredResponse:
-    """A finished response; `pending` while a background response has not been asked for."""
+    """A finished response; `pending` tells how many fetches still find a background response unfinished."""
 
     response: Json
     input_items: list[Json]
     context: int
-    pending: bool = False
+    pending: int = 0
 
 
 @dataclass

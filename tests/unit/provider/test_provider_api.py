@@ -192,12 +192,24 @@ def test_a_stored_response_is_retrieved_replayed_and_deleted(client):
         client.responses.retrieve(made.id)
 
 
-def test_a_background_response_is_queued_and_completed_when_it_is_fetched(client):
+def test_a_background_response_is_queued_in_progress_and_then_complete(client):
     queued = respond(client, background=True)
     assert (queued.status, queued.output, queued.usage) == ("queued", [], None)
-    fetched = client.responses.retrieve(queued.id)
-    assert (fetched.status, fetched.id) == ("completed", queued.id)
-    assert fetched.output_text
+    fetched = [client.responses.retrieve(queued.id) for _ in range(3)]
+    assert [each.status for each in fetched] == ["in_progress", "completed", "completed"]
+    assert {each.id for each in fetched} == {queued.id}
+    assert (fetched[0].output, fetched[0].usage) == ([], None)
+    assert fetched[1].output_text
+    streamed = respond(client, background=True)
+    assert list(client.responses.retrieve(streamed.id, stream=True))[-1].type == "response.completed"
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"background": True, "store": False}, {"conversation": "c", "previous_response_id": "resp_1"}]
+)
+def test_parameters_that_do_not_go_together_are_refused(client, arguments):
+    with pytest.raises(openai.BadRequestError):
+        respond(client, **arguments)
 
 
 def test_a_background_response_can_be_cancelled(client):
@@ -220,6 +232,21 @@ def test_compacting_keeps_what_the_user_said(client):
         client.responses.compact(model=MODEL, previous_response_id="resp_nobody")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_long_context_is_compacted_where_the_request_says_so(client, stream):
+    rule = {"type": "compaction", "compact_threshold": 10}
+
+    def ask(text: str, **arguments: object) -> list[str]:
+        made = respond(client, input=text, context_management=[rule], stream=stream, **arguments)
+        made = list(made)[-1].response if stream else made
+        ids.append(made.id)
+        return [item.type for item in made.output]
+
+    ids: list[str] = []
+    assert ask("Tea?") == ["message"]
+    assert ask("Tell me more about it, please.", previous_response_id=ids[0]) == ["compaction", "message"]
+
+
 # Conversations, models, embeddings
 
 
@@ -233,6 +260,20 @@ def test_a_conversation_gathers_what_is_said_in_it(client, form):
     said = [item.content[0].text for item in items]
     assert said == ["Before", "Tell me about tea.", made.output_text, "After"]
     assert [item.id for item in client.conversations.items.list(talk.id)] == [item.id for item in reversed(items)]
+
+
+def test_items_of_a_conversation_are_shown_deleted_and_taken_twenty_at_a_time(client):
+    said = [{"role": "user", "content": str(number)} for number in range(21)]
+    talk = client.conversations.create(items=said[:1])
+    (item,) = client.conversations.items.list(talk.id)
+    assert client.conversations.items.retrieve(item.id, conversation_id=talk.id).id == item.id
+    assert client.conversations.items.delete(item.id, conversation_id=talk.id).id == talk.id
+    with pytest.raises(openai.NotFoundError):
+        client.conversations.items.retrieve(item.id, conversation_id=talk.id)
+    with pytest.raises(openai.BadRequestError):
+        client.conversations.items.create(talk.id, items=said)
+    client.conversations.items.create(talk.id, items=said[:20])
+    assert len(list(client.conversations.items.list(talk.id, limit=7))) == 20
 
 
 def test_a_conversation_that_this_server_did_not_make_is_not_found(client):
