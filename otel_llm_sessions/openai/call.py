@@ -19,16 +19,15 @@ from otel_llm_sessions.openai.around import NOTHING_AROUND, Around
 from otel_llm_sessions.openai.carried import Carried
 from otel_llm_sessions.openai.describe import add_session
 from otel_llm_sessions.openai.evidence import LEFT, kept_for
-from otel_llm_sessions.openai.fields import field
+from otel_llm_sessions.openai.fields import conversation_id_in, field
 from otel_llm_sessions.openai.gate import Ending, Gate
 from otel_llm_sessions.openai.learn import keys_of, learned_of, record_of, record_of_fetched
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, read_reply
 from otel_llm_sessions.openai.runtime import Runtime
-from otel_llm_sessions.openai.turn import NOT_PLACED, NOTHING_KNOWN, Turn
+from otel_llm_sessions.openai.turn import NOT_PLACED, NOTHING_KNOWN, Turn, begun_by
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import Record, SpanRef
-from otel_llm_sessions.sessions.names import name_of_response
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.sessions.tracestate import state_text
 from otel_llm_sessions.telemetry.call_span import NOT_STARTED, BorrowedSpan, CallSpan, OwnSpan, UnseenSpan
@@ -279,12 +278,14 @@ class Call:
             self._leave(0)
 
     def read(self, reply: Any) -> None:
-        """Take in a whole reply; of one that nobody sees only the id, by which the session goes on."""
+        """Take in a whole reply; of one that nobody sees only the ids by which the session goes on."""
         if self.span.is_seen or self.turn.placement.is_marked or self.gate is not None:
             read_reply(self.reply, reply)
         else:
             self.reply.add_id(field(reply, "id"))
             self.reply.keep(reply)
+            if self.turn.resolution.source == "new":
+                self.reply.conversation = conversation_id_in(field(reply, "conversation"))
         if self.turn.resolution.source == "chain_partial" and not self.request.match.route.is_turn:
             self._learn(reply)
 
@@ -306,20 +307,22 @@ class Call:
         self.span.set(said)
 
     def _name(self) -> dict[str, Any]:
-        """Name the session that this call starts by the reply's first id; return the attributes that say so."""
-        turn = self.turn
-        if turn.session_id is not None or turn.resolution.source != "new" or not self.reply.ids:
+        """Name the session that this call starts by its reply; return the attributes that say so."""
+        turn, reply = self.turn, self.reply
+        if turn.session_id is not None or turn.resolution.source != "new" or not reply.ids:
             return {}
-        name = name_of_response(self.reply.ids[0], self.request.server.name, self._span_ref())
-        self.turn = Turn(turn.resolution, name, turn.placement)
-        attributes: dict[str, Any] = {semconv.SESSION_ID: name}
-        if self.runtime.settings.conversation_id == "always":
-            attributes[semconv.CONVERSATION_ID] = name
+        server = self.request.server.name
+        self.turn = turn = begun_by(turn, reply.ids[0], reply.conversation, server, self._span_ref())
+        attributes: dict[str, Any] = {semconv.SESSION_ID: turn.session_id}
+        if reply.conversation is not None:
+            add_session(attributes, self.request, turn, self.runtime)
+        elif self.runtime.settings.conversation_id == "always":
+            attributes[semconv.CONVERSATION_ID] = turn.session_id
         return attributes
 
     def _end_root(self) -> None:
         if self.turn.placement.open_root is not None:
-            self.turn.placement.open_root.end(self.turn.session_id)
+            self.turn.placement.open_root.end(self.turn.session_id, self.turn.resolution.origin)
 
     # --- the end --------------------------------------------------------------------------------------------
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from opentelemetry.context import Context
 
 from otel_llm_sessions.cheap import value
-from otel_llm_sessions.sessions.link import SessionId, SessionLink
+from otel_llm_sessions.sessions.link import SessionId, SessionLink, SpanRef
+from otel_llm_sessions.sessions.names import name_of_conversation, name_of_response
 from otel_llm_sessions.sessions.resolver import NONE, Resolution
 from otel_llm_sessions.traces.placement import Placement
 
@@ -28,6 +30,25 @@ class Turn:
     def is_pending(self) -> bool:
         """Whether the session is still to be heard of."""
         return self.session_id is None and self.resolution.session_id is not None
+
+
+def begun_by(turn: Turn, reply_id: str, conversation: str | None, server: str, span: SpanRef) -> Turn:
+    """Return the first turn of a session with the name that its reply gives it.
+
+    That is the conversation which the reply says it belongs to, as a server may put it into one that the request does
+    not name; else the reply's id.
+
+    Args:
+        turn: the turn.
+        reply_id: the first id of its reply.
+        conversation: the id of the reply's conversation, if it has one.
+        server: what the server is called in names.
+        span: the turn's span.
+    """
+    if conversation is None:
+        return Turn(turn.resolution, name_of_response(reply_id, server, span), turn.placement)
+    resolution = replace(turn.resolution, source="conversation", origin="conversation")
+    return Turn(resolution, name_of_conversation(conversation, server), turn.placement)
 
 
 NOT_PLACED: Final = Placement(Context(), [], None)

@@ -67,8 +67,13 @@ class FreshRoot:
         self.trace = trace
         self._names = names
 
-    def end(self, session_id: SessionId | None) -> None:
-        """Name and end it; does nothing if it has ended. The id is None if the call failed before it had one."""
+    def end(self, session_id: SessionId | None, source: Source | None = "new") -> None:
+        """Name and end it; does nothing if it has ended.
+
+        Args:
+            session_id: the session; None if the call failed before it had one.
+            source: how the session was found.
+        """
         root = self.span
         try:
             if not root.is_recording():
@@ -76,6 +81,8 @@ class FreshRoot:
             name = self._names.name_of(session_id, "", 1) if session_id is not None else UNNAMED_ROOT_NAME
             if session_id is not None:
                 root.set_attributes({semconv.SESSION_ID: session_id, semconv.LLM_SESSION_ROOT: True})
+            if source is not None and source != "new":
+                root.set_attribute(semconv.LLM_SESSION_SOURCE, source)
             if name != ROOT_NAME:
                 root.update_name(name)
             root.end(self.trace.started + ROOT_NANOSECONDS)
