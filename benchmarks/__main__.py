@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import cpu, instructions, memory, redis_server, startup, stores, table
+from benchmarks import cpu, instructions, look_up, memory, redis_server, startup, stores, table
 from benchmarks.table import Figure
 from benchmarks.variants import available
 from benchmarks.works import WORKS
@@ -21,6 +21,7 @@ QUICK_VARIANTS = ("bare", "floor", "ours")
 STARTUP_BUDGET = 64.0
 # A page now and then is the allocator's; something kept per call would be hundreds of bytes.
 MEMORY_BUDGET = 16.0
+LOOK_UP_RATIO, LOOK_UP_LATER = 1.5, 3.0  # milliseconds
 STORE_BUDGETS = {"memory": 10.0, "sqlite": 500.0, "redis": 1000.0}  # microseconds
 
 LEGEND = """\
@@ -64,10 +65,23 @@ def store_figure(kind: str) -> Figure:
     return Figure(title, value, limit, max(added.blocking, added.on_loop) <= budget)
 
 
+def look_up_figure() -> Figure:
+    """Measure a blocking look-up against redis-py's own round trip."""
+    title, budget = "blocking look-up to a Redis round trip", f"<= {LOOK_UP_RATIO} x, p99 + {LOOK_UP_LATER:.0f} ms"
+    if lacking := redis_server.missing():
+        return Figure(title, lacking, budget, None)
+    with redis_server.running() as url:
+        hits, misses = look_up.measure(url)
+    value = f"found {hits.ratio:.2f} x {hits.later:+.1f} ms, unknown {misses.ratio:.2f} x {misses.later:+.1f} ms"
+    met = all(times.ratio <= LOOK_UP_RATIO and times.later <= LOOK_UP_LATER for times in (hits, misses))
+    return Figure(title, value, budget, met)
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "start": startup_figure,
     "memory": memory_figure,
     "content": content_figure,
+    "look-up": look_up_figure,
     **{f"store-{kind}": functools.partial(store_figure, kind) for kind in STORE_BUDGETS},
 }
 

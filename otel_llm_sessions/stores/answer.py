@@ -66,12 +66,15 @@ class Answer(Generic[T]):
         """Give the answer: to who waits, and to who wants to be told. Called once, instead of ``fail``."""
         self._value = value
         self.is_known = is_known
-        self._done()
+        self.is_done = True
+        if self._callbacks:
+            self._tell()
 
     def fail(self, fault: BaseException) -> None:
         """Say that there is no answer, and why. Called once, instead of ``settle``."""
         self._fault = fault
-        self._done()
+        self.is_done = True
+        self._tell()
 
     def result(self) -> T:
         """Return the answer.
@@ -170,10 +173,6 @@ class Answer(Generic[T]):
             timer.cancel()
             self._forget(told)
         return self.is_done
-
-    def _done(self) -> None:
-        self.is_done = True
-        self._tell()
 
     def _tell(self) -> None:
         # Who pops a callback calls it: the thread that settles, or the one that added it just then.

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 _HEX_AT_END = re.compile(r"(?:[0-9a-f]{2}){4,}\Z")
 """Digits that take half the room as bytes; fewer of them are not worth the count."""
 
-_LONGEST_NUMBER = 10
-"""Bytes of a number, which has 70 bits at most: a longer one takes ever longer to add up."""
+_SHIFTS = tuple(range(7, 70, 7))
+"""Where the further bytes of a number stand: it has 70 bits at most, as a longer one takes ever longer to add up."""
 
 # How a field's value is written: the two lowest bits of its tag.
 NUMBER, TEXT, PACKED, BYTES = range(4)
 
 Value = int | str | bytes
+
+Place = tuple[int, int, str]
+"""Where a reader puts the value of a field, how great or long that may be, and what else than printable characters may
+stand in a text."""
 
 
 def write_number(out: bytearray, number: int) -> None:
@@ -74,18 +80,8 @@ class Reader:
 
     def number(self) -> int:
         """Return a number of any size up to 70 bits."""
-        byte = self._data[self._at]
-        self._at += 1
-        if byte < 0x80:
-            return byte
-        number = byte & 0x7F
-        for shift in range(7, 7 * _LONGEST_NUMBER, 7):
-            byte = self._data[self._at]
-            self._at += 1
-            number |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return number
-        raise ValueError("the number is too long")
+        number, self._at = _number(self._data, self._at)
+        return number
 
     def taken(self, length: int) -> bytes:
         """Return the next ``length`` bytes."""
@@ -96,36 +92,86 @@ class Reader:
         self._at = end
         return data
 
-    def values(self) -> dict[int, Value]:
-        """Return the fields up to the end, by their numbers; also those that the caller does not know."""
-        values: dict[int, Value] = {}
-        data, at, end = self._data, self._at, len(self._data)
-        while at < end:
-            tag, length = data[at], data[at + 1]
-            at += 2
-            if tag > 0x7F or length > 0x7F:  # as few are that are written today: what follows is the same, more slowly
-                self._at = at - 2
-                tag, length, at = self.number(), self.number(), self._at
-            if tag & 3 == NUMBER:
-                values[tag >> 2] = length
-                continue
-            after = at + length
-            if after > end:
-                raise ValueError("the record ends early")
-            values[tag >> 2] = _read(tag & 3, data[at:after])
-            at = after
-        self._at = at
-        return values
-
     def at_end(self) -> bool:
         """Whether all was read."""
         return self._at == len(self._data)
 
 
-def _read(kind: int, data: bytes) -> Value:
-    if kind == BYTES:
-        return data
-    if kind == TEXT:
-        return data.decode()
+def places(fields: Iterable[tuple[int, Sequence[int], Place]]) -> dict[int, Place]:
+    """Return the place of what follows each tag.
+
+    Args:
+        fields: of each field its number, the ways in which its value is written, and its place.
+    """
+    table = {}
+    for number, kinds, (index, most, also) in fields:
+        for kind in (NUMBER, TEXT, PACKED, BYTES):
+            table[number << 2 | kind] = index, most if kind in kinds else -1, also
+    return table
+
+
+def read_fields(data: bytes, at: int, table: Mapping[int, Place], values: list[Any]) -> None:
+    """Put the values of the fields from ``at`` on into ``values``, and skip those that ``table`` does not know.
+
+    All in one loop, which most of the time passes in that a record takes to read.
+
+    Raises:
+        IndexError, ValueError: the fields end early, or one says what none can say.
+    """
+    end = len(data)
+    while at < end:
+        tag, number = data[at], data[at + 1]
+        at += 2
+        if tag > 0x7F:  # of no field that is known
+            tag, at = _number(data, at - 2)
+            number, at = _number(data, at)
+        elif number > 0x7F:
+            number &= 0x7F
+            for shift in _SHIFTS:
+                byte = data[at]
+                at += 1
+                number |= (byte & 0x7F) << shift
+                if byte < 0x80:
+                    break
+            else:
+                raise ValueError("the number is too long")
+        kind, start = tag & 3, at
+        if kind != NUMBER:
+            at += number
+            if at > end:
+                raise ValueError("the record ends early")
+        place = table.get(tag)
+        if place is None:
+            continue
+        index, most, also = place
+        value: Value = number
+        if kind == BYTES:
+            value = data[start:at]
+        elif kind != NUMBER:
+            value = data[start:at].decode() if kind == TEXT else _unpacked(data[start:at])
+            number = len(value)
+            if not value.isprintable() and not (also and value.replace(also, "").isprintable()):
+                raise ValueError("a text has characters that none can have")
+        if number > most:
+            raise ValueError("a field is longer or greater than any can be")
+        values[index] = value
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """Return the number at a place, and where it ends."""
+    byte = data[at]
+    number = byte & 0x7F
+    for shift in _SHIFTS:
+        if byte < 0x80:
+            return number, at + 1
+        at += 1
+        byte = data[at]
+        number |= (byte & 0x7F) << shift
+    if byte < 0x80:
+        return number, at + 1
+    raise ValueError("the number is too long")
+
+
+def _unpacked(data: bytes) -> str:
     start = 1 + data[0]
     return data[1:start].decode() + data[start:].hex()

@@ -19,8 +19,8 @@ from otel_llm_sessions.guard import pass_on, report
 from otel_llm_sessions.sessions import keys, names, sources
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, Source, SpanRef
 from otel_llm_sessions.sessions.tracestate import MAX_STATE
-from otel_llm_sessions.stores import codec_v2
-from otel_llm_sessions.stores.binary import Reader, Value, folded, unfolded, write_field
+from otel_llm_sessions.stores import binary, codec_v2
+from otel_llm_sessions.stores.binary import Place, Reader, folded, read_fields, unfolded, write_field
 from otel_llm_sessions.stores.newest import is_mutable
 
 VERSION = 3
@@ -116,6 +116,40 @@ _RESPONSE_NAMES_SESSION = 11
 _LINK_FIELDS = tuple(field for field in _FIELDS if field.of == "link")
 _TRACE_FIELDS = tuple(field for field in _FIELDS if field.of == "trace")
 
+# A record is read into one list: first what the link says, then its trace, then what is not written as it is.
+_LINK_AT = {name: at for at, name in enumerate(SessionLink._fields)}
+_TRACE_AT = {name: at for at, name in enumerate(SessionTrace._fields, len(_LINK_AT))}
+_OTHERS_FROM = len(_LINK_AT) + len(_TRACE_AT)
+_OTHERS = (
+    (_DURATION, binary.NUMBER, (1 << 70) - 1),
+    (_ROOT_FOLLOWS, binary.BYTES, _ROOT.size),
+    (_OTHER_TRACE_ID, binary.BYTES, 16),
+    (_RESPONSE_NAMES_SESSION, binary.NUMBER, 1),
+)
+_UNSAID: list[Any] = [
+    *(SessionLink._field_defaults.get(name) for name in _LINK_AT),
+    *(SessionTrace._field_defaults.get(name) for name in _TRACE_AT),
+    *(None for _ in _OTHERS),
+]
+
+
+def _place(field: _Field) -> tuple[int, tuple[int, ...], Place]:
+    at = (_LINK_AT if field.of == "link" else _TRACE_AT)[field.name]
+    if field.longest is None:
+        return field.number, (binary.NUMBER,), (at, MAX_COUNT, "")
+    return field.number, (binary.TEXT, binary.PACKED), (at, field.longest, field.also)
+
+
+_PLACES = binary.places(
+    [
+        *map(_place, _FIELDS),
+        *((number, (kind,), (at, most, "")) for at, (number, kind, most) in enumerate(_OTHERS, _OTHERS_FROM)),
+    ]
+)
+_AT_SOURCE, _AT_TURN, _AT_SPAN, _AT_START, _AT_END, _AT_RESPONSE, _AT_TRACE = map(
+    _LINK_AT.__getitem__, ("source", "turn", "span", "start", "end", "response_id", "trace")
+)
+
 
 def hashed(key: str, kind: bytes = b"link") -> bytes:
     """Return the key under which a store files ``key``: a prefix and a digest, 20 bytes.
@@ -187,15 +221,14 @@ def decode(record: bytes | None) -> SessionLink | None:
     if not record or len(record) > MAX_RECORD or record[0] < codec_v2.VERSION:
         return None
     body = record[:-_CHECKSUM_SIZE]
-    if _checksum(body) != record[-_CHECKSUM_SIZE:]:
-        return None
     try:
-        reader = Reader(body)
-        link = _read_v2(reader) if record[0] == codec_v2.VERSION else _read(reader)
+        if zlib.crc32(body) & 0xFFFF != record[-2] << 8 | record[-1]:
+            return None
+        link = _read_v2(Reader(body)) if record[0] == codec_v2.VERSION else _read(body)
+        return link if _is_possible(link) else None
     except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:  # TypeError: a field is missing
         pass_on(error)
         return None
-    return link if _is_sound(link) else None
 
 
 def _checksum(body: bytes | bytearray) -> bytes:
@@ -204,10 +237,14 @@ def _checksum(body: bytes | bytearray) -> bytes:
 
 def _is_sound(link: SessionLink) -> bool:
     """Whether a turn can be what the link says, as far as it says it in each record."""
+    return len(link.session_id) <= MAX_ID and link.session_id.isprintable() and _is_possible(link)
+
+
+def _is_possible(link: SessionLink) -> bool:
+    """As ``_is_sound``, for a link whose texts have been checked."""
     id_, span, trace = link.session_id, link.span, link.trace
     return (
-        0 < len(id_) <= MAX_ID
-        and id_.isprintable()
+        bool(id_)
         and not id_.isspace()
         and 1 <= link.turn <= MAX_COUNT
         and 0 <= link.start <= MAX_TIME
@@ -250,56 +287,25 @@ def _write_fields(out: bytearray, fields: tuple[_Field, ...], values: SessionLin
             write_field(out, field.number, value)
 
 
-def _read(reader: Reader) -> SessionLink:
-    head: Any = reader.fixed(_HEAD)
-    _, source, flags, turn, start, _, high, low, span_id = head
-    span = new(SpanRef, (high << 64 | low, span_id, flags))
-    values = reader.values()
-    duration: Any = values.get(_DURATION)
-    taken = _taken(_LINK_FIELDS, values)
-    session_id, said = taken["session_id"], taken.get
-    return new(
-        SessionLink,
-        (
-            session_id,
-            SOURCES[source] if source < len(SOURCES) else _SOURCE_OF_A_LATER_VERSION,
-            int.from_bytes(turn, "big"),
-            span,
-            start,
-            start + unfolded(duration) if duration is not None else 0,
-            said("model", ""),
-            said("input_tokens"),
-            said("output_tokens"),
-            session_id if _RESPONSE_NAMES_SESSION in values else said("response_id", ""),
-            _read_trace(values, span.trace_id) if _ROOT_FOLLOWS in values else None,
-            said("name", ""),
-            said("before", ""),
-            said("parent", ""),
-        ),
-    )
-
-
-def _read_trace(values: dict[int, Value], span_trace_id: int) -> SessionTrace:
-    root: Any = values[_ROOT_FOLLOWS]
-    root_span_id, flags, started = _ROOT.unpack(root)
-    other: Any = values.get(_OTHER_TRACE_ID)
-    trace_id = int.from_bytes(other, "big") if other is not None else span_trace_id
-    if trace_id >> 128:
-        raise ValueError("a trace id has 128 bits")
-    taken = _taken(_TRACE_FIELDS, values)
-    state = taken.get("state", "")
-    return new(SessionTrace, (trace_id, root_span_id, flags, taken["part"], started, taken["first_turn"], state))
-
-
-def _taken(fields: tuple[_Field, ...], values: dict[int, Value]) -> dict[str, Any]:
-    taken: dict[str, Any] = {}
-    for field in fields:
-        value = values.get(field.number)
-        if value is not None:
-            if not field.takes(value):
-                raise ValueError("a field says what none can say")
-            taken[field.name] = value
-    return taken
+def _read(body: bytes) -> SessionLink:
+    _, source, flags, turn, start, _, high, low, span_id = _HEAD.unpack_from(body)
+    trace_id = high << 64 | low
+    values = _UNSAID.copy()
+    read_fields(body, _HEAD.size, _PLACES, values)
+    duration, root, other_trace_id, names_session = values[_OTHERS_FROM:]
+    values[_AT_SOURCE] = SOURCES[source] if source < len(SOURCES) else _SOURCE_OF_A_LATER_VERSION
+    values[_AT_TURN] = int.from_bytes(turn, "big")
+    values[_AT_SPAN] = new(SpanRef, (trace_id, span_id, flags))
+    values[_AT_START] = start
+    values[_AT_END] = 0 if duration is None else start + unfolded(duration)
+    if names_session:
+        values[_AT_RESPONSE] = values[0]
+    if root is not None:
+        trace = values[len(_LINK_AT) : _OTHERS_FROM]
+        trace[0] = trace_id if other_trace_id is None else int.from_bytes(other_trace_id, "big")
+        trace[1], trace[2], trace[4] = _ROOT.unpack(root)
+        values[_AT_TRACE] = new(SessionTrace, trace)
+    return new(SessionLink, values[: len(_LINK_AT)])
 
 
 def _read_v2(reader: Reader) -> SessionLink:

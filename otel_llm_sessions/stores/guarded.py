@@ -228,8 +228,13 @@ class GuardedStore:
 
     def _known_of(self, keys: Sequence[str]) -> tuple[Known, list[str]]:
         """Return what this process knows, and of which keys the store may know better."""
-        known = dict(zip(keys, self._known_now(keys), strict=True))
-        return known, [key for key, link in known.items() if not _is_settled(key, link)]
+        known: Known = {}
+        open_keys = []
+        for key, link in zip(keys, self._known.get_all(keys), strict=True):
+            known[key] = None if link is None else self._unless_expired(link)
+            if link is None or not _is_settled(key, known[key]):
+                open_keys.append(key)
+        return known, open_keys
 
     def _unless_expired(self, link: SessionLink | None) -> SessionLink | None:
         if link is None or self._ttl_ns is None:
@@ -238,8 +243,11 @@ class GuardedStore:
 
     def _merge(self, known: Known, keys: Sequence[str], found: Sequence[SessionLink | None]) -> None:
         """Add what was found to what is known, and remember it."""
+        waiting = self._keeper.backlog.link_of
         for key, link in zip(keys, found, strict=True):
-            mine = _newest(key, self._keeper.backlog.link_of(key), known[key])
+            mine = known[key]
+            if (unwritten := waiting(key)) is not None:
+                mine = _newest(key, unwritten, mine)
             if link is None:
                 known[key] = mine
             elif mine is None or not is_newer(key, mine, link):
@@ -266,10 +274,8 @@ def _is_settled(key: str, link: SessionLink | None) -> bool:
     return not is_mutable(key) and not may_be_given_again(key)
 
 
-def _newest(key: str, one: SessionLink | None, other: SessionLink | None) -> SessionLink | None:
-    if one is None or other is None:
-        return one or other
-    return one if is_newer(key, one, other) else other
+def _newest(key: str, one: SessionLink, other: SessionLink | None) -> SessionLink:
+    return one if other is None or is_newer(key, one, other) else other
 
 
 def _close_at_exit(store: GuardedStore) -> None:

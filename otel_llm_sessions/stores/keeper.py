@@ -213,7 +213,8 @@ class Keeper:
             if has_turn:
                 crew.caller = None
                 turn.release()
-        self._settled([job], [outcome], backend)
+        self._settle(job, outcome)
+        self._look_at(backend)
         return True
 
     # What the thread does.
@@ -265,9 +266,11 @@ class Keeper:
     def _settled(self, jobs: Sequence[Job], outcomes: Sequence[Any], backend: Backend) -> None:
         """Tell callers, without holding up others at the store."""
         for job, outcome in zip(jobs, outcomes, strict=True):
-            if isinstance(outcome, StoreRefused) and self.writable:
-                self._shut(outcome)
             self._settle(job, outcome)
+        self._look_at(backend)
+
+    def _look_at(self, backend: Backend) -> None:
+        """Have what this process knows written again to a store that has lost it."""
         if backend.was_emptied():
             self._refill = True
             self._look_around()
@@ -277,6 +280,8 @@ class Keeper:
         ask = job.ask
         if not isinstance(outcome, BaseException):
             return job.answer.settle(outcome)
+        if isinstance(outcome, StoreRefused) and self.writable:
+            self._shut(outcome)
         if isinstance(ask, Put):
             self.backlog.keep(ask.entries)
         elif isinstance(ask, Claim):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from otel_llm_sessions.guard import is_applications
 from otel_llm_sessions.stores.codec import KEY_PREFIX, RANK, VERSIONS_WITH_RANK, Row, decode, hashed, rows_of
@@ -118,6 +118,8 @@ class RedisBackend(Backend):
 
     def _serve(self, asks: Sequence[Ask], seconds: float | None) -> list[Any]:
         greeting = self._greeting()
+        if len(asks) == 1 and not greeting:
+            return [_outcome(asks[0], self._line.exchange(self._commands(asks[0]), seconds))]
         each = [self._commands(ask) for ask in asks]
         replies = iter(self._line.exchange(greeting + [command for commands in each for command in commands], seconds))
         if greeting:
@@ -166,14 +168,15 @@ class RedisBackend(Backend):
 
 
 def _outcome(ask: Ask, replies: list[Any]) -> Any:
-    for fault in _faults(replies):
-        if isinstance(fault, PART_IS_DOWN):
-            return StoreDown(f"no answer from a part of Redis: {fault}")
-        return StoreRefused(f"Redis refused: {fault}")
+    for reply in replies:
+        if isinstance(reply, Exception):
+            return _fault_of(reply)
     if isinstance(ask, Lookup):
         return [decode(reply) for reply in replies]
     return replies[-1] == ask.token if isinstance(ask, Claim) else None
 
 
-def _faults(replies: list[Any]) -> Iterator[Exception]:
-    return (reply for reply in replies if isinstance(reply, (ResponseError, *PART_IS_DOWN)))
+def _fault_of(reply: Exception) -> Exception:
+    if isinstance(reply, PART_IS_DOWN):
+        return StoreDown(f"no answer from a part of Redis: {reply}")
+    return StoreRefused(f"Redis refused: {reply}")

@@ -102,7 +102,7 @@ class OneConnection(Line):
                 connection.connect()
                 self._connection = connection
             connection = self._connection
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            connection.send_packed_command((_packed(commands),), check_health=False)
             limit = {} if seconds is None else {"timeout": seconds}
             return [_reply(connection, limit) for _ in commands]
         except BaseException as error:
@@ -320,6 +320,17 @@ def _before_redis(error: BaseException) -> BaseException:
 def _is_caught_by_redis(error: BaseException) -> bool:
     traceback = error.__traceback__
     return traceback is not None and str(traceback.tb_frame.f_globals.get("__name__")).startswith("redis.")
+
+
+def _packed(commands: list[Command]) -> bytes:
+    """Return commands as they are sent; redis-py (8.1) takes a tenth of a round trip for each."""
+    out = []
+    for command in commands:
+        out.append(b"*%d\r\n" % len(command))
+        for word in command:
+            data = word if isinstance(word, bytes) else str(word).encode()
+            out.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(out)
 
 
 def _reply(connection: Any, limit: dict[str, float]) -> Any:

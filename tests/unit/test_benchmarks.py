@@ -11,7 +11,7 @@ pytest.importorskip("httpx2", reason="the benchmark's client is the newest one, 
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from benchmarks import instructions, million_turns, profile, redis_server, sessions, stores, table
+from benchmarks import instructions, look_up, million_turns, profile, redis_server, sessions, stores, table
 from benchmarks.__main__ import FIGURES
 from benchmarks.client import make_client
 from benchmarks.redis_server import Size
@@ -188,6 +188,16 @@ def test_turns_on_a_real_redis_keep_the_budget_of_their_size():
     assert measured.claims.left.keys == all_sessions + scope
     assert sum(one.operations for one in measured.claims.done) == all_sessions
     assert "at most 400 bytes per key" in million_turns.report(measured)
+
+
+def test_each_look_up_stands_beside_a_round_trip_in_which_the_same_is_found():
+    if redis_server.missing():
+        pytest.skip(redis_server.missing())
+    with redis_server.running() as url:
+        measured = look_up.measure(url, number=50)
+    for times in measured:
+        assert len(times.bare) == len(times.ours) == 50
+        assert 0.5 < times.ratio < 10
 
 
 def test_the_valkey_from_pypi_serves_where_no_redis_server_is(monkeypatch):
