@@ -254,7 +254,8 @@ class Course:
         call, gate = self._call, self._call.gate
         if gate is None or not self._once.take():
             return
-        resolution = self._alone if self._alone is not NONE else resolved(call, ())
+        keys = lookup_keys(call.request.evidence)
+        resolution = self._alone if self._alone is not NONE else resolved(call, call.runtime.asked.known(keys))
         previous = resolution.previous
         plan = planned(call, resolution) if previous is not None and previous.trace is not None else NO_PLAN
         self._amend(gate, resolution, plan if plan.opening is None else NO_PLAN, False)

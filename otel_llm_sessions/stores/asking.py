@@ -29,6 +29,10 @@ class AskedStore(Protocol):
         """How long a call should wait for an answer, in seconds: 0 while the store is slow or does not answer."""
         ...
 
+    def known(self, keys: Sequence[str]) -> Sequence[SessionLink | None]:
+        """Return what is known under each of ``keys`` without asking anybody who may take long."""
+        ...
+
     def ask(self, keys: Sequence[str], within: float = 0.0) -> Answer[list[SessionLink | None]]:
         """Ask for the link of each of ``keys``, in order, None where it is unknown.
 
@@ -92,6 +96,9 @@ class _Adapted:
     @property
     def patience(self) -> float:
         return DEFAULT_TIME_LIMIT if self._waits else 0.0
+
+    def known(self, keys: Sequence[str]) -> Sequence[SessionLink | None]:
+        return [None] * len(keys)
 
     def ask(self, keys: Sequence[str], within: float = 0.0) -> Answer[list[SessionLink | None]]:
         store = self._store

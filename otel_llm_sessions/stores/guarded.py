@@ -95,6 +95,10 @@ class GuardedStore:
 
     # Asked beside the call.
 
+    def known(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        """Return what this process alone knows under ``keys``; the store is not asked."""
+        return [*map(self._unless_expired, self._known.get_all(keys))]
+
     def ask(self, keys: Sequence[str], within: float = 0.0) -> Answer[list[SessionLink | None]]:
         """Ask for the links of ``keys``, one per key in order, None where it is unknown. No failure is ever raised.
 
@@ -173,7 +177,7 @@ class GuardedStore:
     async def aget_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
         """As ``get_all``, for callers on an event loop."""
         answer = self.ask(keys)
-        return answer.result() if await self._comes(answer) else self._known_now(keys)
+        return answer.result() if await self._comes(answer) else self.known(keys)
 
     async def aput(self, keys: Sequence[str], link: SessionLink) -> None:
         """As ``put``, for callers on an event loop; what a cancelled caller recorded is written all the same."""
@@ -222,9 +226,6 @@ class GuardedStore:
             if not isinstance(fault, (StoreDown, StoreRefused)):  # of those the keeper has told
                 report("look a session up", fault)
         return [known[key] for key in keys]
-
-    def _known_now(self, keys: Sequence[str]) -> list[SessionLink | None]:
-        return [*map(self._unless_expired, self._known.get_all(keys))]
 
     def _known_of(self, keys: Sequence[str]) -> tuple[Known, list[str]]:
         """Return what this process knows, and of which keys the store may know better."""

@@ -70,6 +70,10 @@ class MemoryStore:
             self._claims[key] = None
             return True
 
+    def known(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        """As ``get_all``."""
+        return self.get_all(keys)
+
     def ask(self, keys: Sequence[str], within: float = 0.0) -> Answer[list[SessionLink | None]]:
         """As ``get_all``: the answer is there at once."""
         return Answer.of(self.get_all(keys))
