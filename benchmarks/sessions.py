@@ -88,11 +88,11 @@ def retold(session: Session, random: Random) -> Iterator[Record]:
     for keys, link in session:
         for name in (link.response_id, link.session_id):
             if name not in names:
-                names[name] = _response_id(random) if name.startswith("resp_") else _uuid(random)
+                names[name] = _random_id("resp", random) if name.startswith("resp_") else _uuid(random)
         start = link.start + random.randrange(3600 * SECOND)
         trace = link.trace
         yield Record(
-            tuple(_renamed(key, names) for key in keys),
+            tuple(_renamed(key, names, random) for key in keys),
             link._replace(
                 session_id=SessionId(names[link.session_id]),
                 response_id=names[link.response_id],
@@ -107,13 +107,15 @@ def retold(session: Session, random: Random) -> Iterator[Record]:
         )
 
 
-def _renamed(key: str, names: dict[str, str]) -> str:
+def _renamed(key: str, names: dict[str, str], random: Random) -> str:
     kind, _, name = key.partition(":")
+    if kind == "i":  # the item that a response consists of
+        return f"i:{_random_id('msg', random)}"
     return f"{kind}:{names[name]}"
 
 
-def _response_id(random: Random) -> str:
-    return f"resp_{random.getrandbits(192):048x}"
+def _random_id(prefix: str, random: Random) -> str:
+    return f"{prefix}_{random.getrandbits(192):048x}"
 
 
 def _uuid(random: Random) -> str:

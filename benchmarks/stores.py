@@ -1,7 +1,7 @@
 """What look-up and record add to a call, by store.
 
 The calls are real instrumented ones of a session with an id of its own: its newest turn changes with every call, so
-that the store is asked each time, whatever this process knows, and written each time, under two keys.
+that the store is asked each time, whatever this process knows, and written each time, under three keys.
 """
 
 from __future__ import annotations

@@ -12,20 +12,21 @@ from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, SpanKind
 
-from otel_llm_sessions import semconv
 from otel_llm_sessions.bounded import Once
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.around import NOTHING_AROUND, Around
 from otel_llm_sessions.openai.carried import Carried
-from otel_llm_sessions.openai.describe import add_session
+from otel_llm_sessions.openai.chunks import SEE_CHUNK
+from otel_llm_sessions.openai.describe import add_session, start_of
 from otel_llm_sessions.openai.evidence import LEFT, kept_for
 from otel_llm_sessions.openai.fields import conversation_id_in, field
 from otel_llm_sessions.openai.gate import Ending, Gate
 from otel_llm_sessions.openai.learn import keys_of, learned_of, record_of, record_of_fetched
 from otel_llm_sessions.openai.request import Request
-from otel_llm_sessions.openai.response import SEE_CHUNK, Reply, read_reply
+from otel_llm_sessions.openai.response import Reply, read_reply
 from otel_llm_sessions.openai.runtime import Runtime
-from otel_llm_sessions.openai.turn import NOT_PLACED, NOTHING_KNOWN, Turn, begun_by
+from otel_llm_sessions.openai.starting import begun
+from otel_llm_sessions.openai.turn import NOT_PLACED, NOTHING_KNOWN, Turn
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import Record, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
@@ -50,6 +51,7 @@ class Call:
 
     __slots__ = (
         "_began",
+        "_left",
         "_once",
         "_ref",
         "around",
@@ -106,6 +108,8 @@ class Call:
         self.started = 0
         """When the request went out, in nanoseconds since the epoch."""
         self._began = 0
+        self._left: tuple[str, ...] = ()
+        """The session under which it was recorded last while it goes on, and the keys."""
         self._ref: SpanRef | None = None
         self._once = Once()
 
@@ -268,10 +272,10 @@ class Call:
     # --- while the reply comes in ---------------------------------------------------------------------------
 
     def see(self, chunk: Any) -> None:
-        """Take in one chunk of a stream; with its first id the turn is recorded."""
+        """Take in one chunk of a stream; with its first id, and with each tool call, the turn is recorded."""
         if self.first_chunk is None:
             self.first_chunk = (time.monotonic_ns() - self._began) / SECOND
-        if SEE_CHUNK[self.request.match.route.api](self.reply, chunk) and len(self.reply.ids) == 1:
+        if SEE_CHUNK[self.request.match.route.api](self.reply, chunk):
             if named := self._name():
                 self.span.set(named)
                 self._end_root()
@@ -307,18 +311,14 @@ class Call:
         self.span.set(said)
 
     def _name(self) -> dict[str, Any]:
-        """Name the session that this call starts by its reply; return the attributes that say so."""
-        turn, reply = self.turn, self.reply
-        if turn.session_id is not None or turn.resolution.source != "new" or not reply.ids:
+        """Name the session that this call starts, if it does; return the attributes that say so."""
+        if self.turn.session_id is not None or (self.gate is not None and self.gate.is_closed):
             return {}
-        server = self.request.server.name
-        self.turn = turn = begun_by(turn, reply.ids[0], reply.conversation, server, self._span_ref())
-        attributes: dict[str, Any] = {semconv.SESSION_ID: turn.session_id}
-        if reply.conversation is not None:
-            add_session(attributes, self.request, turn, self.runtime)
-        elif self.runtime.settings.conversation_id == "always":
-            attributes[semconv.CONVERSATION_ID] = turn.session_id
-        return attributes
+        before, turn = self.turn, begun(self.turn, self.request, self.reply, self._span_ref)
+        if turn is None:
+            return {}
+        self.turn = turn
+        return start_of(before, turn, self.request, self.runtime)
 
     def _end_root(self) -> None:
         if self.turn.placement.open_root is not None:
@@ -365,7 +365,7 @@ class Call:
         finally:
             self._close(ended)
         record = self._leave(ended)
-        if record is not None and placement.is_marked:
+        if record is not None and placement.is_marked and self.request.match.route.is_turn:
             self.home.placer.mark(record.link, error_type)
 
     def _tell(self, ended: int, error_type: str | None) -> None:
@@ -394,5 +394,7 @@ class Call:
         of = record_of if is_turn else record_of_fetched
         record = of(self.request, self.reply, turn, self._span_ref(), self.started, ended)
         if record is not None and record.keys:
-            self.outbox.append(record)
+            if ended or (record.link.session_id, *record.keys) != self._left:
+                self.outbox.append(record)
+            self._left = record.link.session_id, *record.keys
         return record

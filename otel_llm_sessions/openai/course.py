@@ -122,7 +122,9 @@ class Course:
             yield Question(told, is_beside=True, is_a_stores=False)
             walk = told.result()
             previous = walk.previous()
-            return alone if previous is None else resolve_looked_up(previous, complete=walk.is_complete)
+            if previous is None:
+                return alone
+            return replace(resolve_looked_up(previous, complete=walk.is_complete), leaves=alone.leaves)
         if self._call.runtime.never_waits:
             return alone
         self._ended = Answer()
@@ -134,7 +136,7 @@ class Course:
 
     def _climbed(self, alone: Resolution) -> Generator[Question, None, Resolution]:
         """Ask the store again, and past turns that only know the one before them; repair those."""
-        climb = Climb(self._call.request.evidence.ties[0].key)
+        climb = Climb(alone.key)
         while climb.asking is not None:
             asked = self._call.runtime.asked.ask((climb.asking,))
             yield Question(asked, is_beside=True)
@@ -144,7 +146,9 @@ class Course:
         previous = climb.previous
         if previous is None:
             return alone
-        return Resolution(previous.session_id, "chain", previous.source, previous.turn + 1, previous, None)
+        source = "chain" if alone.previous is None else alone.source
+        found = Resolution(previous.session_id, source, previous.source, previous.turn + 1, previous, None)
+        return replace(found, key=alone.key, leaves=alone.leaves)
 
     def _settled(self, resolution: Resolution) -> Generator[Question, None, None]:
         call = self._call

@@ -30,6 +30,18 @@ def add_session(attributes: dict[str, Any], request: Request, turn: Turn, runtim
         attributes[semconv.LLM_SESSION_NAME] = resolution.name
 
 
+def start_of(before: Turn, turn: Turn, request: Request, runtime: Runtime) -> dict[str, Any]:
+    """Return the attributes that a call's span lacks, now that the session which the call starts has its name."""
+    attributes: dict[str, Any] = {}
+    if turn.resolution is not before.resolution:
+        add_session(attributes, request, turn, runtime)
+        return attributes
+    attributes[semconv.SESSION_ID] = turn.session_id
+    if runtime.settings.conversation_id == "always":
+        attributes[semconv.CONVERSATION_ID] = turn.session_id
+    return attributes
+
+
 def _conversation_id(request: Request, turn: Turn, runtime: Runtime) -> str | None:
     """Return the provider's conversation, else what the application or the provider called the session."""
     origin, session_id = turn.resolution.origin, turn.session_id

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, cast
 
 from otel_llm_sessions.cheap import new
+from otel_llm_sessions.openai.echoes import left_by_choices, left_by_output, ties_of_input, ties_of_messages
 from otel_llm_sessions.openai.server import Server
+from otel_llm_sessions.sessions.digest import UNSHARED, DigestSource
 from otel_llm_sessions.sessions.keys import SCOPED_PREFIX, response_key
-from otel_llm_sessions.sessions.link import SessionId, Source
+from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.names import MAX_NAME, name_of_response
 from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence, Tie
 from otel_llm_sessions.sessions.sources import Given
@@ -23,24 +25,31 @@ class Asked(NamedTuple):
     previous_id: str | None
     """The response before, or the one that is fetched."""
     server: Server
+    digests: DigestSource
+    """Makes the digests that tell apart what an id does not."""
 
 
-class Reader(NamedTuple):
-    """One kind of evidence in requests."""
-
-    source: Source
-    """What ``llm_session.source`` says where it tells the session."""
-    keys: Callable[[Asked], Iterable[str]]
-    """Returns the keys under which the earlier calls are remembered that a request names, the strongest first."""
+Reader = Callable[[Asked], Iterable[Tie]]
+"""One kind of evidence in requests: returns what ties a request to earlier calls, the strongest first."""
 
 
-def _previous_response(asked: Asked) -> Iterable[str]:
-    return () if asked.previous_id is None else (response_key(asked.previous_id, asked.server.scope),)
+def _previous_response(asked: Asked) -> Iterable[Tie]:
+    if asked.previous_id is None:
+        return ()
+    return (Tie("chain", response_key(asked.previous_id, asked.server.scope)),)
+
+
+def _echoed_items(asked: Asked) -> Iterable[Tie]:
+    return ties_of_input(asked.body.get("input"), asked.server, asked.digests)
+
+
+def _echoed_tool_calls(asked: Asked) -> Iterable[Tie]:
+    return ties_of_messages(asked.body.get("messages"), asked.server, asked.digests)
 
 
 READERS: Final[dict[str, tuple[Reader, ...]]] = {
-    "responses": (Reader("chain", _previous_response),),
-    "chat_completions": (),
+    "responses": (_previous_response, _echoed_items),
+    "chat_completions": (_echoed_tool_calls,),
 }
 """The kinds of evidence by API (``openai.api.type``), the strongest first."""
 
@@ -50,17 +59,17 @@ class Left(NamedTuple):
 
     field: str
     """Which field of a reply, or of the response in an event, tells it."""
-    keys: Callable[[Any, Server], Iterable[str]]
+    keys: Callable[[Any, Server, DigestSource], Iterable[str]]
     """Returns the keys under which the turn is remembered for a value of that field."""
 
 
-def _of_a_response(id_: Any, server: Server) -> Iterable[str]:
+def _of_a_response(id_: Any, server: Server, _: DigestSource) -> Iterable[str]:
     return (response_key(id_, server.scope),)
 
 
 LEFT: Final[dict[str, tuple[Left, ...]]] = {
-    "responses": (Left("id", _of_a_response),),
-    "chat_completions": (),
+    "responses": (Left("id", _of_a_response), Left("output", left_by_output)),
+    "chat_completions": (Left("choices", left_by_choices),),
 }
 """What replies leave by API (``openai.api.type``): what ``READERS`` find in later requests."""
 
@@ -72,7 +81,12 @@ def kept_for(left: tuple[Left, ...]) -> tuple[str, ...]:
 
 
 def evidence_of(
-    api: str, given: Given | None, previous_id: str | None, body: Mapping[str, Any], server: Server
+    api: str,
+    given: Given | None,
+    previous_id: str | None,
+    body: Mapping[str, Any],
+    server: Server,
+    digests: DigestSource = UNSHARED,
 ) -> Evidence:
     """Return what a request says of its session.
 
@@ -82,14 +96,12 @@ def evidence_of(
         previous_id: the response that it follows.
         body: its JSON body.
         server: whom it goes to.
+        digests: makes digests.
     """
-    readers = READERS[api]
-    if not readers:
-        return Evidence(given) if given is not None else NOTHING_TOLD
-    asked, ties = new(Asked, (body, previous_id, server)), []
-    for source, keys in readers:
-        for key in keys(asked):
-            ties.append(Tie(source, key))  # noqa: PERF401 - a comprehension is a call more, and there is one tie as a rule
+    asked = new(Asked, (body, previous_id, server, digests))
+    ties: list[Tie] = []
+    for read in READERS[api]:
+        ties.extend(read(asked))
     if previous_id is not None:
         return Evidence(given, tuple(ties), previous_id, _name_of(previous_id, ties[0].key, server))
     return Evidence(given, tuple(ties)) if ties or given is not None else NOTHING_TOLD

@@ -33,6 +33,11 @@ class Gate:
         self.ending: Ending | None = None
         """The end that is kept back."""
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether an end that comes now is kept back."""
+        return not self._is_open
+
     def hold(self, ending: Ending) -> bool:
         """Keep an end back; False if the gate is open, and the caller ends the span."""
         with self._lock:

@@ -16,12 +16,12 @@ from otel_llm_sessions.sessions.keys import response_key, session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SpanRef
 
 
-def keys_of(request: Request, reply: Reply) -> list[str]:
-    """Return the keys under which a turn is remembered for what its reply leaves."""
+def keys_of(request: Request, reply: Reply, only: str | None = None) -> list[str]:
+    """Return the keys under which a turn is remembered for what its reply leaves, or for one field of it."""
     keys: list[str] = []
     for field, keys_of_value in LEFT[request.match.route.api]:
-        for value in reply.said(field):
-            keys.extend(keys_of_value(value, request.server))
+        for value in reply.said(field) if only in (None, field) else ():
+            keys.extend(keys_of_value(value, request.server, request.digests))
     return keys
 
 
@@ -39,7 +39,7 @@ def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started
     session_id = turn.session_id or turn.resolution.session_id
     if session_id is None or not turn.resolution.turn:
         return None
-    keys = keys_of(request, reply)
+    keys = [*keys_of(request, reply), *turn.resolution.leaves]
     if turn.resolution.origin in GIVEN_SOURCES:
         keys.append(session_key(session_id))
     if not keys and not (ended and turn.placement.is_marked):
@@ -59,12 +59,15 @@ def record_of_fetched(
     others = [id_ for id_ in reply.ids if id_ != asked]
     if asked is not None and (turn.fetched is not None or (others and previous is None)):
         others.append(asked)
-    if not others:
+    keys = [response_key(id_, request.server.scope) for id_ in others]
+    # What was made in the background has no items before it is fetched.
+    keys += [key for key in keys_of(request, reply, "output") if key not in keys]
+    if not keys:
         return None
     link = turn.fetched or previous
     if link is None:
         link = _link(request, reply, session_id, turn, span, started, ended)._replace(turn=1)
-    return Record([response_key(id_, request.server.scope) for id_ in others], link)
+    return Record(keys, link)
 
 
 def _link(
@@ -73,8 +76,7 @@ def _link(
     resolution = turn.resolution
     assert resolution.origin is not None
     input_tokens, output_tokens = reply.token_counts()
-    ties = request.evidence.ties
-    before = ties[0].key if ties and resolution.origin == "chain_partial" else ""
+    before = resolution.key if resolution.origin == "chain_partial" else ""
     return new(
         SessionLink,
         (

@@ -17,6 +17,7 @@ from otel_llm_sessions.openai.headers import header_session, lowered
 from otel_llm_sessions.openai.parameters import add_parameters
 from otel_llm_sessions.openai.routes import Match, Route
 from otel_llm_sessions.openai.server import Server
+from otel_llm_sessions.sessions.digest import UNSHARED, DigestSource
 from otel_llm_sessions.sessions.names import name_of_conversation
 from otel_llm_sessions.sessions.resolver import Evidence
 from otel_llm_sessions.sessions.sources import PARENT_HEADER, Given, first_id, from_baggage, from_context
@@ -32,6 +33,8 @@ class KeyLists:
     metadata: tuple[str, ...]
     any_body: frozenset[str]
     """The same as ``body``: most requests have none of them, which a set tells at once."""
+    digests: DigestSource
+    """Makes the digests of what is beside an id that is not one of a kind."""
     baggage: bool = True
     """Whether baggage may name a session, too."""
 
@@ -61,6 +64,8 @@ class Request:
     """The id of the provider's conversation that the request names."""
     parent: str = ""
     """The session that its headers say the call's own was opened in; empty if they say none."""
+    digests: DigestSource = UNSHARED
+    """Makes the digests of what is beside an id that is not one of a kind."""
 
 
 def read_request(
@@ -111,10 +116,10 @@ def read_request(
         previous = attributes.get(semconv.REQUEST_PREVIOUS_RESPONSE_ID)
     if given is None and previous is None and context and keys.baggage:
         given = from_baggage(context)
-    evidence = evidence_of(match.route.api, given, previous, asked, server)
+    evidence = evidence_of(match.route.api, given, previous, asked, server, keys.digests)
     stored, is_for_events = asked.get("store") is not False, streams and not stream
     about = server, name, model, attributes, evidence
-    return Request(match, *about, stream, stored, is_for_events, conversation, parent)
+    return Request(match, *about, stream, stored, is_for_events, conversation, parent, keys.digests)
 
 
 @functools.lru_cache(maxsize=128)

@@ -11,6 +11,7 @@ from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.fields import Fields, conversation_id_in, extras_of, field
 from otel_llm_sessions.openai.parameters import COMPACTION
 from otel_llm_sessions.openai.routes import RESPONSES, Route
+from otel_llm_sessions.openai.streamed import Streamed
 from otel_llm_sessions.openai.usage import add_usage
 from otel_llm_sessions.sessions.names import id_of
 from otel_llm_sessions.telemetry.values import OTHER, error_code_of, text_of
@@ -61,7 +62,6 @@ OPENAI_TEXTS: Final = Texts(
 )
 
 CHAT_COMPLETION: Final = Fields("id", "choices", "usage", *TEXTS)
-CHUNK_TEXTS: Final = Fields(*TEXTS)
 CHOICE: Final = Fields("index", "finish_reason")
 RESPONSE: Final = Fields(
     "id",
@@ -105,6 +105,7 @@ class Reply:
         "kept",
         "route",
         "status",
+        "streamed",
         "usage",
     )
 
@@ -126,6 +127,8 @@ class Reply:
         self.kept: dict[str, Any] = {}
         """What the reply has said in the fields that are evidence."""
         self._keeps = keeps
+        self.streamed: Streamed | None = None
+        """What a stream has brought of items and tool calls; None while that is nothing."""
         self.usage: Any = None
         self.conversation: str | None = None
         """The id of the conversation that a response says it belongs to."""
@@ -150,10 +153,11 @@ class Reply:
         return True
 
     def said(self, name: str) -> Sequence[Any]:
-        """Return what the reply has said in a field: all its ids, or the last value of one that is ``kept``."""
+        """Return what the reply has said in a field: all its ids, or what it and its stream have brought of another."""
         if name == "id":
             return self.ids
-        return (self.kept[name],) if name in self.kept else ()
+        said = [self.kept[name]] if name in self.kept else []
+        return said if self.streamed is None else [*said, *self.streamed.said(name, self.choices)]
 
     def keep(self, value: Any) -> None:
         """Remember what a reply, or the response in an event, says in the fields that are evidence."""
@@ -235,9 +239,9 @@ def read_choices(reply: Reply, choices: Any) -> None:
 
 
 def read_response(reply: Reply, response: Any) -> bool:
-    """Read a response object, whole or as far as it is there; return whether it brought an id not seen before."""
+    """Read a response object, whole or as far as it is there; return whether it brought the reply's first id."""
     id_, usage, model, tier, status, conversation, background, output, details, error = RESPONSE.of(response)
-    is_new = reply.add_id(id_)
+    is_new = reply.add_id(id_) and len(reply.ids) == 1
     reply.keep(response)
     reply.add_texts(model, tier, extras_of(response).get("system_fingerprint"))
     if usage is not None:
@@ -290,74 +294,3 @@ def read_error(reply: Reply, error: Any) -> None:
     # An event of the type "error" says nothing by that.
     named = error_code_of(kind) if kind != "error" else None
     reply.error_type = error_code_of(field(error, "code")) or named or OTHER
-
-
-def see_chat_chunk(reply: Reply, chunk: Any) -> bool:
-    """Take in one chunk of a streamed chat completion; return whether it brought an id not seen before."""
-    try:
-        fields = chunk.__dict__
-        id_, choices, usage = fields["id"], fields["choices"], fields["usage"]
-        # The common chunk, at the cost of a few look-ups: one choice, which goes on, and nothing else.
-        if usage is None and len(choices) == 1 and reply.ids and id_ == reply.ids[-1]:
-            choice = choices[0].__dict__
-            if choice["finish_reason"] is None and choice["index"] in reply.choices:
-                return False
-    except (AttributeError, KeyError, TypeError) as odd:
-        pass_on(odd)
-        id_, choices, usage = field(chunk, "id"), field(chunk, "choices"), field(chunk, "usage")
-    is_new = reply.add_id(id_)
-    if usage is not None:
-        reply.usage = usage
-    reply.keep(chunk)
-    reply.add_texts(*CHUNK_TEXTS.of(chunk))
-    read_choices(reply, choices)
-    read_error(reply, field(chunk, "error"))
-    return is_new
-
-
-STATE_EVENTS: Final = frozenset(
-    {
-        "response.created",
-        "response.queued",
-        "response.in_progress",
-        "response.completed",
-        "response.failed",
-        "response.incomplete",
-        "response.cancelled",
-        "response.done",
-    }
-)
-"""Events of a response stream that carry the response object."""
-
-ITEM_EVENTS: Final = frozenset({"response.output_item.added", "response.output_item.done"})
-"""Events that carry one output item, which a stream that is left early says nothing more of."""
-
-
-def see_response_event(reply: Reply, event: Any) -> bool:
-    """Take in one event of a response stream; return whether it brought an id not seen before."""
-    try:
-        kind = event.__dict__["type"]
-    except (AttributeError, KeyError, TypeError) as odd:
-        pass_on(odd)
-        kind = field(event, "type")
-    if type(kind) is str and kind in STATE_EVENTS:
-        return read_response(reply, field(event, "response"))
-    if type(kind) is str and kind in ITEM_EVENTS:
-        note_compaction(reply, (field(field(event, "item"), "type"),))
-    elif kind == "error" or type(kind) is not str:
-        error = _error_of(event, kind)
-        if error:
-            read_error(reply, error)
-            reply.cut_short()
-    return False
-
-
-def _error_of(event: Any, kind: Any) -> Any:
-    """Return the error that an event of the type ``error``, or of none, stands for; None if it does not."""
-    if kind != "error" and field(event, "event") == "error":
-        # openai 1.66 hands out what it does not know as the data of another object.
-        event, kind = field(event, "data"), "error"
-    return field(event, "error") or (event if kind == "error" else None)
-
-
-SEE_CHUNK: Final = {"chat_completions": see_chat_chunk, "responses": see_response_event}

@@ -9,6 +9,7 @@ from otel_llm_sessions.openai.propagation import Propagation
 from otel_llm_sessions.openai.provider_lookup import ProviderLookup
 from otel_llm_sessions.openai.request import KeyLists
 from otel_llm_sessions.openai.switch import Switch
+from otel_llm_sessions.sessions.digest import DigestSource
 from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.asking import AskedStore, asked
 from otel_llm_sessions.stores.protocol import SessionStore
@@ -56,6 +57,7 @@ def make_runtime(settings: Settings, store: SessionStore, homes: Homes, metrics:
         settings.body_keys,
         settings.metadata_keys,
         frozenset(settings.body_keys),
+        DigestSource(settings.key, lambda: store.scope),
         settings.baggage,
     )
     return Runtime(

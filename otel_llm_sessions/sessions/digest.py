@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hmac
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 from otel_llm_sessions.guard import pass_on
@@ -54,6 +55,25 @@ class Digests:
 def digests_of(key: str | None, scope: str) -> Digests:
     """Return what makes the digests of a key, or of a store's scope: a scope is known once the store has answered."""
     return Digests(key, scope)
+
+
+class DigestSource:
+    """Hands out what makes the digests of a running instrumentation, asked for when there is something to digest."""
+
+    __slots__ = ("_key", "_scope")
+
+    def __init__(self, key: str | None, scope: Callable[[], str]) -> None:
+        """Args: the setting ``KEY``, and what returns the store's scope."""
+        self._key = key
+        self._scope = scope
+
+    def get(self) -> Digests:
+        """Return what makes digests now."""
+        return digests_of(self._key, "" if self._key else self._scope())
+
+
+UNSHARED: Final = DigestSource(None, str)
+"""For what is made by hand, and shares nothing with anybody."""
 
 
 def canonical(value: Any) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from typing import Final
 
+from otel_llm_sessions import forks
 from otel_llm_sessions.sessions.randomness import is_one_of_a_kind
 
 MAX_KEY: Final = 160
@@ -32,6 +34,52 @@ def response_key(response_id: str, server: str) -> str:
         return "r:" + response_id if len(response_id) <= MAX_KEY else _bounded("r:", response_id)
     # Begins otherwise, lest an id that holds an address be taken for another server's; an address has no blanks.
     return _bounded(SCOPED_PREFIX, f"{server} {response_id}")
+
+
+def item_key(id_: str) -> str:
+    """Key of the turn that an item or a tool call belongs to, by an id that is one of a kind."""
+    return "i:" + id_ if len(id_) <= MAX_KEY else _bounded("i:", id_)
+
+
+def call_key(id_: str, server: str, digest: str) -> str:
+    """Key of the turn that a tool call belongs to, by an id that others may have, too.
+
+    Args:
+        id_: the id as the server sent it.
+        server: the server's address.
+        digest: that of the call's name and arguments: another call has another key.
+    """
+    return _bounded("i@", f"{server} {digest} {id_}")
+
+
+def seen_call_key(id_: str, server: str) -> str:
+    """Key of the turn that a tool call belongs to, by an id that others may have, too; known in this process alone."""
+    return _bounded("i#", f"{_PROCESS.token} {server} {id_}")
+
+
+def following_key(key: str, replies: int) -> str:
+    """Key of the turn whose request ends with what ``key`` is of and some replies without ids behind it.
+
+    Args:
+        key: the key of an item or a tool call.
+        replies: how many replies stand behind it, the turn's own included.
+    """
+    return f"n{replies}:{key}"
+
+
+class _Process:
+    """What tells this process from all others."""
+
+    def __init__(self) -> None:
+        self.token = uuid.uuid4().hex
+        forks.renew_in_child(self)
+
+    def after_fork_in_child(self) -> None:
+        """A child is another process."""
+        self.token = uuid.uuid4().hex
+
+
+_PROCESS: Final = _Process()
 
 
 def _bounded(prefix: str, rest: str) -> str:

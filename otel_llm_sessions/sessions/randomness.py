@@ -93,6 +93,10 @@ def bits_of(id_: str) -> float:
     return sum(map(_bits_of_part, parts if len(parts) < 3 else dict.fromkeys(parts)), 0.0)
 
 
+worth_of: Final = functools.lru_cache(maxsize=512)(bits_of)
+"""The same, kept: an agent sends the ids of its newest items with each call."""
+
+
 @functools.lru_cache(maxsize=32)  # asked about three times by a call, and again by the turn that follows
 def is_one_of_a_kind(id_: str) -> bool:
     """Whether an id is long and random enough that no two conversations share it."""

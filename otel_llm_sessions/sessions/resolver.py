@@ -19,6 +19,10 @@ class Tie:
     """What ``llm_session.source`` says where it tells the session."""
     key: str
     """The key under which the earlier call is remembered."""
+    following: str = ""
+    """The key under which this call is to be remembered, too, where the tie holds; empty if there is none."""
+    is_newest: bool = False
+    """Whether the request ends with it: then this call is the first to be remembered by it, where nobody knows it."""
 
 
 @value
@@ -54,6 +58,10 @@ class Resolution:
     """The newest known turn of another session that the evidence names too."""
     name: str = ""
     """The session's name; empty if the application gave it none."""
+    key: str = ""
+    """The key under which the turn before is remembered, or would be if somebody knew it; empty if none ties to it."""
+    leaves: tuple[str, ...] = ()
+    """Keys under which the turn is to be remembered for what its request says."""
 
     def named(self, name: str) -> Resolution:
         """Return the same with the session's name: ``name``, or where that is empty what the turn before has."""
@@ -91,16 +99,20 @@ def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_se
         answers: what is known under each of its ``lookup_keys``.
         starts_session: whether a call without any evidence starts a session of its own.
     """
-    tie, found = _strongest(evidence.ties, answers)
+    ties = evidence.ties
+    tie, found = _strongest(ties, answers)
+    leaves = _leaves(ties, answers, tie) if ties and ties[-1].source != "chain" else ()
     if evidence.given is not None:
-        return _given(evidence.given, found, answers[-1] if answers else None)
+        return _given(evidence.given, tie, found, answers, leaves)
     if tie is not None and found is not None:
-        other = _other(found, answers) if len(answers) > 1 else None
-        return Resolution(found.session_id, tie.source, found.source, found.turn + 1, found, other)
+        other = _other(found.session_id, answers) if len(answers) > 1 else None
+        return Resolution(found.session_id, tie.source, found.source, found.turn + 1, found, other, "", tie.key, leaves)
     if evidence.previous_name is not None:
         # Nobody knows the previous response; it names the session, of which it is the one turn known of.
-        return Resolution(evidence.previous_name, "chain_partial", "chain_partial", 2, None, None)
-    return NEW if starts_session else NONE
+        name, key = evidence.previous_name, ties[0].key
+        return Resolution(name, "chain_partial", "chain_partial", 2, None, None, "", key, leaves)
+    alone = NEW if starts_session else NONE
+    return replace(alone, leaves=leaves) if leaves else alone
 
 
 def _strongest(
@@ -117,9 +129,18 @@ def _strongest(
     return None, None
 
 
-def _other(found: SessionLink, answers: Sequence[SessionLink | None]) -> SessionLink | None:
-    """Return the first turn of another session that weaker evidence names."""
-    return next((link for link in answers if link is not None and link.session_id != found.session_id), None)
+def _leaves(ties: Sequence[Tie], answers: Sequence[SessionLink | None], strongest: Tie | None) -> tuple[str, ...]:
+    """Return the keys under which a turn is remembered for what its request echoes."""
+    keys = [strongest.following] if strongest is not None and strongest.following else []
+    for tie, found in zip(ties, answers, strict=False):
+        if tie.is_newest and found is None:
+            keys += [tie.key, tie.following] if tie.following else [tie.key]
+    return tuple(dict.fromkeys(keys))
+
+
+def _other(session_id: str, answers: Sequence[SessionLink | None]) -> SessionLink | None:
+    """Return the first turn of another session that the evidence names."""
+    return next((link for link in answers if link is not None and link.session_id != session_id), None)
 
 
 def resolve_looked_up(previous: SessionLink, *, complete: bool) -> Resolution:
@@ -133,11 +154,21 @@ def resolve_looked_up(previous: SessionLink, *, complete: bool) -> Resolution:
     return Resolution(previous.session_id, source, previous.source, previous.turn + 1, previous, None)
 
 
-def _given(given: Given, found: SessionLink | None, own: SessionLink | None) -> Resolution:
-    """Go on from the turn of the previous response if it is of the session, else from the session's own newest."""
+def _given(
+    given: Given,
+    tie: Tie | None,
+    found: SessionLink | None,
+    answers: Sequence[SessionLink | None],
+    leaves: tuple[str, ...],
+) -> Resolution:
+    """Go on from the response before if it is of the session, else from the session's own newest turn."""
     session_id, source = given
-    is_of_session = found is not None and found.session_id == session_id
-    previous = found if is_of_session else own or found
-    other = None if is_of_session else found
+    own = answers[-1] if answers else None
+    previous = own or found
+    if found is not None and found.session_id == session_id and own is not None:
+        # What is echoed may be of an older turn than the one before: the session itself knows better.
+        previous = found if tie is not None and (tie.source == "chain" or found.turn > own.turn) else own
+    other = _other(session_id, answers) if found is not None else None
     turn = previous.turn + 1 if previous is not None else 1
-    return Resolution(session_id, source, source, turn, previous, other)
+    key = tie.key if tie is not None else ""
+    return Resolution(session_id, source, source, turn, previous, other, "", key, leaves)

@@ -11,12 +11,13 @@ from session_kit import calls
 from otel_llm_sessions import semconv
 from otel_llm_sessions.openai import evidence
 from otel_llm_sessions.openai.call import Call
-from otel_llm_sessions.openai.evidence import LEFT, READERS, Left, Reader, evidence_of
+from otel_llm_sessions.openai.evidence import LEFT, READERS, Asked, Left, evidence_of
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, deliver
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.routes import RESPONSES, Match
 from otel_llm_sessions.openai.runtime import Runtime, make_runtime
 from otel_llm_sessions.openai.server import Server
+from otel_llm_sessions.sessions.resolver import Tie
 from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.telemetry.metrics import MetricsSource
@@ -73,8 +74,11 @@ async def test_on_an_event_loop_too(runtime):
 
 def test_a_new_kind_of_evidence_is_a_row_in_two_tables(api, server, monkeypatch):
     """A made-up one: what a server calls ``batch`` comes back in a later request."""
-    reads = Reader("item", lambda asked: (f"x:{asked.body['batch']}",) if "batch" in asked.body else ())
-    leaves = Left("batch", lambda batch, server: (f"x:{batch}",))
+
+    def reads(asked: Asked) -> tuple[Tie, ...]:
+        return (Tie("item", f"x:{asked.body['batch']}"),) if "batch" in asked.body else ()
+
+    leaves = Left("batch", lambda batch, *_: (f"x:{batch}",))
     monkeypatch.setitem(READERS, "chat_completions", (reads,))
     monkeypatch.setitem(LEFT, "responses", (*LEFT["responses"], leaves))
     with capture_spans() as spans:
@@ -84,4 +88,4 @@ def test_a_new_kind_of_evidence_is_a_row_in_two_tables(api, server, monkeypatch)
     first, second = calls(spans)
     assert second.attributes["session.id"] == first.attributes["session.id"] == "resp_9f8e7d6c5b4a39281706f5e4"
     assert (second.attributes["llm_session.source"], second.attributes["llm_session.turn"]) == ("item", 2)
-    assert evidence.kept_for(LEFT["responses"]) == ("batch",)
+    assert evidence.kept_for(LEFT["responses"]) == ("output", "batch")

@@ -69,15 +69,15 @@ def test_a_stream_is_recorded_when_it_has_an_id_and_when_it_ends(api, trips):
     assert made == 2
 
 
-def test_a_turn_writes_two_keys_at_most(api, redis, trips):
+def test_a_turn_writes_three_keys_at_most_and_one_for_each_further_item(api, redis, trips):
     def written(call: Any) -> int:
         before = int(redis.ask("DBSIZE")[1:])
         trips(call)
         return int(redis.ask("DBSIZE")[1:]) - before
 
-    assert written(lambda: api.respond()) == 1
-    assert written(lambda: api.respond(metadata={"session_id": "mine"})) == 3, "and the claim of the session's root"
-    assert written(lambda: api.respond(metadata={"session_id": "mine"})) == 1
+    assert written(lambda: api.respond()) == 2, "the response's and the item's"
+    assert written(lambda: api.respond(metadata={"session_id": "mine"})) == 4, "and the claim of the session's root"
+    assert written(lambda: api.respond(metadata={"session_id": "mine"})) == 2
     assert written(lambda: api.chat(extra_body={"litellm_session_id": "mine"})) == 0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from otel_llm_sessions.openai.response import MAX_CHOICES, MAX_IDS, Reply, see_chat_chunk
+from otel_llm_sessions.openai.chunks import see_chat_chunk
+from otel_llm_sessions.openai.response import MAX_CHOICES, MAX_IDS, Reply
 from otel_llm_sessions.openai.routes import CHAT
 
 

@@ -12,8 +12,9 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseCompletedEvent
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.openai.chunks import see_chat_chunk, see_response_event
 from otel_llm_sessions.openai.fields import Fields, field
-from otel_llm_sessions.openai.response import Reply, read_reply, see_chat_chunk, see_response_event
+from otel_llm_sessions.openai.response import Reply, read_reply
 from otel_llm_sessions.openai.routes import CHAT, FETCH, RESPONSES
 
 

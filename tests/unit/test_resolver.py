@@ -93,7 +93,9 @@ def test_without_a_given_session_a_known_chain_is_followed(situation):
     resolution = resolved(replace(evidence, given=None), known, starts_session)
     found = known.get(f"r:{evidence.previous_id}")
     if found is not None:
-        assert resolution == Resolution(found.session_id, "chain", found.source, found.turn + 1, found, None)
+        assert resolution == Resolution(
+            found.session_id, "chain", found.source, found.turn + 1, found, None, key=evidence.ties[0].key
+        )
     elif evidence.previous_id is not None:
         assert (resolution.session_id, resolution.source) == (evidence.previous_name, "chain_partial")
     else:
@@ -113,5 +115,5 @@ def test_a_given_session_goes_on_from_its_own_turn_and_knows_the_chain_it_was_gi
     evidence = Evidence(Given(SessionId("A"), "metadata"), (Tie("chain", "r:resp_1"),), "resp_1")
     known = {"r:resp_1": link("B", 7), "s:A": link("A", 3, "metadata")}
     assert resolved(evidence, known, True) == Resolution(
-        SessionId("A"), "metadata", "metadata", 4, known["s:A"], known["r:resp_1"]
+        SessionId("A"), "metadata", "metadata", 4, known["s:A"], known["r:resp_1"], key="r:resp_1"
     )

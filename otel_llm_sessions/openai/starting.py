@@ -1,0 +1,46 @@
+"""Which calls start a session of their own: what their replies say decides it, and names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
+
+from otel_llm_sessions.openai.echoes import calls_in
+from otel_llm_sessions.openai.fields import field
+from otel_llm_sessions.openai.request import Request
+from otel_llm_sessions.openai.response import Reply
+from otel_llm_sessions.openai.routes import CHAT
+from otel_llm_sessions.openai.turn import Turn, begun_by
+from otel_llm_sessions.sessions.link import SpanRef
+from otel_llm_sessions.sessions.names import id_of
+from otel_llm_sessions.sessions.resolver import NEW
+
+
+def begun(turn: Turn, request: Request, reply: Reply, span: Callable[[], SpanRef]) -> Turn | None:
+    """Return a call as the first turn of the session that it starts, which its reply names.
+
+    Args:
+        turn: the call, which has no session yet.
+        request: what was asked.
+        reply: what came back so far.
+        span: returns the span of the call, which makes a name one of a kind.
+
+    Returns:
+        None if it starts no session, or cannot be named yet.
+    """
+    resolution = turn.resolution
+    if not reply.ids:
+        return None
+    if resolution.source is None and request.match.route is CHAT and calls_tools(reply):
+        resolution = replace(NEW, leaves=resolution.leaves)
+    elif resolution.source != "new":
+        return None
+    started = turn if resolution is turn.resolution else replace(turn, resolution=resolution)
+    return begun_by(started, reply.ids[0], reply.conversation, request.server.name, span())
+
+
+def calls_tools(reply: Reply) -> bool:
+    """Whether a chat reply calls tools, by ids: what these give back ties the next call to this one."""
+    calls = chain.from_iterable(map(calls_in, reply.said("choices")))
+    return any(id_of(field(call, "id")) is not None for call in calls)
