@@ -10,6 +10,7 @@ from typing import Any
 
 import openai
 import pytest
+from echo_kit import called, completion, gave_back, said, tool_call, user
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -300,6 +301,47 @@ def test_a_response_that_is_not_stored_opens_no_session_until_a_second_turn_prov
     assert (second.trace_id, second.parent_id) == ref(root)
     assert (marker.start, marker.end) == (call.start, call.end)
     assert ref(marker.links[0]) == ref(call)
+
+
+def ask_tools(api: Any, server: Any, answer: Any, *sent: Any, **arguments: Any) -> Any:
+    server.script(completion(answer), path="/chat/completions")
+    return api.chat(messages=[user(), *sent], **arguments)
+
+
+def test_a_chat_call_that_is_answered_by_tool_calls_opens_no_session_until_a_second_turn_proves_it(api, server, traced):
+    tool = tool_call()
+    first = ask_tools(api, server, called(tool))
+    call = only(traced.spans)
+    assert (call.parent_id, call.attributes["session.id"]) == ("", first.id)
+    assert (call.attributes["llm_session.source"], call.attributes["llm_session.turn"]) == ("new", 1)
+    ask_tools(api, server, said(), called(tool), *gave_back(tool))
+    root, marker = only(traced.named("session")), only(traced.named("turn"))
+    second = only([span for span in traced.named("chat") if span.span_id != call.span_id])
+    assert (second.trace_id, second.parent_id) == ref(root)
+    assert linked(second, "previous_turn") == [ref(call)]
+    assert root.trace_id == session_trace_id(first.id)
+    assert (marker.start, marker.end, marker.parent_id) == (call.start, call.end, root.span_id)
+    assert (ref(marker.links[0]), marker.attributes["gen_ai.response.id"]) == (ref(call), first.id)
+    ask_tools(api, server, said(), called(tool), *gave_back(tool), said(), user())
+    assert len(traced.named("session")) == len(traced.named("turn")) == 1
+
+
+def test_a_nested_tool_loop_is_marked_in_its_session(api, server, traced, tracer):
+    tool = tool_call()
+    with tracer.start_as_current_span("request") as request:
+        first = ask_tools(api, server, called(tool))
+        ask_tools(api, server, said(), called(tool), *gave_back(tool))
+    root = only(traced.named("session"))
+    assert root.attributes["session.id"] == first.id
+    assert [marker.attributes["llm_session.turn"] for marker in traced.named("turn")] == [1, 2]
+    assert {call.parent_id for call in traced.named("chat")} == {f"{request.get_span_context().span_id:016x}"}
+
+
+def test_a_structured_output_by_a_tool_leaves_no_session_behind(api, server, traced):
+    for _ in range(3):
+        ask_tools(api, server, called(tool_call(name="answer")), tool_choice="required")
+    assert [span.parent_id for span in traced.named("chat")] == [""] * len(traced.spans) == [""] * 3
+    assert len({span.trace_id for span in traced.spans}) == 3
 
 
 def test_a_chat_call_without_a_session_is_one_ordinary_span(api, traced):
