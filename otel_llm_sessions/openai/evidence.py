@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, cast
 
 from otel_llm_sessions.cheap import new
-from otel_llm_sessions.openai.echoes import left_by_choices, left_by_output, ties_of_input, ties_of_messages
+from otel_llm_sessions.openai.echoes import MAX_LEFT, left_by_choices, left_by_output, ties_of_input, ties_of_messages
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import UNSHARED, DigestSource
-from otel_llm_sessions.sessions.keys import SCOPED_PREFIX, response_key
+from otel_llm_sessions.sessions.keys import SCOPED_PREFIX, cache_key, cache_keys_of_conversation, response_key
 from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.names import MAX_NAME, name_of_response
 from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence, Tie
@@ -29,8 +29,13 @@ class Asked(NamedTuple):
     """Makes the digests that tell apart what an id does not."""
 
 
-Reader = Callable[[Asked], Iterable[Tie]]
-"""One kind of evidence in requests: returns what ties a request to earlier calls, the strongest first."""
+class Reader(NamedTuple):
+    """One kind of evidence in requests."""
+
+    field: str
+    """Which field of the body tells it; empty where the body alone does not."""
+    ties: Callable[[Asked], Iterable[Tie]]
+    """Returns what ties a request to earlier calls, the strongest first."""
 
 
 def _previous_response(asked: Asked) -> Iterable[Tie]:
@@ -47,9 +52,19 @@ def _echoed_tool_calls(asked: Asked) -> Iterable[Tie]:
     return ties_of_messages(asked.body.get("messages"), asked.server, asked.digests)
 
 
+def _cache_key(asked: Asked) -> Iterable[Tie]:
+    key = cache_key(asked.body.get("prompt_cache_key"), asked.server.scope)
+    # It is left by each turn that has it, and by that is always the newest's.
+    return () if key is None else (Tie("item", key, key, is_newest=True),)
+
+
 READERS: Final[dict[str, tuple[Reader, ...]]] = {
-    "responses": (_previous_response, _echoed_items),
-    "chat_completions": (_echoed_tool_calls,),
+    "responses": (
+        Reader("", _previous_response),
+        Reader("input", _echoed_items),
+        Reader("prompt_cache_key", _cache_key),
+    ),
+    "chat_completions": (Reader("messages", _echoed_tool_calls), Reader("prompt_cache_key", _cache_key)),
 }
 """The kinds of evidence by API (``openai.api.type``), the strongest first."""
 
@@ -67,9 +82,23 @@ def _of_a_response(id_: Any, server: Server, _: DigestSource) -> Iterable[str]:
     return (response_key(id_, server.scope),)
 
 
+def left_by_items(items: Any, server: Server, digests: DigestSource) -> Iterable[str]:
+    """Return the keys of a conversation's items, of a long page those of the items at both its ends."""
+    if isinstance(items, (list, tuple)) and len(items) > MAX_LEFT:
+        half = MAX_LEFT // 2
+        items = [*items[:half], *items[-half:]]
+    return left_by_output(items, server, digests)
+
+
+def left_by_conversation(id_: str, server: Server) -> Iterable[str]:
+    """Return the keys of what stands for a conversation in requests that do not name it."""
+    return cache_keys_of_conversation(id_, server.scope)
+
+
 LEFT: Final[dict[str, tuple[Left, ...]]] = {
     "responses": (Left("id", _of_a_response), Left("output", left_by_output)),
     "chat_completions": (Left("choices", left_by_choices),),
+    "conversations": (Left("data", left_by_items),),
 }
 """What replies leave by API (``openai.api.type``): what ``READERS`` find in later requests."""
 
@@ -100,8 +129,9 @@ def evidence_of(
     """
     asked = new(Asked, (body, previous_id, server, digests))
     ties: list[Tie] = []
-    for read in READERS[api]:
-        ties.extend(read(asked))
+    for name, read in READERS[api]:
+        if not name or name in body:
+            ties.extend(read(asked))
     if previous_id is not None:
         return Evidence(given, tuple(ties), previous_id, _name_of(previous_id, ties[0].key, server))
     return Evidence(given, tuple(ties)) if ties or given is not None else NOTHING_TOLD

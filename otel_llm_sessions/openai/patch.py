@@ -16,11 +16,12 @@ from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai import notes
 from otel_llm_sessions.openai.around import Around
 from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.conversations import ConversationCall
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.openai.raw import parse, watch_http
 from otel_llm_sessions.openai.request import SENT, read_request
-from otel_llm_sessions.openai.routes import find
+from otel_llm_sessions.openai.routes import CONVERSATIONS, find
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.openai.stream import watch_stream
@@ -127,6 +128,8 @@ def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call 
         context, ambient = outside(context, ambient)
     if notes.notes:
         notes.settle()
+    if match.route is CONVERSATIONS:
+        return ConversationCall(runtime, match, server_of(client, url), sent, made_in, sending)
     named_in = context if says_more else NOTHING_SAID
     server = server_of(client, url)
     request = read_request(match, client, options, sent, server, named_in, runtime.keys, stream)

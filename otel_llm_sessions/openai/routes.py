@@ -1,4 +1,4 @@
-"""Which requests of the OpenAI client become spans: one table."""
+"""Which requests of the OpenAI client become spans, or tell of sessions without one: one table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Route:
     operation: str
     """``gen_ai.operation.name``."""
     api: str
-    """``openai.api.type``: ``chat_completions`` or ``responses``."""
+    """``openai.api.type``: ``chat_completions`` or ``responses``; ``conversations`` of what has no span."""
     is_turn: bool
     """Whether the request makes a reply, and so is a turn; fetching or cancelling one is not."""
 
@@ -26,27 +26,35 @@ RESPONSES: Final = Route("chat", "responses", True)
 COMPACT: Final = Route("compact", "responses", True)
 FETCH: Final = Route("fetch_response", "responses", False)
 CANCEL: Final = Route("cancel_response", "responses", False)
+CONVERSATIONS: Final = Route("", "conversations", False)
+"""Has no span: it tells which items belong to a conversation, and nothing else."""
 
 BY_PATH: Final[dict[str, Route]] = {
     "/chat/completions": CHAT,
     "/responses": RESPONSES,
     "/responses/compact": COMPACT,
+    "/conversations": CONVERSATIONS,
 }
 """Paths of POST requests that carry no id."""
 
-BY_SHAPE: Final[dict[tuple[str, str], Route]] = {
-    ("get", ""): FETCH,
-    ("post", "cancel"): CANCEL,
+BY_SHAPE: Final[dict[tuple[str, str, str], Route]] = {
+    ("get", "responses", ""): FETCH,
+    ("post", "responses", "cancel"): CANCEL,
+    ("get", "conversations", "items"): CONVERSATIONS,
+    ("post", "conversations", "items"): CONVERSATIONS,
 }
-"""Requests to ``/responses/{id}`` by method and what follows the id."""
+"""Requests whose path has an id, by method, what is before the id and what follows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A route, and the response id that the path names; None of a path that names none, or nothing usable."""
+    """A route, and the id that the path names: of a response or a conversation."""
 
     route: Route
     response_id: str | None
+    """None of a path that names none, or nothing usable."""
+    conversation_id: str | None = None
+    """Likewise."""
 
 
 _MATCHES = {path: Match(route, None) for path, route in BY_PATH.items()}
@@ -62,7 +70,7 @@ def find(method: str, url: str) -> Match | None:
     match = _MATCHES.get(url)
     if match is not None:
         return match if method == "post" or method.lower() == "post" else None
-    if "responses" not in url and "completions" not in url:
+    if "responses" not in url and "completions" not in url and "conversations" not in url:
         return None
     return _find_unusual(method.lower(), url)
 
@@ -75,11 +83,12 @@ def _find_unusual(method: str, url: str) -> Match | None:
     if match is not None:
         return match if method == "post" else None
     first, _, rest = path[1:].partition("/")
-    if first != "responses":
-        return None
     segment, _, action = rest.partition("/")
-    route = BY_SHAPE.get((method, action))
-    return Match(route, _unescaped(segment)) if route is not None and segment else None
+    route = BY_SHAPE.get((method, first, action))
+    if route is None or not segment:
+        return None
+    id_ = _unescaped(segment)
+    return Match(route, None, id_) if route is CONVERSATIONS else Match(route, id_)
 
 
 def _unescaped(segment: str) -> str | None:
@@ -90,7 +99,7 @@ def _unescaped(segment: str) -> str | None:
 
 def _relative(path: str) -> str:
     """Return the part of an absolute URL's path that the table knows."""
-    for known in ("/chat/completions", "/responses"):
+    for known in ("/chat/completions", "/responses", "/conversations"):
         start = path.rfind(known + "/") if known + "/" in path else path.rfind(known)
         if start >= 0:
             return path[start:]

@@ -12,9 +12,10 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply
 from otel_llm_sessions.openai.routes import CHAT
 from otel_llm_sessions.openai.turn import Turn, begun_by
+from otel_llm_sessions.sessions.keys import CACHE_PREFIX
 from otel_llm_sessions.sessions.link import SpanRef
 from otel_llm_sessions.sessions.names import id_of
-from otel_llm_sessions.sessions.resolver import NEW
+from otel_llm_sessions.sessions.resolver import NEW, Resolution
 
 
 def begun(turn: Turn, request: Request, reply: Reply, span: Callable[[], SpanRef]) -> Turn | None:
@@ -32,7 +33,7 @@ def begun(turn: Turn, request: Request, reply: Reply, span: Callable[[], SpanRef
     resolution = turn.resolution
     if not reply.ids:
         return None
-    if resolution.source is None and request.match.route is CHAT and calls_tools(reply):
+    if resolution.source is None and request.match.route is CHAT and (calls_tools(reply) or is_cached(resolution)):
         resolution = replace(NEW, leaves=resolution.leaves)
     elif resolution.source != "new":
         return None
@@ -44,3 +45,8 @@ def calls_tools(reply: Reply) -> bool:
     """Whether a chat reply calls tools, by ids: what these give back ties the next call to this one."""
     calls = chain.from_iterable(map(calls_in, reply.said("choices")))
     return any(id_of(field(call, "id")) is not None for call in calls)
+
+
+def is_cached(resolution: Resolution) -> bool:
+    """Whether a call has a prompt cache key that ties the next one to it."""
+    return any(key.startswith(CACHE_PREFIX) for key in resolution.leaves)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from typing import Final
 
@@ -15,6 +16,12 @@ MAX_KEY: Final = 160
 
 SCOPED_PREFIX: Final = "r@"
 """How the key of an id begins that is not one of a kind."""
+
+
+CACHE_PREFIX: Final = "c:"
+"""How the key of a prompt cache key begins."""
+
+_OF_AGENTS_SDK: Final = re.compile(r"agents-sdk:(?:conversation|session|group|run):[0-9a-f]{32}")
 
 
 def session_key(session_id: str) -> str:
@@ -55,6 +62,28 @@ def call_key(id_: str, server: str, digest: str) -> str:
 def seen_call_key(id_: str, server: str) -> str:
     """Key of the turn that a tool call belongs to, by an id that others may have, too; known in this process alone."""
     return _bounded("i#", f"{_PROCESS.token} {server} {id_}")
+
+
+def cache_key(prompt_cache_key: object, server: str) -> str | None:
+    """Key of the newest turn with a prompt cache key of the form that openai-agents makes; None of any other.
+
+    That is the digest of what the application groups turns by there: the id of a conversation, of its SDK's session, of
+    a trace's group; or a random number for a run that has none of them (openai-agents 0.24). It counts for its own
+    server, since an application may call its sessions what another one does, too.
+
+    Args:
+        prompt_cache_key: what stands in a request.
+        server: the server's address.
+    """
+    if type(prompt_cache_key) is not str or _OF_AGENTS_SDK.fullmatch(prompt_cache_key) is None:
+        return None
+    return f"{CACHE_PREFIX}{server} {prompt_cache_key}"
+
+
+def cache_keys_of_conversation(conversation_id: str, server: str) -> tuple[str, ...]:
+    """Return the keys of the prompt cache keys that openai-agents makes of a conversation's id."""
+    digest = hashlib.sha256(conversation_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return tuple(f"{CACHE_PREFIX}{server} agents-sdk:{kind}:{digest}" for kind in ("conversation", "session"))
 
 
 def following_key(key: str, replies: int) -> str:

@@ -76,7 +76,7 @@ class SessionLink(NamedTuple):
     source: Source
     """How the session got its name; an inherited turn keeps the source of the turn that named it."""
     turn: int
-    """The turn's number: 1, 2, …, its depth in the chain."""
+    """The turn's number: 1, 2, …, its depth in the chain; 0 where only the session is known, and no turn of it."""
     span: SpanRef
     """The span of the turn itself."""
     start: int

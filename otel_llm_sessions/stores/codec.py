@@ -190,7 +190,7 @@ def encode(link: SessionLink) -> bytes:
     """Return ``link`` as a record, without what a reader would not take: an odd model, a count that is none.
 
     Raises:
-        ValueError, OverflowError, struct.error: no reader would take it at all (a turn 0, a trace id of more than 128
+        ValueError, OverflowError, struct.error: no reader would take it at all (a turn -1, a trace id of more than 128
             bits).
         KeyError: the source is unknown.
     """
@@ -246,7 +246,7 @@ def _is_possible(link: SessionLink) -> bool:
     return (
         bool(id_)
         and not id_.isspace()
-        and 1 <= link.turn <= MAX_COUNT
+        and 0 <= link.turn <= MAX_COUNT  # 0: only the session is known
         and 0 <= link.start <= MAX_TIME
         and 0 <= link.end <= MAX_TIME
         and bool(span.trace_id) == bool(span.span_id)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai._utils import path_template
 
-from otel_llm_sessions.openai.routes import CANCEL, CHAT, COMPACT, FETCH, RESPONSES, Match, find
+from otel_llm_sessions.openai.routes import CANCEL, CHAT, COMPACT, CONVERSATIONS, FETCH, RESPONSES, Match, find
 
 OURS = [
     ("post", "/chat/completions", Match(CHAT, None)),
@@ -22,6 +22,13 @@ OURS = [
     ("get", "/responses/resp_a%252Fb?stream=true", Match(FETCH, "resp_a%2Fb")),
     ("post", "/responses/resp_a%2Fcancel/cancel", Match(CANCEL, "resp_a/cancel")),
     ("get", "/responses/resp_%C3%BC", Match(FETCH, "resp_ü")),
+    # What has no span, and tells of a conversation's items.
+    ("post", "/conversations", Match(CONVERSATIONS, None)),
+    ("get", "/conversations/conv_1/items", Match(CONVERSATIONS, None, "conv_1")),
+    ("POST", "/conversations/conv_1/items", Match(CONVERSATIONS, None, "conv_1")),
+    ("get", "/conversations/conv_a%2Fb/items?limit=2", Match(CONVERSATIONS, None, "conv_a/b")),
+    ("get", "/conversations/%0A/items", Match(CONVERSATIONS, None, None)),
+    ("get", "https://example.org/v1/conversations/conv_1/items", Match(CONVERSATIONS, None, "conv_1")),
     # No usable id is none.
     ("get", "/responses/resp_%FF", Match(FETCH, None)),
     ("get", "/responses/resp_%0A", Match(FETCH, None)),
@@ -54,12 +61,19 @@ NOT_OURS = [
     ("post", "/threads/t/runs"),
     ("get", "/evals/responses"),
     ("post", "https://example.org/v1/embeddings"),
+    ("get", "/conversations"),
+    ("get", "/conversations/conv_1"),
+    ("post", "/conversations/conv_1"),
+    ("delete", "/conversations/conv_1"),
+    ("get", "/conversations/conv_1/items/msg_1"),
+    ("delete", "/conversations/conv_1/items/msg_1"),
+    ("post", "/conversations//items"),
     ("post", ""),
 ]
 
 
 @pytest.mark.parametrize(("method", "url", "match"), OURS)
-def test_what_becomes_a_span(method, url, match):
+def test_what_becomes_a_span_or_tells_of_sessions(method, url, match):
     assert find(method, url) == match
 
 
