@@ -9,7 +9,7 @@ alone makes every later ``popitem`` raise (6.0).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from otel_llm_sessions.guard import pass_on
@@ -72,25 +72,14 @@ class Bounded(OrderedDict[K, V]):
                 return
 
 
-class Once:
-    """Says yes to the first who asks, and to nobody after.
+def once() -> Iterator[bool]:
+    """Return what says yes to the first who asks, and to nobody after.
 
     Example::
 
-        once = Once()
-        if once.take():
+        left = once()
+        if next(left, False):
             ...  # only one thread, handler or finalizer ever comes here
     """
-
-    __slots__ = ("_left", "is_taken")
-
-    def __init__(self) -> None:
-        self._left = iter((True,))
-        self.is_taken = False
-        """Whether somebody has asked."""
-
-    def take(self) -> bool:
-        """Return True to the first that asks."""
-        # No exception tells the others, as one of the same kind may be a signal handler's.
-        self.is_taken = True
-        return next(self._left, False)
+    # Asked in one step of C. No exception tells the others, as one of the same kind may be a signal handler's.
+    return iter((True,))

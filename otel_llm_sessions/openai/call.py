@@ -12,7 +12,7 @@ from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, SpanKind
 
-from otel_llm_sessions.bounded import Once
+from otel_llm_sessions.bounded import once
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.around import NOTHING_AROUND, Around
 from otel_llm_sessions.openai.carried import Carried
@@ -58,6 +58,7 @@ class Call:
         "first_chunk",
         "gate",
         "home",
+        "is_over",
         "is_owned",
         "is_silent",
         "outbox",
@@ -105,30 +106,25 @@ class Call:
         self.waited = 0.0
         """Seconds for which the application has been held up."""
         self.first_chunk: float | None = None
-        self.started = 0
-        """When the request went out, in nanoseconds since the epoch."""
-        self._began = 0
+        self.started, self._began = time.time_ns(), time.monotonic_ns()
+        """When the request went out, in nanoseconds since the epoch; and the other clock then."""
         self._left: tuple[str, ...] = ()
         """The session under which it was recorded last while it goes on, and the keys."""
         self._ref: SpanRef | None = None
-        self._once = Once()
+        self._once = once()
+        self.is_over = False
+        """Whether it has ended."""
 
     def now(self) -> int:
         """Return the time in nanoseconds since the epoch, by a clock that was set when the call began.
 
         A step of the system's clock meanwhile neither lengthens the call nor lets it end before it began.
         """
-        return self.started + time.monotonic_ns() - self._began if self.started else time.time_ns()
+        return self.started + time.monotonic_ns() - self._began
 
-    @property
-    def has_started(self) -> bool:
-        """Whether the request may go out."""
-        return self.span is not NOT_STARTED
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended."""
-        return self._once.is_taken
+    def set_out(self) -> None:
+        """Count from now on: what was waited for until the request can go out is none of its time."""
+        self.started, self._began = time.time_ns(), time.monotonic_ns()
 
     # --- before the request ---------------------------------------------------------------------------------
 
@@ -144,8 +140,9 @@ class Call:
             return self._start(resolution, NOT_PLACED)
         placement = NOT_PLACED
         try:
+            around, weak = self.around, not self.request.stored
             placement = self.home.placer.place(
-                resolution, plan, owner, self.around.context, self.around.ambient, weak=not self.request.stored
+                resolution, plan, owner, around.context, around.ambient, weak=weak, now=self.started
             )
             return self._start(resolution, placement)
         except BaseException:
@@ -167,7 +164,6 @@ class Call:
 
     def _start(self, resolution: Resolution, placement: Placement) -> None:
         self.turn = Turn(resolution, resolution.session_id, placement)
-        self.started, self._began = time.time_ns(), time.monotonic_ns()
         request, around = self.request, self.around
         attributes = request.attributes
         if resolution.source is not None:
@@ -265,8 +261,10 @@ class Call:
         """
         previous = resolution.previous
         trace = previous.trace if previous is not None and self.runtime.is_by_session else None
-        self.turn = Turn(resolution, resolution.session_id, Placement(self.turn.placement.context, [], trace, True))
-        if (record := self._leave(ended)) is not None and self.turn.placement.is_marked:
+        is_marked = trace is not None and trace.is_sampled
+        placement = Placement(self.turn.placement.context, [], trace, is_marked)
+        self.turn = Turn(resolution, resolution.session_id, placement)
+        if (record := self._leave(ended)) is not None and is_marked:
             self.home.placer.mark(record.link)
 
     # --- while the reply comes in ---------------------------------------------------------------------------
@@ -336,7 +334,8 @@ class Call:
         """
         ended = ended or self.now()
         try:
-            if not self._once.take():
+            self.is_over = True
+            if not next(self._once, False):
                 return
             if self.gate is None or not self.gate.hold(Ending(ended, error_type, cut_short)):
                 self.end(ended, error_type, cut_short)
@@ -345,7 +344,7 @@ class Call:
         except BaseException:
             # Interrupted amid it, by Ctrl-C or a time limit: nobody comes a second time.
             if self.span.is_ours:
-                self._once.take()
+                next(self._once, False)
                 self._close(ended)
                 if self.gate is not None:  # an answer that still comes finds a span that has ended
                     self._span_ref()

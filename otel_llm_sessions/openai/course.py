@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from otel_llm_sessions import forks
-from otel_llm_sessions.bounded import Once
+from otel_llm_sessions.bounded import once
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.beside import beside
 from otel_llm_sessions.openai.call import Call
@@ -28,6 +28,7 @@ from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, is_unsure, lookup_keys, resolve_looked_up
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.newest import is_newer
+from otel_llm_sessions.telemetry.call_span import NOT_STARTED
 from otel_llm_sessions.traces.roots import NO_PLAN, Plan
 
 AGAIN: Final = 0.05
@@ -67,7 +68,7 @@ class Course:
         self._decided: tuple[Resolution, Plan] | None = None
         self._ended: Answer[None] | None = None
         """Answered when the call has ended and the store may be asked again."""
-        self._once = Once()
+        self._once = once()
         self.keys: Sequence[str] = ()
         """Under which keys the call will be remembered, once it has ended."""
         self.number = 0
@@ -165,9 +166,10 @@ class Course:
 
     def _take_in(self, resolution: Resolution, plan: Plan, is_owner: bool) -> None:
         call, gate = self._call, self._call.gate
-        if not call.has_started:
+        if call.span is NOT_STARTED:
+            call.set_out()
             return call.start(resolution, plan, is_owner)
-        if gate is not None and self._once.take():
+        if gate is not None and next(self._once, False):
             return self._amend(gate, resolution, plan, is_owner)
         if is_owner:
             call.home.placer.open(plan)
@@ -196,7 +198,8 @@ class Course:
     def go_on_beside(self, question: Question) -> None:
         """Start the span without an answer; what comes of it is done beside the application."""
         call, decided, self.within = self._call, self._decided, 0.0
-        if not call.has_started:
+        if call.span is NOT_STARTED:
+            call.set_out()
             if decided is not None:
                 call.start(*decided, False)
             else:
@@ -256,7 +259,7 @@ class Course:
     def give_up(self) -> None:
         """Have the call end with what is known."""
         call, gate = self._call, self._call.gate
-        if gate is None or not self._once.take():
+        if gate is None or not next(self._once, False):
             return
         keys = lookup_keys(call.request.evidence)
         resolution = self._alone if self._alone is not NONE else resolved(call, call.runtime.asked.known(keys))

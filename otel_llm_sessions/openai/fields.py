@@ -57,6 +57,8 @@ class Fields:
 
     def of(self, value: Any) -> tuple[Any, ...]:
         """Return the fields of a value, in order; None for each that it has not."""
+        if type(value) is dict:
+            return tuple(map(value.get, self._names))
         get = self._get
         try:
             return get(value.__dict__)

@@ -12,7 +12,7 @@ from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.answer import Answer
-from otel_llm_sessions.stores.newest import goes_back
+from otel_llm_sessions.stores.newest import MUTABLE_PREFIXES, goes_back
 
 DEFAULT_MAX_KEYS = 50_000
 
@@ -49,17 +49,43 @@ class MemoryStore:
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
         """Remember ``link`` under each of ``keys``; the least recently used keys make room."""
         links = self._links
+        for key in keys:
+            if key.startswith(MUTABLE_PREFIXES):
+                self._put_newest(key, link)
+                continue
+            # Without the lock, which takes half of a record: no other turn sets such a key, and each step is one of C.
+            if key in links:
+                self._renew(key)
+            links[key] = link
+        if len(links) > self._max_keys:
+            self._make_room()
+
+    def _put_newest(self, key: str, link: SessionLink) -> None:
+        """Set a key that other turns set, too, unless that would set the session back."""
+        links = self._links
         with self._lock:
-            for key in keys:
-                known = links.get(key)
-                if known is None:
-                    links[key] = link
-                    continue
-                if link.turn > known.turn or not goes_back(key, link, known):
-                    links[key] = link
-                links.move_to_end(key)
-            while len(links) > self._max_keys:
+            known = links.get(key)
+            if known is None:
+                links[key] = link
+                return
+            if link.turn > known.turn or not goes_back(key, link, known):
+                links[key] = link
+            self._renew(key)
+
+    def _renew(self, key: str) -> None:
+        try:
+            self._links.move_to_end(key)
+        except KeyError as error:  # another thread needed the room
+            pass_on(error)
+
+    def _make_room(self) -> None:
+        links = self._links
+        while len(links) > self._max_keys:
+            try:
                 links.popitem(last=False)
+            except KeyError as error:  # another thread was faster
+                pass_on(error)
+                return
 
     def claim(self, key: str) -> bool:
         """Return True to the first caller of this process that claims ``key``."""

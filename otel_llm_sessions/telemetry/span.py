@@ -60,8 +60,9 @@ def in_flight(context: Context, span: Span | None, around: Span, outer: Context,
         sending: see ``InFlight``.
     """
     taken = _taken(around, outer) if outer else NOTHING_TAKEN
-    # One new context for both values: it costs as much as all else here.
-    values: dict[str, object] = {**context, IN_FLIGHT_KEY: new(InFlight, (span, around, taken, sending))}
+    # One new context for both values: it costs as much as all else here. The copy is a plain dict.
+    values: dict[str, object] = context.copy()
+    values[IN_FLIGHT_KEY] = new(InFlight, (span, around, taken, sending))
     if span is not None:
         values[SPAN_KEY] = span
     return Context(values)

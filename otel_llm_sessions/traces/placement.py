@@ -34,15 +34,10 @@ class Placement:
     links: list[Link]
     trace: SessionTrace | None
     """The session's trace; None while the session has none."""
-    nested: bool = False
-    """Whether the span stays in another trace, so that the session's trace gets a marker for it."""
+    is_marked: bool = False
+    """Whether the session's trace gets a marker for the turn: it stands elsewhere, and that trace is sampled."""
     open_root: FreshRoot | None = None
     """The root of a session that has no id yet; whoever learns the id ends it."""
-
-    @property
-    def is_marked(self) -> bool:
-        """Whether the session's trace gets a marker for the turn: it stands elsewhere, and that trace is sampled."""
-        return self.nested and self.trace is not None and self.trace.is_sampled
 
 
 class Placer(Protocol):
@@ -59,7 +54,15 @@ class Placer(Protocol):
         ...
 
     def place(
-        self, resolution: Resolution, plan: Plan, owner: bool, context: Context, ambient: Span, *, weak: bool
+        self,
+        resolution: Resolution,
+        plan: Plan,
+        owner: bool,
+        context: Context,
+        ambient: Span,
+        *,
+        weak: bool,
+        now: int = 0,
     ) -> Placement:
         """Return where the span of a call stands.
 
@@ -70,6 +73,7 @@ class Placer(Protocol):
             context: the context in which the call was made.
             ambient: the span that is current there.
             weak: whether the call, if it is a session's first, opens no session trace on its own.
+            now: when the call began, in nanoseconds since the epoch; 0 for this moment.
         """
         ...
 
@@ -107,7 +111,15 @@ class TurnPlacer:
         return NO_PLAN
 
     def place(
-        self, resolution: Resolution, plan: Plan, owner: bool, context: Context, ambient: Span, *, weak: bool
+        self,
+        resolution: Resolution,
+        plan: Plan,
+        owner: bool,
+        context: Context,
+        ambient: Span,
+        *,
+        weak: bool,
+        now: int = 0,
     ) -> Placement:
         """See ``Placer.place``."""
         return Placement(context, turn_links(resolution), None)
@@ -182,13 +194,21 @@ class SessionPlacer:
         return plan
 
     def place(
-        self, resolution: Resolution, plan: Plan, owner: bool, context: Context, ambient: Span, *, weak: bool
+        self,
+        resolution: Resolution,
+        plan: Plan,
+        owner: bool,
+        context: Context,
+        ambient: Span,
+        *,
+        weak: bool,
+        now: int = 0,
     ) -> Placement:
         """See ``Placer.place``."""
         around = ambient.get_span_context()
         nested = around.is_valid and not is_session_root(context, around)
         if resolution.session_id is None:
-            return self._unnamed(resolution, plan, context, nested or weak)
+            return self._unnamed(resolution, plan, context, nested or weak, now)
         return self._placed(resolution, plan, owner, context, around if nested else None)
 
     def amend(self, resolution: Resolution, plan: Plan, owner: bool, context: Context, span: SpanContext) -> Placement:
@@ -216,14 +236,16 @@ class SessionPlacer:
             return Placement(context, links, trace)
         if is_seen:
             links.append(Link(root_target(trace), {LLM_SESSION_LINK: "session"}))
-        return Placement(context, links, trace, nested=True)
+        return Placement(context, links, trace, bool(is_sampled))
 
-    def _unnamed(self, resolution: Resolution, plan: Plan, context: Context, opens_nothing: bool) -> Placement:
+    def _unnamed(
+        self, resolution: Resolution, plan: Plan, context: Context, opens_nothing: bool, now: int
+    ) -> Placement:
         if opens_nothing or resolution.source is None:
             return Placement(context, [], None)
         fresh: FreshRoot | None = None
         try:
-            fresh = self._roots.fresh(time.time_ns(), plan.parent)
+            fresh = self._roots.fresh(now or time.time_ns(), plan.parent)
             if fresh is None or fresh.trace.trace_id == 0:
                 return Placement(context, [], None)
             above = NonRecordingSpan(fresh.span.get_span_context())

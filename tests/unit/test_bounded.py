@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_llm_sessions.bounded import Bounded, Once
+from otel_llm_sessions.bounded import Bounded, once
 
 KEYS = st.integers(0, 8)
 ACTIONS = st.lists(st.tuples(st.sampled_from(["set", "renew", "pop", "get"]), KEYS), max_size=60)
@@ -120,17 +120,17 @@ def test_a_signal_handler_that_raises_amid_a_use_leaves_it_whole():
 
 
 def test_only_the_first_takes_it():
-    once = Once()
-    assert [once.take() for _ in range(3)] == [True, False, False]
+    left = once()
+    assert [next(left, False) for _ in range(3)] == [True, False, False]
 
 
 def test_of_many_threads_one_takes_it(switching):
-    many = [Once() for _ in range(3000)]
+    many = [once() for _ in range(3000)]
     taken = [0] * 4
 
     def work(number):
-        for once in many:
-            taken[number] += once.take()
+        for left in many:
+            taken[number] += next(left, False)
 
     at_once(work)
     assert sum(taken) == len(many)
