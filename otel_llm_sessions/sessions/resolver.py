@@ -102,7 +102,7 @@ def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_se
     ties = evidence.ties
     tie, found = _strongest(ties, answers)
     leaves = _leaves(ties, answers, tie) if ties and ties[-1].source != "chain" else ()
-    if evidence.given is not None:
+    if evidence.given is not None and (found is None or evidence.given.source != "baggage"):
         return _given(evidence.given, tie, found, answers, leaves)
     if tie is not None and found is not None:
         other = _other(found.session_id, answers) if len(answers) > 1 else None

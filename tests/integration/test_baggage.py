@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
+from echo_kit import called, completion, gave_back, message, places, response, tool_call, user
 from fastapi import FastAPI
 from loopback_client import options_for
 from openai import AsyncOpenAI, OpenAI
+from opentelemetry.baggage import set_baggage
+from opentelemetry.context import attach, detach
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from session_kit import calls
 
 from otel_llm_sessions.testing import capture_spans
 
@@ -38,6 +42,27 @@ def serving(app: FastAPI) -> Iterator[str]:
 def post(address: str, baggage: str | None) -> None:
     request = urllib.request.Request(address, b"", {"baggage": baggage} if baggage else {})
     urllib.request.urlopen(request, timeout=10).read()
+
+
+def test_what_a_call_ties_to_wins_over_baggage(api, server, spans):
+    tool = tool_call()
+    server.script(completion(called(tool)), path="/chat/completions")
+    token = attach(set_baggage("session.id", "visit"))
+    try:
+        api.chat()
+        api.chat(messages=[user(), called(tool), *gave_back(tool)])
+        items = [message(), user()]
+        server.script(response(items[0]), path="/responses")
+    finally:
+        detach(token)
+    api.respond()
+    token = attach(set_baggage("session.id", "visit"))
+    try:
+        api.respond(input=items)
+    finally:
+        detach(token)
+    assert places(spans) == [(1, "baggage", 1), (1, "tool_call", 2), (2, "new", 1), (2, "item", 2)]
+    assert calls(spans)[0].attributes["session.id"] == "visit"
 
 
 def test_incoming_baggage_names_the_session_of_calls_made_while_serving_that_request(server, exported):

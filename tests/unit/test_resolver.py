@@ -45,10 +45,13 @@ def resolved(evidence, known, starts_session) -> Resolution:
 
 
 @given(situations())
-def test_a_given_session_always_wins(situation):
+def test_a_given_session_wins_over_all_but_baggage_does_not(situation):
     evidence, known, starts_session = situation
     resolution = resolved(evidence, known, starts_session)
-    if evidence.given is not None:
+    tied = known.get(f"r:{evidence.previous_id}")
+    if evidence.given is not None and evidence.given.source == "baggage" and tied is not None:
+        assert (resolution.session_id, resolution.source) == (tied.session_id, "chain")  # it comes from outside
+    elif evidence.given is not None:
         assert (resolution.session_id, resolution.source) == evidence.given
         assert resolution.origin == resolution.source
 
