@@ -57,7 +57,9 @@ def make_runtime(settings: Settings, store: SessionStore, homes: Homes, metrics:
         settings.body_keys,
         settings.metadata_keys,
         frozenset(settings.body_keys),
-        DigestSource(settings.key, lambda: store.scope),
+        # The random id that stands in a key beside such a digest keeps ready-made tables off. A store's scope would do
+        # no more, and is not known before the store has answered once, which the first call would have to wait for.
+        DigestSource(settings.key, str),
         settings.baggage,
     )
     return Runtime(

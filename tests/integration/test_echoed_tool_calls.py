@@ -21,6 +21,8 @@ from echo_kit import (
 )
 from session_kit import calls
 
+from otel_llm_sessions.testing import capture_spans
+
 PATH = "/chat/completions"
 
 WAYS = ["plain", "stream", "pieces without index", "raw", "streamed raw"]
@@ -226,3 +228,19 @@ def test_other_servers_and_other_apis_know_ids_that_are_one_of_a_kind(api, serve
     output = {"type": "function_call_output", "call_id": tool["id"], "output": "3"}
     api.respond(input=[user(), output])
     assert places(spans) == [(1, "new", 1), (1, "item", 2)]
+
+
+@pytest.mark.parametrize("kind", ["redis", "sqlite"])
+@pytest.mark.parametrize("id_", [NINE, "call_7rYooqsGfzqpUt2do4ecR0T6"])
+def test_another_process_ties_by_the_same_ids(request, api, server, tmp_path, kind, id_):
+    store = f"sqlite:///{tmp_path / 'sessions.db'}" if kind == "sqlite" else request.getfixturevalue("redis").url
+    tool = tool_call(id_)
+    found = []
+    for answer, sent in ((called(tool), []), (said(), [called(tool), *gave_back(tool)])):
+        server.script(completion(answer), path=PATH)
+        with capture_spans(store=store) as spans:
+            api.chat(messages=[user(), *sent])
+        found += calls(spans)
+    first, second = found
+    assert second.attributes["session.id"] == first.attributes["session.id"]
+    assert second.attributes["llm_session.turn"] == 2
