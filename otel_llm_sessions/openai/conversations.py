@@ -12,6 +12,7 @@ from typing import Any, Final
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN
 
+from otel_llm_sessions.openai.added import note
 from otel_llm_sessions.openai.around import Around
 from otel_llm_sessions.openai.call import NOWHERE, Call
 from otel_llm_sessions.openai.carried import Carried
@@ -63,6 +64,8 @@ class ConversationCall(Call):
         """Take in a reply: a conversation, or a page of its items."""
         self.reply.add_id(field(reply, "id"))
         self.reply.keep(reply)
+        if self.conversation is not None and self._is_answered:
+            note(self.conversation, self._items, self.request.server)
 
     def leaves_under(self) -> list[str]:
         """Return the keys that it will leave, as far as they are known."""
@@ -81,10 +84,15 @@ class ConversationCall(Call):
         named = self.request.conversation
         return named if named is not None or not self.reply.ids else self.reply.ids[0]
 
+    @property
+    def _is_answered(self) -> bool:
+        """Whether the provider has said what it should."""
+        return bool(self.reply.ids or self.reply.kept)
+
     def _leave(self, ended: int) -> Record | None:
         """Put what is to be remembered of the items into the outbox, once the provider has answered."""
         conversation = self.conversation
-        if not ended or conversation is None or not (self.reply.ids or self.reply.kept):
+        if not ended or conversation is None or not self._is_answered:
             return None
         session_id = name_of_conversation(conversation, self.request.server.name)
         keys = list(dict.fromkeys(self._keys()))

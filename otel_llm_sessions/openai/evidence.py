@@ -7,10 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, cast
 
 from otel_llm_sessions.cheap import new
+from otel_llm_sessions.openai.added import Noted, conversation_with
 from otel_llm_sessions.openai.echoes import MAX_LEFT, left_by_choices, left_by_output, ties_of_input, ties_of_messages
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import UNSHARED, DigestSource
-from otel_llm_sessions.sessions.keys import SCOPED_PREFIX, cache_key, cache_keys_of_conversation, response_key
+from otel_llm_sessions.sessions.keys import (
+    SCOPED_PREFIX,
+    cache_key,
+    cache_keys_of_conversation,
+    conversation_key,
+    response_key,
+)
 from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.names import MAX_NAME, name_of_response
 from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence, Tie
@@ -45,7 +52,17 @@ def _previous_response(asked: Asked) -> Iterable[Tie]:
 
 
 def _echoed_items(asked: Asked) -> Iterable[Tie]:
-    return ties_of_input(asked.body.get("input"), asked.server, asked.digests)
+    said = asked.body.get("input")
+    ties = ties_of_input(said, asked.server, asked.digests)
+    return ties or _just_added(said, asked.server) if Noted.is_any else ties
+
+
+def _just_added(said: Any, server: Server) -> Iterable[Tie]:
+    conversation = conversation_with(said, server)
+    if conversation is None:
+        return ()
+    key = conversation_key(conversation, server.scope)
+    return (Tie("item", key, key, is_newest=True),)
 
 
 def _echoed_tool_calls(asked: Asked) -> Iterable[Tie]:
@@ -92,7 +109,7 @@ def left_by_items(items: Any, server: Server, digests: DigestSource) -> Iterable
 
 def left_by_conversation(id_: str, server: Server) -> Iterable[str]:
     """Return the keys of what stands for a conversation in requests that do not name it."""
-    return cache_keys_of_conversation(id_, server.scope)
+    return (conversation_key(id_, server.scope), *cache_keys_of_conversation(id_, server.scope))
 
 
 LEFT: Final[dict[str, tuple[Left, ...]]] = {

@@ -80,6 +80,11 @@ def cache_key(prompt_cache_key: object, server: str) -> str | None:
     return f"{CACHE_PREFIX}{server} {prompt_cache_key}"
 
 
+def conversation_key(conversation_id: str, server: str) -> str:
+    """Key of the newest turn of a provider's conversation, for turns that do not name it."""
+    return _bounded(CACHE_PREFIX, f"{server} ={conversation_id}")
+
+
 def cache_keys_of_conversation(conversation_id: str, server: str) -> tuple[str, ...]:
     """Return the keys of the prompt cache keys that openai-agents makes of a conversation's id."""
     digest = hashlib.sha256(conversation_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -181,7 +181,7 @@ def test_a_chain_that_is_put_into_a_conversation_goes_on_as_that(api, talk, span
 def test_ids_that_may_be_anybodys_tie_nothing(api, server, talk, spans):
     item = {**HELLO, "id": "msg_1", "status": "completed"}
     talk.add(talk.made(), item)
-    made = api.respond(input=[item])
+    made = api.respond(input=[HELLO, item])
     assert sessions(spans) == [(made.id, "new", 1)]
 
 
