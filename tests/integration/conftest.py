@@ -21,7 +21,21 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from store_kit import SERVERS, RedisServer, require_program
 from traces_kit import CHAT_REPLY
 
+from otel_llm_sessions.openai import flow
+from otel_llm_sessions.stores import pace
+from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
+
+PATIENT = 60.0
+"""Seconds: longer than a busy machine's store takes."""
+
+
+@pytest.fixture
+def patient(monkeypatch) -> None:
+    """Have calls wait for their store however long it takes: for tests of what it answers, not of when."""
+    monkeypatch.setattr(flow, "BUDGET", PATIENT)
+    monkeypatch.setattr(pace, "SLOW", PATIENT)
+    monkeypatch.setitem(GuardedStore.__init__.__kwdefaults__, "time_limit", PATIENT)
 
 
 @pytest.fixture

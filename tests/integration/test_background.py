@@ -118,6 +118,7 @@ def test_a_fetch_that_fails_is_its_own_failure_only(api, server, spans):
     assert {span.attributes["session.id"] for span in spans} == {made.id}
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_another_process_fetches_it_and_goes_on(api, request, exported, tmp_path, kind):
     store = f"sqlite:///{tmp_path / 'sessions.db'}" if kind == "sqlite" else request.getfixturevalue("redis").url

@@ -150,6 +150,7 @@ async def _awaited(pages: Any) -> Any:
     return await pages
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_another_process_goes_on(api, request, tmp_path, kind):
     store = f"sqlite:///{tmp_path / 'sessions.db'}" if kind == "sqlite" else request.getfixturevalue("redis").url

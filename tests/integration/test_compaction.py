@@ -124,6 +124,7 @@ def test_a_failure_to_compact_is_a_turn_that_left_nothing(api, spans):
     assert calls(spans)[1].attributes["error.type"] == "openai.InternalServerError"
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_another_process_goes_on_from_the_compacted(api, request, exported, tmp_path, kind):
     store = f"sqlite:///{tmp_path / 'sessions.db'}" if kind == "sqlite" else request.getfixturevalue("redis").url

@@ -301,6 +301,7 @@ def test_a_failure_is_the_applications(api, talk, spans, ours, mode):
 # --- other processes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_another_process_knows_it_by_the_store(api, request, tmp_path, kind):
     store = f"sqlite:///{tmp_path / 'sessions.db'}" if kind == "sqlite" else request.getfixturevalue("redis").url

@@ -22,6 +22,9 @@ PATIENT = 5.0
 TWO_SECONDS = 2_000_000_000
 
 
+pytestmark = pytest.mark.usefixtures("patient")
+
+
 @pytest.fixture(params=["memory", "sqlite", "redis"])
 def make_store(request, tmp_path):
     """Return a function that opens the store as one more process does."""

@@ -57,6 +57,7 @@ def test_counts_up_to_the_bound_are_recorded(wire, seen, api):
     seen.check()
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("count", [-1, 2**70], ids=repr)
 def test_a_turn_with_a_count_that_is_none_is_remembered_and_marked(wire, tmp_path, count):
     with telemetry(store=f"sqlite:///{tmp_path}/sessions.db") as seen:

@@ -148,6 +148,7 @@ def test_it_names_no_session_by_itself(api, spans, headers):
 # --- other processes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("patient")
 def test_another_process_that_opens_the_root_knows_it_by_the_store(api, exported, tracer, tmp_path):
     store = f"sqlite:///{tmp_path / 'sessions.db'}"
     with capture_spans(tracer_provider=exported.provider, store=store), tracer.start_as_current_span("request"):

@@ -130,6 +130,7 @@ class Raises(SpanProcessor):
             raise RuntimeError("processor")
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("when", ["on_start", "on_end"])
 def test_a_processor_that_raises_costs_neither_the_call_nor_the_chain_nor_the_record(api, caplog, tmp_path, when):
     provider = TracerProvider(shutdown_on_exit=False)

@@ -158,6 +158,7 @@ def test_what_is_no_name_is_refused_at_once(name):
         session("X", name=name)
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_turn_after_has_the_name_in_another_process_too(client, tmp_path):
     url = f"sqlite:///{tmp_path}/store.db"
     with capture_spans(store=url, max_turns=2), session("X", name="refund"):

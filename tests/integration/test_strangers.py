@@ -147,6 +147,7 @@ def test_of_a_thousand_conversations_on_five_servers_that_count_none_are_merged(
     assert not [numbers for numbers in by_session.values() if len(numbers) > 1]
 
 
+@pytest.mark.usefixtures("patient")
 def test_who_shares_the_store_learns_the_name(tmp_path):
     server, found = CountingServer("a.test"), []
     for _ in range(2):  # two processes, as far as the store can tell

@@ -113,6 +113,7 @@ def test_below_a_root_that_another_process_emits_the_same_sampler_says_it(client
     assert states(spans) == {"chat m": [STATE]}
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("way", ["named", "chain"])
 def test_below_a_root_of_another_process_it_is_what_the_record_says(client, tmp_path, way):
     arguments = NAMED if way == "named" else {}
