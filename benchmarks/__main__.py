@@ -1,6 +1,6 @@
 """Measure and print the table; exit 1 if a budget that is counted in instructions is missed.
 
-python -m benchmarks [--quick] [--only chat,chunk,start,memory,store]
+python -m benchmarks [--quick] [--only chat,chunk,start,memory,history,store]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import cpu, instructions, look_up, memory, redis_server, startup, stores, table
+from benchmarks import cpu, history, instructions, look_up, memory, redis_server, startup, stores, table
 from benchmarks.table import Figure
 from benchmarks.variants import available
 from benchmarks.works import WORKS
@@ -22,6 +22,7 @@ STARTUP_BUDGET = 64.0
 # A page now and then is the allocator's; something kept per call would be hundreds of bytes.
 MEMORY_BUDGET = 16.0
 LOOK_UP_RATIO, LOOK_UP_LATER = 1.5, 3.0  # milliseconds
+HISTORY_BUDGET, KNOWN_BUDGET = 400.0, 100.0  # microseconds
 STORE_BUDGETS = {"memory": 10.0, "sqlite": 500.0, "redis": 1000.0}  # microseconds
 
 LEGEND = """\
@@ -77,11 +78,22 @@ def look_up_figure() -> Figure:
     return Figure(title, value, budget, met)
 
 
+def history_figure() -> Figure:
+    """Measure what a chat history costs that is taken for evidence."""
+    cost = history.measure()
+    value = f"{cost.first:.0f} us, beginning known {cost.known:.0f} us, same objects {cost.same:.0f} us"
+    is_met = cost.first <= HISTORY_BUDGET and max(cost.known, cost.same) <= KNOWN_BUDGET
+    return Figure(
+        "100 KB of chat history, HISTORY on", value, f"<= {HISTORY_BUDGET:.0f}, {KNOWN_BUDGET:.0f} us", is_met
+    )
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "start": startup_figure,
     "memory": memory_figure,
     "content": content_figure,
     "look-up": look_up_figure,
+    "history": history_figure,
     **{f"store-{kind}": functools.partial(store_figure, kind) for kind in STORE_BUDGETS},
 }
 

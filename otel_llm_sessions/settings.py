@@ -40,6 +40,7 @@ class Settings:
     metadata_keys: tuple[str, ...] = sources.METADATA_KEYS
     threads: ThreadsMode = "jobs"
     baggage: bool = True
+    history: bool = False
     provider_lookup: bool = False
     propagate: frozenset[Propagation] = frozenset()
     namespace: str | None = None
@@ -157,6 +158,7 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "metadata_keys": (_names, _NAMES_ALLOWED),
     "threads": _one_of("jobs", "all", "none"),
     "baggage": (_boolean, "true or false"),
+    "history": (_boolean, "true or false"),
     "provider_lookup": (_boolean, "true or false"),
     "propagate": (_propagate, "any of metadata, headers, litellm, separated by commas, or none"),
     "namespace": (_text, "a string of printable characters"),

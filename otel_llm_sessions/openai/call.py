@@ -94,8 +94,8 @@ class Call:
         self.is_silent = runtime.spans == "annotate" and not self.is_owned
         """Whether it gets no span, nor a place in a trace: there is none to annotate."""
         route = request.match.route
-        left = LEFT[route.api]
-        self.reply = Reply(route, request.server.is_openai, kept_for(left) if left else ())
+        keeps = kept_for(LEFT[route.api])
+        self.reply = Reply(route, request.server.is_openai, keeps, request.history is not None)
         self.turn = NOTHING_KNOWN
         """The session and the place in it, as far as they are known."""
         self.span: CallSpan = NOT_STARTED
@@ -273,7 +273,7 @@ class Call:
         """Take in one chunk of a stream; with its first id, and with each tool call, the turn is recorded."""
         if self.first_chunk is None:
             self.first_chunk = (time.monotonic_ns() - self._began) / SECOND
-        if SEE_CHUNK[self.request.match.route.api](self.reply, chunk):
+        if SEE_CHUNK[self.request.match.route.api](self.reply, chunk) | self.reply.completes(chunk):
             if named := self._name():
                 self.span.set(named)
                 self._end_root()

@@ -20,12 +20,13 @@ from otel_llm_sessions.openai.beside import beside
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.chain_walk import Walk
 from otel_llm_sessions.openai.climb import Climb
-from otel_llm_sessions.openai.decide import named, planned, resolved
+from otel_llm_sessions.openai.decide import named, planned, renew, resolved
 from otel_llm_sessions.openai.gate import Gate
+from otel_llm_sessions.openai.history import ReadHistory
 from otel_llm_sessions.openai.outbox import deliver_soon, put_soon
 from otel_llm_sessions.openai.question import BUDGET, Question
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.resolver import NONE, Resolution, is_unsure, lookup_keys, resolve_looked_up
+from otel_llm_sessions.sessions.resolver import NONE, Resolution, doubted, is_unsure, lookup_keys, resolve_looked_up
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.newest import is_newer
 from otel_llm_sessions.telemetry.call_span import NOT_STARTED
@@ -36,6 +37,9 @@ AGAIN: Final = 0.05
 
 AT_EXIT: Final = 0.5
 """Seconds for which the end of the process waits for what a store is still to say of calls that have ended."""
+
+ANYTHING: Final = "anything"
+"""A key to ask for where only the asking matters."""
 
 PATIENCE: Final = 2.0
 """Seconds for which the end of a span is kept back for an answer."""
@@ -82,21 +86,36 @@ class Course:
 
     def _questions(self) -> Generator[Question, None, None]:
         call = self._call
-        keys = lookup_keys(call.request.evidence)
-        answers: Sequence[SessionLink | None] = ()
-        if keys:
-            before = HELD.pending(keys)
-            looked_up = call.runtime.asked.ask(keys, self.within)
-            yield Question(looked_up)
-            answers = looked_up.result()
-            if before:
-                answers = yield from self._after(before, keys, answers)
+        if call.request.history is not None and not call.request.history.is_sure:
+            yield from self._made_sure(call.request.history)
+        answers = yield from self._looked_up()
         resolution = resolved(call, answers)
         if is_unsure(resolution) and call.request.match.route.is_turn:
             self._alone = resolution
             self._note(resolution)
             resolution = named(call, (yield from self._asked_further(resolution)))
         yield from self._settled(resolution)
+
+    def _made_sure(self, history: ReadHistory) -> Generator[Question, None, None]:
+        """Ask the store anything: it tells its scope, by which digests are made, with its first answer."""
+        asked = self._call.runtime.asked.ask((ANYTHING,), self.within)
+        yield Question(asked)
+        if asked.is_known:
+            history.is_sure = True
+            renew(self._call)
+
+    def _looked_up(self) -> Generator[Question, None, Sequence[SessionLink | None]]:
+        """Ask what is known of the calls before."""
+        keys = lookup_keys(self._call.request.evidence)
+        if not keys:
+            return ()
+        before = HELD.pending(keys)
+        looked_up = self._call.runtime.asked.ask(keys, self.within)
+        yield Question(looked_up)
+        answers = looked_up.result()
+        if before:
+            answers = yield from self._after(before, keys, answers)
+        return answers if looked_up.is_known else doubted(self._call.request.evidence, answers)
 
     @staticmethod
     def _after(

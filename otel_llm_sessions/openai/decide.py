@@ -27,6 +27,13 @@ def named(call: Call, resolution: Resolution) -> Resolution:
     return resolution.named(name_in(context, resolution.session_id) if context else "")
 
 
+def renew(call: Call) -> None:
+    """Have the evidence's keys made anew, as the store has told its scope."""
+    request = call.request
+    if request.history is not None:
+        call.request = replace(request, evidence=request.history.tied(request.evidence))
+
+
 def planned(call: Call, resolution: Resolution) -> Plan:
     """Return the trace of a call's session, or what has to be opened (and claimed) for it."""
     if call.is_silent:

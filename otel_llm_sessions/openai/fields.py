@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -85,6 +85,11 @@ def mapping(value: Any) -> Mapping[str, Any]:
         return value
     # Most often None, of which an ABC takes long to say that it is no mapping.
     return value if value is not None and isinstance(value, Mapping) else _EMPTY
+
+
+def items_of(value: Any) -> Sequence[Any]:
+    """Return ``value`` if it is a list or a tuple; else an empty one."""
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def text(value: Any) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Generator
 from typing import Protocol
 
 from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.claims import ask_put
 from otel_llm_sessions.openai.course import AskProvider, Course
 from otel_llm_sessions.openai.decide import planned, resolved
 from otel_llm_sessions.openai.outbox import not_recorded, take
@@ -107,7 +108,7 @@ def deliver(call: Call) -> None:
     runtime = call.runtime
     while (record := take(call)) is not None:
         try:
-            if runtime.never_waits:
+            if runtime.never_waits and call.request.history is None:
                 runtime.store.put(record.keys, record.link)
             else:
                 _record(call, record)
@@ -117,7 +118,7 @@ def deliver(call: Call) -> None:
 
 def _record(call: Call, record: Record) -> None:
     began, left = time.monotonic(), _budget_left(call)
-    written = call.runtime.asked.ask_put(record.keys, record.link, left)
+    written = ask_put(call, record, left)
     if left > 0:
         written.wait(began + left - time.monotonic())
     call.waited += time.monotonic() - began
@@ -137,10 +138,10 @@ async def adeliver(call: Call) -> None:
 
 async def _arecord(call: Call, record: Record) -> None:
     runtime, began, left = call.runtime, time.monotonic(), _budget_left(call)
-    if left > 0 and not runtime.may_be_late:  # a store of the application's own
+    if left > 0 and not runtime.may_be_late and call.request.history is None:  # a store of the application's own
         await runtime.store.aput(record.keys, record.link)
     else:
-        written = runtime.asked.ask_put(record.keys, record.link)
+        written = ask_put(call, record)
         if left > 0:
             await written.wait_on_loop(left)
     call.waited += time.monotonic() - began

@@ -7,6 +7,7 @@ messages. Where the beginning is known is told by Python's own hashes, which a s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
@@ -14,9 +15,15 @@ from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.cheap import value
 from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.message import ASSISTANT, Form, Odd, digest_of, form_of, says_something
+from otel_llm_sessions.sessions.digest import DigestSource
+from otel_llm_sessions.sessions.keys import doubt_key, history_key
+from otel_llm_sessions.sessions.resolver import Evidence, Tie
 
 MOST: Final = 4096
 """How many beginnings of conversations are known: three of each that goes on."""
+
+MOST_CHOICES: Final = 16
+"""How many choices of a reply are remembered."""
 
 _BEFORE_ALL: Final = b""
 
@@ -115,3 +122,81 @@ def _walked(messages: Sequence[Any]) -> tuple[list[int], list[Form], int]:
         marks.append(mark)
         forms.append(form)
     return marks, forms, last
+
+
+class ReadHistory:
+    """The history of one request as evidence."""
+
+    __slots__ = ("_history", "_owned", "_reader")
+
+    def __init__(self, history: History, reader: HistoryReader) -> None:
+        self._history = history
+        self._reader = reader
+        self._owned: dict[str, bool | None] = {}
+        """Whether keys that other sessions may leave are this call's; None before it has been asked."""
+
+    def tied(self, evidence: Evidence) -> Evidence:
+        """Return evidence with what the history tells of earlier calls; as it is where no reply is sent back."""
+        replied = self._history.replied
+        if replied is None:
+            return evidence
+        ties = [tie for tie in evidence.ties if tie.source != "history"]
+        key = self._key_of(replied)
+        return replace(evidence, ties=(*ties, Tie("history", key)), doubt=doubt_key(key))
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the digests are those that all who share the store make."""
+        return self._reader.is_sure
+
+    @is_sure.setter
+    def is_sure(self, is_sure: bool) -> None:
+        self._reader.is_sure = is_sure
+
+    def left(self, replies: Sequence[Any], *, is_told: bool) -> list[str]:
+        """Return the keys of the conversation as each of the replies to it goes on.
+
+        Args:
+            replies: the messages of the choices, as far as they are complete.
+            is_told: whether the history told the session: no other session can have left the keys then.
+        """
+        digests = [self._reader.histories.replied(self._history, reply) for reply in replies[:MOST_CHOICES]]
+        keys = [self._key_of(digest) for digest in dict.fromkeys(digests) if digest is not None]
+        for key in () if is_told else keys:
+            self._owned.setdefault(key, None)
+        return keys
+
+    def split(self, keys: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the keys that may be written, and those that are to be claimed before, each of them once."""
+        owned = self._owned
+        writable = [key for key in keys if owned.get(key, True)]
+        unclaimed = [key for key in keys if owned.get(key, True) is None]
+        owned.update(dict.fromkeys(unclaimed, False))
+        return writable, unclaimed
+
+    def owns(self, key: str) -> None:
+        """Note that no other session had left a key."""
+        self._owned[key] = True
+
+    def _key_of(self, digest: bytes) -> str:
+        return history_key(self._reader.digests.get().of("history", digest.hex()))
+
+
+class HistoryReader:
+    """Reads the histories of requests, where the setting ``HISTORY`` is on."""
+
+    def __init__(self, digests: DigestSource, *, is_sure: bool) -> None:
+        """Begin with nothing.
+
+        Args:
+            digests: what makes the digests under which turns are remembered.
+            is_sure: whether they are known to be those that all who share the store make.
+        """
+        self.histories = Histories()
+        self.digests = digests
+        self.is_sure = is_sure
+
+    def read(self, messages: Any) -> ReadHistory | None:
+        """Return the history that a request's messages are; None if there is none, or if it is odd."""
+        history = self.histories.of(messages)
+        return None if history is None else ReadHistory(history, self)

@@ -42,6 +42,8 @@ def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started
     keys = [*keys_of(request, reply), *turn.resolution.leaves]
     if turn.resolution.origin in GIVEN_SOURCES:
         keys.append(session_key(session_id))
+    if request.history is not None and (ended or reply.is_complete):
+        keys += request.history.left(reply.messages(), is_told=turn.resolution.source == "history")
     if not keys and not (ended and turn.placement.is_marked):
         return None
     return new(Record, (keys, _link(request, reply, session_id, turn, span, started, ended)))

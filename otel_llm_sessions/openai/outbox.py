@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from otel_llm_sessions.guard import is_applications, pass_on, report
 from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.claims import ask_put
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.sessions.link import Record
 
@@ -24,7 +25,17 @@ def take(call: Call) -> Record | None:
 def deliver_soon(call: Call) -> None:
     """Record what a call has left behind, from where nothing may wait: a garbage collector, a cancelled task."""
     while (record := take(call)) is not None:
-        put_soon(call.runtime, record)
+        if call.request.history is None:
+            put_soon(call.runtime, record)
+        else:
+            _ask_put(call, record)
+
+
+def _ask_put(call: Call, record: Record) -> None:
+    try:
+        ask_put(call, record)
+    except Exception as error:
+        not_recorded(call.runtime, error)
 
 
 def put_soon(runtime: Runtime, record: Record) -> None:

@@ -20,7 +20,7 @@ from otel_llm_sessions.openai.conversations import ConversationCall
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.openai.raw import parse, watch_http
-from otel_llm_sessions.openai.request import SENT, read_request
+from otel_llm_sessions.openai.request import SENT, read_history, read_request
 from otel_llm_sessions.openai.routes import CONVERSATIONS, find
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import server_of
@@ -133,6 +133,8 @@ def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call 
     named_in = context if says_more else NOTHING_SAID
     server = server_of(client, url)
     request = read_request(match, client, options, sent, server, named_in, runtime.keys, stream)
+    if runtime.histories is not None:
+        request = read_history(request, sent, runtime.histories)
     if says_more and request.evidence.given is not None:
         context = _of_the_calls_session(request.evidence.given, context)
     return Call(runtime, request, Around(made_in, context, ambient), sending)

@@ -36,16 +36,16 @@ class Pieces:
         self._choices: dict[int, _Message] = {}
         self._size = 0
 
-    def add(self, chunk: Any) -> None:
-        """Take in a chunk: a model, a dict, or whatever a server sent in its place."""
-        choices = field(chunk, "choices")
-        if not isinstance(choices, (list, tuple)):
-            return
-        for position, choice in enumerate(choices):
+    def add(self, chunk: Any) -> bool:
+        """Take in a chunk: a model, a dict, or whatever a server sent in its place; return whether it ends a choice."""
+        choices, ends = field(chunk, "choices"), False
+        for position, choice in enumerate(choices) if isinstance(choices, (list, tuple)) else ():
             delta = field(choice, "delta")
             if delta is not None and self._size <= MAX_SIZE:
                 message = self._message(_index_of(choice, position))
                 self._size += message.add(delta)
+            ends = ends or bool(field(choice, "finish_reason"))
+        return ends
 
     def messages(self) -> list[dict[str, Any]]:
         """Return the messages as far as they have come, in the order of the choices; none if they are too long."""

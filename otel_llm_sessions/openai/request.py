@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from opentelemetry.context import Context
@@ -14,8 +14,9 @@ from otel_llm_sessions.cheap import new, value
 from otel_llm_sessions.openai.evidence import evidence_of
 from otel_llm_sessions.openai.fields import Fields, conversation_id_in, mapping
 from otel_llm_sessions.openai.headers import header_session, lowered
+from otel_llm_sessions.openai.history import HistoryReader, ReadHistory
 from otel_llm_sessions.openai.parameters import add_parameters
-from otel_llm_sessions.openai.routes import Match, Route
+from otel_llm_sessions.openai.routes import CHAT, Match, Route
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import UNSHARED, DigestSource
 from otel_llm_sessions.sessions.names import name_of_conversation
@@ -66,6 +67,8 @@ class Request:
     """The session that its headers say the call's own was opened in; empty if they say none."""
     digests: DigestSource = UNSHARED
     """Makes the digests of what is beside an id that is not one of a kind."""
+    history: ReadHistory | None = None
+    """The history that a chat request sends; None where it is no evidence."""
 
 
 def read_request(
@@ -120,6 +123,23 @@ def read_request(
     stored, is_for_events = asked.get("store") is not False, streams and not stream
     about = server, name, model, attributes, evidence
     return Request(match, *about, stream, stored, is_for_events, conversation, parent, keys.digests)
+
+
+def read_history(request: Request, sent: tuple[Any, ...], reader: HistoryReader) -> Request:
+    """Return a chat request with its history as evidence; any other as it is.
+
+    Args:
+        request: the request.
+        sent: what ``SENT`` reads of it.
+        reader: reads histories.
+    """
+    if request.match.route is not CHAT:
+        return request
+    _, _, _, body, extra = sent
+    history = reader.read({**mapping(body), **mapping(extra)}.get("messages"))
+    if history is None:
+        return request
+    return replace(request, history=history, evidence=history.tied(request.evidence))
 
 
 @functools.lru_cache(maxsize=128)

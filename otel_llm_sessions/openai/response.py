@@ -8,8 +8,9 @@ from typing import Any, Final
 from otel_llm_sessions import semconv
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import pass_on
-from otel_llm_sessions.openai.fields import Fields, conversation_id_in, extras_of, field
+from otel_llm_sessions.openai.fields import Fields, conversation_id_in, extras_of, field, items_of
 from otel_llm_sessions.openai.parameters import COMPACTION
+from otel_llm_sessions.openai.pieces import Pieces
 from otel_llm_sessions.openai.routes import RESPONSES, Route
 from otel_llm_sessions.openai.streamed import Streamed
 from otel_llm_sessions.openai.usage import add_usage
@@ -103,19 +104,23 @@ class Reply:
         "goes_on",
         "ids",
         "kept",
+        "pieces",
         "route",
         "status",
         "streamed",
         "usage",
     )
 
-    def __init__(self, route: Route, is_openai: bool = True, keeps: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, route: Route, is_openai: bool = True, keeps: tuple[str, ...] = (), has_words: bool = False
+    ) -> None:
         """Begin with nothing.
 
         Args:
             route: what was asked.
             is_openai: whether the reply's own ``openai.*`` attributes are recorded.
             keeps: the fields that are evidence, besides ``id``.
+            has_words: whether what it says is evidence.
         """
         self.route = route
         self._texts = OPENAI_TEXTS if is_openai else ANY_TEXTS
@@ -129,6 +134,8 @@ class Reply:
         self._keeps = keeps
         self.streamed: Streamed | None = None
         """What a stream has brought of items and tool calls; None while that is nothing."""
+        self.pieces = Pieces() if has_words else None
+        """What a stream has said; None where that is no evidence."""
         self.usage: Any = None
         self.conversation: str | None = None
         """The id of the conversation that a response says it belongs to."""
@@ -158,6 +165,22 @@ class Reply:
             return self.ids
         said = [self.kept[name]] if name in self.kept else []
         return said if self.streamed is None else [*said, *self.streamed.said(name, self.choices)]
+
+    def messages(self) -> list[Any]:
+        """Return the messages of a chat reply, as far as they have come."""
+        streamed = self.pieces.messages() if self.pieces is not None else []
+        whole = (field(choice, "message") for said in self.said("choices") for choice in items_of(said))
+        return streamed or [message for message in whole if message is not None]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all choices so far have come to their end."""
+        return bool(self.choices) and None not in self.choices.values()
+
+    def completes(self, chunk: Any) -> bool:
+        """Take in what a chunk says, where that is evidence; return whether it brought choices to their end."""
+        pieces = self.pieces
+        return pieces is not None and pieces.add(chunk) and self.is_complete
 
     def keep(self, value: Any) -> None:
         """Remember what a reply, or the response in an event, says in the fields that are evidence."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from otel_llm_sessions.openai.history import HistoryReader
 from otel_llm_sessions.openai.propagation import Propagation
 from otel_llm_sessions.openai.provider_lookup import ProviderLookup
 from otel_llm_sessions.openai.request import KeyLists
@@ -39,6 +40,8 @@ class Runtime:
     metrics: MetricsSource
     lookup: ProviderLookup | None
     propagation: Propagation | None
+    histories: HistoryReader | None
+    """Reads chat histories, where they are evidence."""
 
 
 def make_runtime(settings: Settings, store: SessionStore, homes: Homes, metrics: MetricsSource) -> Runtime:
@@ -76,4 +79,10 @@ def make_runtime(settings: Settings, store: SessionStore, homes: Homes, metrics:
         metrics=metrics,
         lookup=ProviderLookup(asked_store, switch, settings) if settings.provider_lookup else None,
         propagation=Propagation(settings.propagate, settings.key) if settings.propagate else None,
+        histories=_histories(settings, store) if settings.history else None,
     )
+
+
+def _histories(settings: Settings, store: SessionStore) -> HistoryReader:
+    is_sure = settings.key is not None or not getattr(store, "waits", True)
+    return HistoryReader(DigestSource(settings.key, lambda: store.scope), is_sure=is_sure)

@@ -33,12 +33,17 @@ def begun(turn: Turn, request: Request, reply: Reply, span: Callable[[], SpanRef
     resolution = turn.resolution
     if not reply.ids:
         return None
-    if resolution.source is None and request.match.route is CHAT and (calls_tools(reply) or is_cached(resolution)):
+    if resolution.source is None and request.match.route is CHAT and can_go_on(request, reply, resolution):
         resolution = replace(NEW, leaves=resolution.leaves)
     elif resolution.source != "new":
         return None
     started = turn if resolution is turn.resolution else replace(turn, resolution=resolution)
     return begun_by(started, reply.ids[0], reply.conversation, request.server.name, span())
+
+
+def can_go_on(request: Request, reply: Reply, resolution: Resolution) -> bool:
+    """Whether a chat call leaves what the next call could be tied to it by."""
+    return request.history is not None or calls_tools(reply) or is_cached(resolution)
 
 
 def calls_tools(reply: Reply) -> bool:

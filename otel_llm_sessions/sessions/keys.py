@@ -116,6 +116,20 @@ class _Process:
 _PROCESS: Final = _Process()
 
 
+def history_key(digest: str) -> str:
+    """Key of the turn whose reply is the last of a chat history.
+
+    Args:
+        digest: that of the messages up to the reply.
+    """
+    return "h:" + digest
+
+
+def doubt_key(key: str) -> str:
+    """Key that is known once turns of several sessions have left ``key``: then nobody can say whose turn it is."""
+    return "h?" + key
+
+
 def _bounded(prefix: str, rest: str) -> str:
     if len(rest) <= MAX_KEY:
         return prefix + rest

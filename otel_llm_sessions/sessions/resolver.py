@@ -37,6 +37,8 @@ class Evidence:
     """The ``previous_response_id`` of the request (for a retrieved response, its own id)."""
     previous_name: SessionId | None = None
     """What ``previous_id`` names a session if nobody knows it."""
+    doubt: str = ""
+    """The key that is known where the last of ``ties`` may be another conversation's; empty if there is none."""
 
 
 NOTHING_TOLD = Evidence()
@@ -76,13 +78,15 @@ NONE = Resolution(None, None, None, 1, None, None)
 
 
 def lookup_keys(evidence: Evidence) -> list[str]:
-    """Return the keys to look up: that of each tie, then that of a given session; one round trip for all."""
+    """Return the keys to look up: of each tie, of a given session, of the doubt; one round trip for all."""
     given, ties = evidence.given, evidence.ties
     if not ties:
         return [] if given is None else [session_key(given.session_id)]
     keys = [ties[0].key] if len(ties) == 1 else [tie.key for tie in ties]
     if given is not None:
         keys.append(session_key(given.session_id))
+    if evidence.doubt:
+        keys.append(evidence.doubt)
     return keys
 
 
@@ -99,6 +103,8 @@ def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_se
         answers: what is known under each of its ``lookup_keys``.
         starts_session: whether a call without any evidence starts a session of its own.
     """
+    if evidence.doubt and answers:
+        answers = _cleared(evidence, answers)
     ties = evidence.ties
     tie, found = _strongest(ties, answers)
     leaves = _leaves(ties, answers, tie) if ties and ties[-1].source != "chain" else ()
@@ -113,6 +119,18 @@ def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_se
         return Resolution(name, "chain_partial", "chain_partial", 2, None, None, "", key, leaves)
     alone = NEW if starts_session else NONE
     return replace(alone, leaves=leaves) if leaves else alone
+
+
+def _cleared(evidence: Evidence, answers: Sequence[SessionLink | None]) -> Sequence[SessionLink | None]:
+    """Return the answers but that to the doubt; where there is one, the last tie's counts for nothing."""
+    *others, doubt = answers
+    return others if doubt is None else doubted(evidence, others)
+
+
+def doubted(evidence: Evidence, answers: Sequence[SessionLink | None]) -> list[SessionLink | None]:
+    """Return the answers as they are where nobody can say whose turn the last tie leads to."""
+    last = len(evidence.ties) - 1
+    return [*answers[:last], None, *answers[last + 1 :]] if evidence.doubt else [*answers]
 
 
 def _strongest(
