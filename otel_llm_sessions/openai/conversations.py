@@ -24,8 +24,9 @@ from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.link import Record, SessionId, SessionLink
 from otel_llm_sessions.sessions.names import name_of_conversation
-from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence
+from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence, Resolution
 from otel_llm_sessions.sessions.sources import Given
+from otel_llm_sessions.traces.roots import Plan
 
 NO_TURN: Final = 0
 """The number of the newest turn of a conversation of which no turn is known."""
@@ -36,7 +37,7 @@ NOTHING: Final = Carried(None, None)
 class ConversationCall(Call):
     """A request to ``/conversations`` on its way: a call that nobody sees."""
 
-    __slots__ = ("_items",)
+    __slots__ = ("_is_told", "_items")
 
     def __init__(
         self, runtime: Runtime, match: Match, server: Server, sent: tuple[Any, ...], made_in: Context, sending: object
@@ -53,6 +54,8 @@ class ConversationCall(Call):
         """
         super().__init__(runtime, _request_of(match, server, runtime), Around(made_in, made_in, INVALID_SPAN), sending)
         self.is_owned, self.is_silent = False, True
+        self._is_told = False
+        """Whether an answer of the store has come that was late."""
         _, _, _, body, extra = sent
         self._items = mapping(extra).get("items") or mapping(body).get("items")
 
@@ -66,6 +69,11 @@ class ConversationCall(Call):
         self.reply.keep(reply)
         if self.conversation is not None and self._is_answered:
             note(self.conversation, self._items, self.request.server)
+
+    def amend(self, resolution: Resolution, plan: Plan, owner: bool) -> Record | None:
+        """Take in which turn of the conversation is its newest, where that is heard late."""
+        self._is_told = True
+        return super().amend(resolution, plan, owner)
 
     def leaves_under(self) -> list[str]:
         """Return the keys that it will leave, as far as they are known."""
@@ -92,7 +100,8 @@ class ConversationCall(Call):
     def _leave(self, ended: int) -> Record | None:
         """Put what is to be remembered of the items into the outbox, once the provider has answered."""
         conversation = self.conversation
-        if not ended or conversation is None or not self._is_answered:
+        is_untold = self.gate is not None and self.gate.is_closed and not self._is_told
+        if not ended or conversation is None or is_untold or not self._is_answered:
             return None
         session_id = name_of_conversation(conversation, self.request.server.name)
         keys = list(dict.fromkeys(self._keys()))

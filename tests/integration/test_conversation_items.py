@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from store_kit import Proxy, until
 from traces_kit import linked, only, ref
 
 from otel_llm_sessions import session, session_trace_id
@@ -314,3 +315,20 @@ def test_another_process_knows_it_by_the_store(api, request, tmp_path, kind):
     with capture_spans(store=store) as spans:
         api.respond(input=Talk(api).items(id_))
     assert sessions(spans) == [(id_, "item", 2)]
+
+
+def test_a_store_that_answers_late_is_heard_all_the_same(api, redis):
+    proxy = Proxy(redis.port)
+    proxy.delay = 0.1
+    try:
+        with capture_spans(store=proxy.url) as spans:
+            talk = Talk(api)
+            id_ = talk.made()
+            talk.add(id_, HELLO)
+            for number in range(3):
+                made = api.respond(input=talk.items(id_))
+                until(lambda number=number: len(turns(spans)) > number)  # models take longer than stores
+                talk.add(id_, {"role": "assistant", "content": made.output_text})
+        assert sorted(sessions(spans)) == [(id_, "item", number) for number in (1, 2, 3)]
+    finally:
+        proxy.close()
