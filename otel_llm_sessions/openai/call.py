@@ -250,7 +250,7 @@ class Call:
         self._tell_session()
         self.span.link(placement.links)
         ending = self.gate.ending if self.gate is not None else None
-        return self._leave(ending.time if ending is not None else 0)
+        return self.leave(ending.time if ending is not None else 0)
 
     def correct(self, resolution: Resolution, ended: int) -> None:
         """Have what a call has left behind say its session, where that was found after its span had ended.
@@ -264,7 +264,7 @@ class Call:
         is_marked = trace is not None and trace.is_sampled
         placement = Placement(self.turn.placement.context, [], trace, is_marked)
         self.turn = Turn(resolution, resolution.session_id, placement)
-        if (record := self._leave(ended)) is not None and is_marked:
+        if (record := self.leave(ended)) is not None and is_marked:
             self.home.placer.mark(record.link)
 
     # --- while the reply comes in ---------------------------------------------------------------------------
@@ -277,7 +277,7 @@ class Call:
             if named := self._name():
                 self.span.set(named)
                 self._end_root()
-            self._leave(0)
+            self.leave(0)
 
     def read(self, reply: Any) -> None:
         """Take in a whole reply; of one that nobody sees only the ids by which the session goes on."""
@@ -340,7 +340,7 @@ class Call:
             if self.gate is None or not self.gate.hold(Ending(ended, error_type, cut_short)):
                 self.end(ended, error_type, cut_short)
             else:
-                self._leave(ended)  # for turns that come before more is heard
+                self.leave(ended)  # for turns that come before more is heard
         except BaseException:
             # Interrupted amid it, by Ctrl-C or a time limit: nobody comes a second time.
             if self.span.is_ours:
@@ -363,7 +363,7 @@ class Call:
             report("describe a call", error)
         finally:
             self._close(ended)
-        record = self._leave(ended)
+        record = self.leave(ended)
         if record is not None and placement.is_marked and self.request.match.route.is_turn:
             self.home.placer.mark(record.link, error_type)
 
@@ -385,7 +385,7 @@ class Call:
         except Exception as error:
             report("end a span", error)
 
-    def _leave(self, ended: int) -> Record | None:
+    def leave(self, ended: int) -> Record | None:
         """Put what the call leaves behind into the outbox; ``ended`` is 0 while it goes on."""
         is_turn, turn = self.request.match.route.is_turn, self.turn
         if not (is_turn or ended) or (turn.session_id is None and turn.resolution.session_id is None):

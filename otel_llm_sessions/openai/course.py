@@ -25,7 +25,7 @@ from otel_llm_sessions.openai.gate import Gate
 from otel_llm_sessions.openai.history import ReadHistory
 from otel_llm_sessions.openai.outbox import deliver_soon, put_soon
 from otel_llm_sessions.openai.question import BUDGET, Question
-from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionLink
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, doubted, is_unsure, lookup_keys, resolve_looked_up
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.newest import is_newer
@@ -34,6 +34,12 @@ from otel_llm_sessions.traces.roots import NO_PLAN, Plan
 
 AGAIN: Final = 0.05
 """Seconds after which a store is asked again for what it did not know: the process before may still be writing."""
+
+YET_AGAIN: Final = (0.15, 0.75, 1.75)
+"""Seconds after that at which a store that was late is asked still: others' records may be late, too."""
+
+TIMES_AS_LATE: Final = 5
+"""How many times as late as an answer others' records may be."""
 
 AT_EXIT: Final = 0.5
 """Seconds for which the end of the process waits for what a store is still to say of calls that have ended."""
@@ -72,6 +78,8 @@ class Course:
         self._decided: tuple[Resolution, Plan] | None = None
         self._ended: Answer[None] | None = None
         """Answered when the call has ended and the store may be asked again."""
+        self._is_hastened = False
+        """Whether nothing is waited for any more."""
         self._once = once()
         self.keys: Sequence[str] = ()
         """Under which keys the call will be remembered, once it has ended."""
@@ -150,9 +158,18 @@ class Course:
         self._ended = Answer()
         gate = self._call.gate
         if gate is not None and gate.ending is not None:  # the store was late, and the call is over
-            self._ask_again()
+            self._ask_again(self._begun + AGAIN)
         yield Question(self._ended, is_beside=True, is_a_stores=False)
-        return (yield from self._climbed(alone))
+        found, began = (yield from self._climbed(alone)), time.monotonic()
+        for seconds in YET_AGAIN:
+            lateness = self._call.runtime.asked.lateness
+            if self._is_hastened or not is_unsure(found) or seconds > TIMES_AS_LATE * lateness:
+                break
+            self._ended = Answer()
+            self._ask_again(began + seconds)
+            yield Question(self._ended, is_beside=True, is_a_stores=False)
+            found = yield from self._climbed(alone)
+        return found
 
     def _climbed(self, alone: Resolution) -> Generator[Question, None, Resolution]:
         """Ask the store again, and past turns that only know the one before them; repair those."""
@@ -187,7 +204,8 @@ class Course:
         call, gate = self._call, self._call.gate
         if call.span is NOT_STARTED:
             call.set_out()
-            return call.start(resolution, plan, is_owner)
+            call.start(resolution, plan, is_owner)
+            return self._tell_begun()
         if gate is not None and next(self._once, False):
             return self._amend(gate, resolution, plan, is_owner)
         if is_owner:
@@ -196,6 +214,13 @@ class Course:
             call.correct(resolution, gate.ending.time)
             deliver_soon(call)
         return None
+
+    def _tell_begun(self) -> None:
+        """Record that a turn has begun where its record may be late for the next turn, which may be made elsewhere."""
+        call = self._call
+        if call.runtime.asked.lateness and call.turn.resolution.origin in GIVEN_SOURCES:
+            call.leave(0)
+            deliver_soon(call)
 
     def _amend(self, gate: Gate, resolution: Resolution, plan: Plan, is_owner: bool) -> None:
         call, left = self._call, None
@@ -221,6 +246,7 @@ class Course:
             call.set_out()
             if decided is not None:
                 call.start(*decided, False)
+                self._tell_begun()
             else:
                 said = self._said()
                 alone = self._alone if self._alone is not NONE else said
@@ -255,7 +281,7 @@ class Course:
     def _held_back(self) -> None:
         """The call has ended before its session is known."""
         if self._ended is not None:
-            self._ask_again()
+            self._ask_again(self._begun + AGAIN)
         if self._call.is_owned:
             return self.give_up()  # its owner ends the span now
         self.keys = self._call.leaves_under()
@@ -266,14 +292,15 @@ class Course:
             beside.at(time.monotonic() + PATIENCE, partial(HELD.give_up, self.number))
         return None
 
-    def _ask_again(self) -> None:
-        beside.at(self._begun + AGAIN, self.hasten)
+    def _ask_again(self, due: float) -> None:
+        if self._ended is not None:
+            beside.at(due, partial(_settled_once, self._ended))
 
     def hasten(self) -> None:
-        """Ask at once what was to be asked again after the call's end."""
-        ended = self._ended
-        if ended is not None and not ended.is_done:
-            ended.settle(None)
+        """Ask at once what was to be asked again after the call's end, and no more than once."""
+        self._is_hastened = True
+        if self._ended is not None:
+            _settled_once(self._ended)
 
     def give_up(self) -> None:
         """Have the call end with what is known."""
@@ -285,6 +312,11 @@ class Course:
         previous = resolution.previous
         plan = planned(call, resolution) if previous is not None and previous.trace is not None else NO_PLAN
         self._amend(gate, resolution, plan if plan.opening is None else NO_PLAN, False)
+
+
+def _settled_once(answer: Answer[None]) -> None:
+    if not answer.is_done:
+        answer.settle(None)
 
 
 class Held:
@@ -333,20 +365,21 @@ class Held:
         courses = dict(self._courses)
         for course in courses.values():
             course.hasten()
-        self._wait(courses, seconds)
+        _wait_for(courses.values(), seconds)
         for number in courses:
             self.give_up(number)
-        self._wait(courses, AT_EXIT)  # for threads that are just ending one
+        _wait_for(courses.values(), AT_EXIT)  # for threads that are just ending one
         return bool(courses)
-
-    def _wait(self, courses: Iterable[int], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not self._courses.keys().isdisjoint(courses) and time.monotonic() < deadline:
-            time.sleep(0.001)
 
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._courses)
+
+
+def _wait_for(courses: Iterable[Course], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for course in courses:
+        course.settled.wait(deadline - time.monotonic())
 
 
 HELD: Final = Held()

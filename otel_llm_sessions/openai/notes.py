@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from otel_llm_sessions.guard import pass_on, report
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.outbox import deliver_soon
+from otel_llm_sessions.stores.answer import Answer
 
 LINGER: Final = 0.1
 """Seconds that the thread waits before it settles what is noted: much of it at once, after a collection."""
@@ -48,8 +49,8 @@ NO_THREAD: Final = Reliance(0, 0.0)
 
 notes: deque[Note] = deque()
 
-_settling: list[None] = []
-"""One item for each thread that is just ending a call."""
+_settling: list[Answer[None]] = []
+"""One for each thread that is just ending a call, answered when it has."""
 
 _thread = NO_THREAD
 
@@ -95,19 +96,21 @@ def settle() -> None:
 
 
 def _end(note: Note) -> None:
-    _settling.append(None)
+    ended: Answer[None] = Answer()
+    _settling.append(ended)
     try:
         note.call.finish(cut_short=note.cut_short, ended=note.ended)
         deliver_soon(note.call)
     except Exception as error:
         report("end a span", error)
     finally:
-        _settling.pop()
+        _settling.remove(ended)
+        ended.settle(None)
 
 
 def settle_at_exit() -> None:
     """As ``settle``; waits a moment for a thread that is amid it, which the end of the process would cut off."""
     settle()
-    end = time.monotonic() + PATIENCE
-    while _settling and time.monotonic() < end:
-        time.sleep(0.001)
+    deadline = time.monotonic() + PATIENCE
+    for ended in _settling.copy():
+        ended.wait(deadline - time.monotonic())

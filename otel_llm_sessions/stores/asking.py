@@ -16,6 +16,9 @@ from otel_llm_sessions.stores.shared import DEFAULT_TIME_LIMIT
 T = TypeVar("T")
 U = TypeVar("U")
 
+FEW = 32
+"""How many tasks of loops that were closed over them are kept at most, beside twice as many as there are otherwise."""
+
 
 @runtime_checkable
 class AskedStore(Protocol):
@@ -31,6 +34,11 @@ class AskedStore(Protocol):
 
     def known(self, keys: Sequence[str]) -> Sequence[SessionLink | None]:
         """Return what is known under each of ``keys`` without asking anybody who may take long."""
+        ...
+
+    @property
+    def lateness(self) -> float:
+        """How late an answer was a short while ago, in seconds: what others write may be as late. 0: none was."""
         ...
 
     def ask(self, keys: Sequence[str], within: float = 0.0) -> Answer[list[SessionLink | None]]:
@@ -88,10 +96,15 @@ class _Adapted:
     held up for as long as the store takes, and finds the answer there.
     """
 
+    lateness = 0.0
+    """Nobody measures it."""
+
     def __init__(self, store: SessionStore) -> None:
         self._store = store
         self._waits = getattr(store, "waits", True)
-        self._tasks: set[asyncio.Future[Any]] = set()  # a loop alone does not keep them alive
+        self._tasks: set[asyncio.Task[Any]] = set()  # a loop alone does not keep them alive
+        self._many = FEW
+        """How many tasks there may be before those are looked for that will never end."""
 
     @property
     def patience(self) -> float:
@@ -145,7 +158,7 @@ class _Adapted:
 
     def _begin(self, begin: Callable[[], Coroutine[Any, Any, T]], answer: Answer[T]) -> Callable[[], object]:
         task = in_task(asyncio.get_running_loop(), begin)
-        self._tasks.add(task)
+        self._keep(task)
 
         def settle(ended: asyncio.Future[T]) -> None:
             self._tasks.discard(ended)
@@ -158,6 +171,12 @@ class _Adapted:
 
         task.add_done_callback(settle)
         return task.cancel
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        if len(self._tasks) > self._many:
+            self._tasks -= {task for task in self._tasks.copy() if task.get_loop().is_closed()}
+            self._many = FEW + 2 * len(self._tasks)
 
 
 def _or_else(answer: Answer[T], otherwise: U, what: str) -> T | U:

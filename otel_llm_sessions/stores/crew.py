@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,11 +22,13 @@ AT_ONCE = 100
 class Job:
     """What a caller asks, and the answer."""
 
-    __slots__ = ("answer", "ask")
+    __slots__ = ("answer", "ask", "given")
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
         self.answer: Answer[Any] = Answer()
+        self.given = 0.0
+        """When the thread got it, on the monotonic clock."""
 
 
 class Crew:
@@ -59,6 +62,7 @@ class Crew:
 
     def give(self, job: Job) -> None:
         """Give the thread something to do."""
+        job.given = time.monotonic()
         self._jobs.put(job)
 
     def wake(self) -> None:

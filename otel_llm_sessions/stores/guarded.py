@@ -89,6 +89,11 @@ class GuardedStore:
         return self._keeper.pace.patience
 
     @property
+    def lateness(self) -> float:
+        """How late an answer was in the last half minute, in seconds: what others write may be as late."""
+        return self._keeper.pace.lateness
+
+    @property
     def is_up(self) -> bool:
         """Whether the store is asked and written to; False while it is left alone."""
         return self._keeper.readable and self._keeper.writable

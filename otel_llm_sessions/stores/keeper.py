@@ -31,6 +31,9 @@ _IDLE = 0.1
 _TURN_LOST = 1.0
 """Seconds after which, beyond its limit, a caller never gives its turn back: a signal's handler has cut it off."""
 
+TOGETHER = 1.0
+"""Seconds for which no caller asks by itself after one had no answer in time: each time the connection is made anew."""
+
 _PROBE = Lookup(("probe",))
 
 
@@ -65,6 +68,8 @@ class Keeper:
         self._crew: Crew | None = None
         self._lock = threading.RLock()  # a signal's handler may make a call amid one
         self._refill = self._is_closed = False
+        self._together_until = 0.0
+        """Until when callers leave it to the thread to ask."""
 
     def after_fork_in_child(self) -> None:
         """Leave connection, thread, backlog and callers to the parent; ask the store anew."""
@@ -96,7 +101,7 @@ class Keeper:
             self._hand_over(crew, job)
             return job.answer
         begun = time.monotonic()
-        if self._serves_itself(crew, job, seconds):
+        if begun >= self._together_until and self._serves_itself(crew, job, seconds):
             self.pace.took(time.monotonic() - begun)
             return job.answer
         self._hand_over(crew, job)
@@ -205,6 +210,7 @@ class Keeper:
         except BaseException as fault:
             if not is_applications(fault):
                 # Late, or an old connection that is no longer one: the thread asks again, and has more patience.
+                self._together_until = time.monotonic() + TOGETHER
                 return False
             if isinstance(job.ask, Put):  # who is interrupted has made that turn all the same
                 self._hand_over(crew, job)
@@ -265,6 +271,8 @@ class Keeper:
 
     def _settled(self, jobs: Sequence[Job], outcomes: Sequence[Any], backend: Backend) -> None:
         """Tell callers, without holding up others at the store."""
+        if jobs:
+            self.pace.came(time.monotonic() - jobs[0].given)
         for job, outcome in zip(jobs, outcomes, strict=True):
             self._settle(job, outcome)
         self._look_at(backend)

@@ -22,6 +22,7 @@ class MemoryStore:
 
     waits = False
     patience = 0.0
+    lateness = 0.0
 
     def __init__(self, max_keys: int = DEFAULT_MAX_KEYS) -> None:
         self.scope = uuid.uuid4().hex

@@ -7,6 +7,9 @@ import time
 SLOW = 0.02
 """A store that takes longer than this, in seconds, is asked beside the call: it would be most of a call's budget."""
 
+LATELY = 30.0
+"""Seconds for which a late answer tells how late others may be: what other processes write is on its way, too."""
+
 _IN_A_ROW = 8
 """So many slow answers make a slow store: one that is quick may be late when the machine is busy."""
 
@@ -20,6 +23,7 @@ class Pace:
         self._slow = 0
         self._is_late = False
         self._answered = 0.0
+        self._worst = self._worst_until = 0.0
 
     @property
     def patience(self) -> float:
@@ -35,14 +39,28 @@ class Pace:
         """How long a caller waits that can do nothing with a late answer, in seconds; 0 while nothing is answered."""
         return 0.0 if self._is_late else self._limit
 
+    @property
+    def lateness(self) -> float:
+        """How late an answer was in the last half minute, at worst, in seconds; 0 where all came in time."""
+        return self._worst if time.monotonic() < self._worst_until else 0.0
+
     def took(self, seconds: float) -> None:
         """The store has answered, after that long."""
         self._is_late = False
         self._answered = time.monotonic()
         self._slow = self._slow + 1 if seconds > SLOW else 0
+        if seconds > SLOW:
+            self.came(seconds)
+
+    def came(self, seconds: float) -> None:
+        """A caller's answer came that long after the question, or has not come until then."""
+        now = time.monotonic()
+        if seconds > SLOW and (seconds >= self._worst or now >= self._worst_until):
+            self._worst, self._worst_until = seconds, now + LATELY
 
     def late(self, waited: float) -> None:
         """A caller waited in vain: no other does until the store has answered, unless it has answered others."""
+        self.came(waited)
         if waited > self._limit / 2 and time.monotonic() - self._answered > waited:
             self._is_late = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import subprocess
 import sys
@@ -223,14 +224,33 @@ def wrong_turns(session: Session, root: ReceivedSpan, calls: dict[Any, Any], mar
         before = [ref(call)]
 
 
-def check(store_url: str, clients: list[str], number: int, turns: int) -> None:
+@contextmanager
+def busy_machine() -> Iterator[None]:
+    """Two other processes take all that they get of the machine."""
+    with contextlib.ExitStack() as others:
+        for _ in range(2):
+            other = others.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            others.callback(other.kill)
+        yield
+
+
+def check(store_url: str, clients: list[str], number: int, turns: int, *, is_busy: bool = False) -> None:
+    """Have sessions made and compare what arrives.
+
+    Args:
+        store_url: the store.
+        clients: of each process, ``sync`` or ``async``.
+        number: of sessions.
+        turns: of each session.
+        is_busy: whether the machine has too much to do, and the store has the limits that it has in applications.
+    """
     seed = random.randrange(1 << 32)
+    options = {"store": store_url, "time_limit": None if is_busy else PATIENT}
     with OtlpReceiver() as receiver, loopback_process() as base_url:
-        with Fleet(
-            clients, store=store_url, base_url=base_url, endpoint=receiver.endpoint, time_limit=PATIENT
-        ) as fleet:
+        with Fleet(clients, base_url=base_url, endpoint=receiver.endpoint, **options) as fleet:
             work = Work(fleet, number, turns, random.Random(seed))
-            work.run()
+            with busy_machine() if is_busy else contextlib.nullcontext():
+                work.run()
             fleet.finish()
             wrong = mistakes(receiver.spans, work.sessions)
             assert not wrong, f"seed {seed}: {len(wrong)} mistakes\n" + "\n".join(wrong[:20]) + "\n" + fleet.printed
@@ -242,6 +262,10 @@ def test_a_few_processes_share_sessions_without_a_mistake(store_url):
 
 def test_eight_processes_share_two_thousand_sessions_without_a_mistake(store_url):
     check(store_url, ["sync", "async"] * 4, 2_000, 8)
+
+
+def test_eight_processes_on_a_busy_machine_make_no_mistake_with_the_limits_that_applications_have(store_url):
+    check(store_url, ["sync", "async"] * 4, 250, 8, is_busy=True)
 
 
 def test_eight_processes_share_more_than_one_redis_without_a_mistake(group):

@@ -13,9 +13,10 @@ from fake_backend import FakeBackend
 from store_kit import Lateness, a_link, in_child
 from waiting import until
 
+from otel_llm_sessions.stores import keeper as keeper_module
 from otel_llm_sessions.stores.keeper import Keeper
 from otel_llm_sessions.stores.memory import MemoryStore
-from otel_llm_sessions.stores.pace import SLOW, Breaker, Pace
+from otel_llm_sessions.stores.pace import LATELY, SLOW, Breaker, Pace
 from otel_llm_sessions.stores.shared import Claim, Lookup, Put, StoreDown
 
 LIMIT = 0.05
@@ -63,6 +64,22 @@ def test_the_thread_opens_the_connection_and_a_caller_that_finds_it_free_asks_it
     assert keeper.ask(look_up("r:1")).wait(10)
     here = threading.get_ident()
     assert [thread == here for thread in backend.threads] == [False, True, False]
+
+
+@pytest.mark.parametrize(("seconds", "in_callers_thread"), [(60.0, False), (0.0, True)])
+def test_after_a_caller_had_no_answer_in_time_the_thread_asks_for_all_for_a_while(
+    keeper, backend, monkeypatch, seconds, in_callers_thread
+):
+    """Each caller that has no answer in time closes the connection, with what others might have got over it."""
+    monkeypatch.setattr(keeper_module, "TOGETHER", seconds)
+    assert keeper.ask(look_up("r:1"), 10).is_done
+    backend.go_on.clear()
+    late = keeper.ask(look_up("r:1"), LIMIT)
+    backend.go_on.set()
+    assert late.wait(10)
+    asked = len(backend.threads)
+    assert keeper.ask(look_up("r:1"), 10).is_done
+    assert [thread == threading.get_ident() for thread in backend.threads[asked:]] == [in_callers_thread]
 
 
 def test_a_place_that_keeps_no_limits_is_asked_by_the_thread_alone(keeper, backend):
@@ -163,6 +180,30 @@ def test_a_store_that_is_always_slow_is_asked_beside_the_call_until_it_is_quick(
     assert pace.patience == 0.0
     pace.took(SLOW / 2)
     assert pace.patience == LIMIT
+
+
+def test_how_late_a_store_was_is_known_for_half_a_minute(monkeypatch):
+    pace, clock = Pace(LIMIT), [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    pace.took(SLOW)
+    assert pace.lateness == 0.0
+    pace.came(0.3)
+    pace.took(0.1)
+    assert pace.lateness == 0.3
+    clock[0] += LATELY - 1
+    pace.late(LIMIT)
+    assert pace.lateness == 0.3
+    clock[0] += 2
+    assert pace.lateness == 0.0
+    pace.late(LIMIT)
+    assert pace.lateness == LIMIT
+
+
+def test_what_the_thread_is_late_with_is_late(keeper, backend):
+    assert keeper.ask(look_up("r:1")).wait(10)
+    with busy(keeper, backend):
+        time.sleep(SLOW)  # that is how late it is: there is no condition to wait for
+    until(lambda: keeper.pace.lateness > SLOW)
 
 
 def test_who_waited_in_vain_while_others_were_answered_says_nothing_of_the_store():

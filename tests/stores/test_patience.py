@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import gc
 import time
+import weakref
 
 import pytest
 from store_kit import SERVERS, Lateness, a_link
 
-from otel_llm_sessions.stores.asking import asked
+from otel_llm_sessions.stores.asking import FEW, asked
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.stores.opening import open_store
 from otel_llm_sessions.stores.patience import in_task, within
@@ -107,6 +108,21 @@ async def test_a_failure_is_the_callers_and_no_ones_who_is_gone(caplog):
     await asyncio.sleep(0)
     gc.collect()
     assert not caplog.records
+
+
+def test_tasks_of_loops_that_were_closed_over_them_do_not_pile_up():
+    store, begun = asked(Slow()), weakref.WeakSet()
+
+    async def main():
+        store.ask(["s:1"])
+        begun.update(asyncio.all_tasks() - {asyncio.current_task()})
+
+    for _ in range(3 * FEW):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+    gc.collect()
+    assert 0 < len(begun) <= FEW + 1
 
 
 class Slow(MemoryStore):

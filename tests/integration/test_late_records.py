@@ -1,0 +1,93 @@
+"""Records of other processes that come late to the store: where its answers were late, they are reckoned with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from loopback_client import MODEL
+from opentelemetry import trace
+from store_kit import Proxy, a_link, until
+
+from otel_llm_sessions.sessions.keys import session_key
+from otel_llm_sessions.stores import pace
+from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.opening import open_store
+from otel_llm_sessions.testing import capture_spans
+
+
+@pytest.fixture
+def proxy(redis: Any) -> Iterator[Proxy]:
+    """A Redis that answers late, once its ``delay`` is set."""
+    proxy = Proxy(redis.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def other(redis: Any) -> Iterator[Any]:
+    """The store as another process has it."""
+    store = open_store(redis.url)
+    yield store
+    store.close()
+
+
+def calls(spans: Any) -> list[Any]:
+    return [span for span in spans if span.kind is trace.SpanKind.CLIENT]
+
+
+def test_a_store_that_was_late_is_asked_again_for_what_another_process_is_still_writing(client, proxy, other, chain):
+    (first,) = chain(1)
+    with capture_spans(store=proxy.url) as spans:
+        client.responses.create(model=MODEL, input="x")  # it is connected
+        until(lambda: calls(spans))
+        proxy.delay = 0.2
+        asked = proxy.sent
+        client.responses.create(model=MODEL, input="x", previous_response_id=first)
+        until(lambda: proxy.sent >= asked + 3)  # a record of the call, and two look-ups in vain
+        other.put([f"r:{first}"], a_link())
+        until(lambda: len(calls(spans)) == 2)
+    found = calls(spans)[1].attributes
+    assert (found["session.id"], found["llm_session.turn"]) == ("session-1", 2)
+
+
+def test_a_store_that_is_quick_is_asked_twice_for_what_nobody_knows(client, redis, chain, monkeypatch):
+    monkeypatch.setattr(pace, "SLOW", 10.0)  # as on a machine that has nothing else to do
+    asked, ask = [], GuardedStore.ask
+    monkeypatch.setattr(GuardedStore, "ask", lambda store, keys, *args: asked.extend(keys) or ask(store, keys, *args))
+    (first,) = chain(1)
+    with capture_spans(store=redis.url) as spans:
+        client.responses.create(model=MODEL, input="x", previous_response_id=first)
+        until(lambda: calls(spans))
+    assert calls(spans)[0].attributes["llm_session.source"] == "chain_partial"
+    assert asked == [f"r:{first}"] * 2
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_a_turn_is_recorded_when_it_begins_where_its_record_may_be_late(
+    client, server, proxy, other, is_late, monkeypatch
+):
+    """Who makes the next turn, in another process, numbers it by this one's."""
+    monkeypatch.setattr(pace, "SLOW", 0.02 if is_late else 10.0)
+    with capture_spans(store=proxy.url) as spans, ThreadPoolExecutor(1) as pool:
+        proxy.delay = 0.1 if is_late else 0.0
+        ask(client, "X")
+        until(lambda: calls(spans))
+        proxy.delay = 0.0
+        second = pool.submit(ask, client, "X", **{"x-loopback-mode": "delay=60"})
+        until(lambda: len(server.requests) == 2)
+        if is_late:
+            until(lambda: other.get_all([session_key("X")])[0].turn == 2)
+        (link,) = other.get_all([session_key("X")])
+        assert (link.turn, bool(link.end)) == ((2, False) if is_late else (1, True))
+        server.release()
+        second.result()
+        until(lambda: other.get_all([session_key("X")])[0].end)
+    assert [span.attributes["llm_session.turn"] for span in calls(spans)] == [1, 2]
+
+
+def ask(client: Any, session_id: str, **headers: str) -> Any:
+    headers["x-session-id"] = session_id
+    return client.chat.completions.create(model=MODEL, messages=[], extra_headers=headers)
