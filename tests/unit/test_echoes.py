@@ -6,10 +6,24 @@ import json
 import random
 import string
 from collections.abc import Callable, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-from echo_kit import called, completion, function_call, gave_back, message, output_of, response, said, tool_call, user
+from echo_kit import (
+    called,
+    completion,
+    function_call,
+    gave_back,
+    message,
+    output_of,
+    reasoning,
+    response,
+    said,
+    tool_call,
+    user,
+    without_ids,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -162,6 +176,43 @@ def test_what_follows_the_last_id_is_told_by_the_replies_behind_it():
     assert process.find(CHAT, chat(*sent, said(), user(), said(), user())).turn == 12
     assert process.find(CHAT, chat(*sent[:-8])).turn == 8
     assert process.find(CHAT, chat(*sent, *[said(), user()] * 9)).turn == 2
+
+
+def as_it_came(items: list[Any]) -> list[Any]:
+    return items
+
+
+def calls_alone(items: list[Any]) -> list[Any]:
+    """As pydantic-ai sends them: of ids the calls' alone."""
+    return [item for item in without_ids(*items) if item.get("type") != "reasoning"]
+
+
+def outputs_alone(items: list[Any]) -> list[Any]:
+    return [item for item in calls_alone(items) if item.get("type") != "function_call"]
+
+
+def texts_without(items: list[Any]) -> list[Any]:
+    return [*chain(*([item] if item.get("type") != "message" else without_ids(item) for item in items))]
+
+
+KEPT = st.sampled_from([as_it_came, calls_alone, outputs_alone, texts_without])
+
+
+@given(st.lists(st.sampled_from(["tool", "tools", "text"]), min_size=2, max_size=12), KEPT, st.data())
+def test_whatever_ids_a_framework_keeps_its_turns_are_in_order_and_forks_go_on_from_where_they_fork(kinds, kept, data):
+    process, sent, before = Process(), [[user()]], []
+    for number, kind in enumerate(kinds):
+        calls = [function_call() for _ in range({"text": 0, "tool": 1, "tools": 3}[kind])]
+        items = [reasoning(), *calls] if calls else [message()]
+        found = process.turn(RESPONSES, {"input": kept(sent[-1])}, response(*items), str(number))
+        before.append(found)
+        sent.append([*sent[-1], *items, *(map(output_of, calls) if calls else [user()])])
+    for earlier, found in pairwise(before):
+        if earlier.previous is not None:
+            assert (found.session_id, found.turn) == (earlier.session_id, earlier.turn + 1)
+    at = data.draw(st.integers(0, len(kinds) - 1))
+    fork = process.find(RESPONSES, {"input": kept(sent[at])})
+    assert (fork.session_id, fork.turn) == (before[at].session_id, before[at].turn)
 
 
 ITEMS = st.lists(
