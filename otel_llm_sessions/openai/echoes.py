@@ -17,7 +17,7 @@ from otel_llm_sessions.sessions.digest import DigestSource
 from otel_llm_sessions.sessions.keys import call_key, following_key, item_key, seen_call_key
 from otel_llm_sessions.sessions.link import Source
 from otel_llm_sessions.sessions.names import id_of
-from otel_llm_sessions.sessions.randomness import EVIDENCE_BITS, UNIQUE_BITS, worth_of
+from otel_llm_sessions.sessions.randomness import EVIDENCE_BITS, SHORTEST_UNIQUE, UNIQUE_BITS, worth_of
 from otel_llm_sessions.sessions.resolver import Tie
 
 MAX_ECHOED: Final = 16
@@ -87,11 +87,14 @@ def left_by_output(output: Any, server: Server, digests: DigestSource) -> Iterab
     """Return the keys of a response's output items."""
     keys: list[str] = []
     if isinstance(output, (list, tuple)):
-        for item in output[-MAX_LEFT:]:
+        for item in output if len(output) <= MAX_LEFT else output[-MAX_LEFT:]:
             said = fields_of(item, ITEM_FIELDS)
-            for id_, is_call in ((id_of(said.get("call_id")), True), (id_of(said.get("id")), False)):
-                if id_ is not None:
-                    keys += keys_of(id_, item, is_call, server, digests)
+            if said.get("call_id") is not None and (call_id := id_of(said["call_id"])) is not None:
+                keys += keys_of(call_id, item, True, server, digests)
+            id_ = id_of(said.get("id"))
+            # Whether it is one of a kind is looked at where it comes back; of most no request ever asks.
+            if id_ is not None and len(id_) >= SHORTEST_UNIQUE:
+                keys.append(item_key(id_))
     return keys
 
 
@@ -127,7 +130,7 @@ def ties_of_input(items: Any, server: Server, digests: DigestSource) -> Sequence
 
 def ties_of_messages(messages: Any, server: Server, digests: DigestSource) -> Sequence[Tie]:
     """Return what ties a chat request to earlier calls by the ids of its tool calls, the last of them first."""
-    if not isinstance(messages, (list, tuple)) or not messages:
+    if not isinstance(messages, (list, tuple)) or not any(map(_may_echo, islice(reversed(messages), MAX_SEARCHED))):
         return ()
     return _ties("tool_call", messages, _echoes_of_messages(messages), server, digests)
 
@@ -147,6 +150,11 @@ def _echoes_of_input(items: Sequence[Any]) -> Iterator[Echo]:
         asked_for = get("approval_request_id")
         if asked_for is not None:
             yield new(Echo, (asked_for, place, None, False))
+
+
+def _may_echo(message: Any) -> bool:
+    # Most have none: that is told before anything is made for those that have.
+    return "tool_calls" in message or "tool_call_id" in message if type(message) is dict else message is not None
 
 
 def _echoes_of_messages(messages: Sequence[Any]) -> Iterator[Echo]:

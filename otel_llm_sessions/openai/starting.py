@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import chain
 
 from otel_llm_sessions.openai.echoes import calls_in
 from otel_llm_sessions.openai.fields import field
@@ -48,8 +47,11 @@ def can_go_on(request: Request, reply: Reply, resolution: Resolution) -> bool:
 
 def calls_tools(reply: Reply) -> bool:
     """Whether a chat reply calls tools, by ids: what these give back ties the next call to this one."""
-    calls = chain.from_iterable(map(calls_in, reply.said("choices")))
-    return any(id_of(field(call, "id")) is not None for call in calls)
+    for choices in reply.said("choices"):
+        for call in calls_in(choices):
+            if id_of(field(call, "id")) is not None:
+                return True
+    return False
 
 
 def is_cached(resolution: Resolution) -> bool:

@@ -66,6 +66,9 @@ _BITS_OF_36: Final = 5.17
 _BITS_OF_52: Final = 5.7
 _BITS_OF_62: Final = 5.95
 
+SHORTEST_UNIQUE: Final = int(UNIQUE_BITS / _BITS_OF_62) + 1
+"""Characters without which no id is one of a kind."""
+
 
 def bits_of(id_: str) -> float:
     """Estimate how many bits of an id are random.
