@@ -54,7 +54,9 @@ def _previous_response(asked: Asked) -> Iterable[Tie]:
 def _echoed_items(asked: Asked) -> Iterable[Tie]:
     said = asked.body.get("input")
     ties = ties_of_input(said, asked.server, asked.digests)
-    return ties or _just_added(said, asked.server) if Noted.is_any else ties
+    if Noted.is_any and not ties and asked.previous_id is None:
+        return _just_added(said, asked.server)
+    return ties
 
 
 def _just_added(said: Any, server: Server) -> Iterable[Tie]:

@@ -11,7 +11,7 @@ from session_kit import calls
 from otel_llm_sessions import semconv
 from otel_llm_sessions.openai import evidence
 from otel_llm_sessions.openai.call import Call
-from otel_llm_sessions.openai.evidence import LEFT, READERS, Asked, Left, evidence_of
+from otel_llm_sessions.openai.evidence import LEFT, READERS, Asked, Left, Reader, evidence_of
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, deliver
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.routes import RESPONSES, Match
@@ -76,10 +76,10 @@ def test_a_new_kind_of_evidence_is_a_row_in_two_tables(api, server, monkeypatch)
     """A made-up one: what a server calls ``batch`` comes back in a later request."""
 
     def reads(asked: Asked) -> tuple[Tie, ...]:
-        return (Tie("item", f"x:{asked.body['batch']}"),) if "batch" in asked.body else ()
+        return (Tie("item", f"x:{asked.body['batch']}"),)
 
     leaves = Left("batch", lambda batch, *_: (f"x:{batch}",))
-    monkeypatch.setitem(READERS, "chat_completions", (reads,))
+    monkeypatch.setitem(READERS, "chat_completions", (Reader("batch", reads),))
     monkeypatch.setitem(LEFT, "responses", (*LEFT["responses"], leaves))
     with capture_spans() as spans:
         server.script({"id": "resp_9f8e7d6c5b4a39281706f5e4", "object": "response", "batch": "b-7"}, path="/responses")
