@@ -97,7 +97,7 @@ class ConversationCall(Call):
         """Whether the provider has said what it should."""
         return bool(self.reply.ids or self.reply.kept)
 
-    def _leave(self, ended: int) -> Record | None:
+    def leave(self, ended: int) -> Record | None:
         """Put what is to be remembered of the items into the outbox, once the provider has answered."""
         conversation = self.conversation
         is_untold = self.gate is not None and self.gate.is_closed and not self._is_told
