@@ -43,13 +43,11 @@ def _claimed(runtime: Runtime, history: ReadHistory, key: str, link: SessionLink
     written: Answer[None] = Answer()
 
     def write(claimed: Answer[bool], within: float = 0.0) -> None:
-        is_own = claimed.result()
-        if not claimed.is_known:  # nobody could be asked
-            return written.settle(None)
+        is_own = claimed.result() and claimed.is_known  # where nobody could be asked, others may have left it
         if is_own:
             history.owns(key)
         answer = runtime.asked.ask_put([key if is_own else doubt_key(key)], link, within)
-        return answer.when_done(lambda _: written.settle(None))
+        answer.when_done(lambda _: written.settle(None))
 
     claim = runtime.asked.ask_claim(key, within)
     if claim.is_done:

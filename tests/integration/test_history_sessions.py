@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,11 +11,6 @@ from loopback_client import MODEL
 from session_kit import calls, sessions_of
 
 from otel_llm_sessions import session
-from otel_llm_sessions.openai import flow
-from otel_llm_sessions.stores import pace
-from otel_llm_sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.stores.redis import RedisBackend
-from otel_llm_sessions.stores.sqlite import SqliteBackend
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -267,25 +262,3 @@ def test_a_stream_that_says_that_it_is_complete_is_remembered_before_it_is_left(
     api.finish(stream.close())
     assert len({*sessions_of(spans)}) == 1
     assert said(spans, "turn") == [2, 3, 1]  # by their ends
-
-
-@pytest.fixture(params=["redis", "sqlite"])
-def another_process(request, tmp_path, monkeypatch) -> Callable[[], GuardedStore]:
-    """Return a function that opens the store as another process does, and waits for it on a busy machine too."""
-    monkeypatch.setattr(flow, "BUDGET", 5.0)
-    monkeypatch.setattr(pace, "SLOW", 5.0)
-    url = request.getfixturevalue("redis").url if request.param == "redis" else f"{tmp_path}/sessions.db"
-    kind = RedisBackend if request.param == "redis" else SqliteBackend
-    return lambda: GuardedStore(kind(url), time_limit=5)
-
-
-def test_a_process_that_begins_amid_a_conversation_knows_it_by_the_store(api, another_process):
-    talk, found = Talk(api, SYSTEM), []
-    for text in ("Hello", "Tell me about leaves", "Thanks"):
-        store = another_process()
-        with capture_spans(history=True, store=store) as spans:
-            talk.say(text)
-        store.close()
-        found += sessions_of(spans)
-    assert len({*found}) == 1
-    assert said(spans, "turn") == [3]

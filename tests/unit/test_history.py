@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionMessage
 
-from otel_llm_sessions.openai.history import Histories, History
+from otel_llm_sessions.openai.history import Histories, History, HistoryReader
+from otel_llm_sessions.sessions.digest import DigestSource
 
 # Said by anybody, with what delimiters there are.
 words = st.text(st.sampled_from('ab \n\0":,[]{}é\U0001f600'), max_size=6) | st.text(max_size=12)
@@ -229,3 +230,22 @@ def test_no_word_is_kept_and_no_more_than_is_said():
         histories.replied(asked, {"role": "assistant", "content": f"secret reply {number}"})
     assert len(histories.known) == 8
     assert "secret" not in repr(histories.known)
+
+
+def test_a_key_that_others_may_leave_is_claimed_once_and_written_by_who_owns_it():
+    read = HistoryReader(DigestSource("key", str), is_sure=True).read([{"role": "user", "content": "Hello"}])
+    assert read is not None
+    (key,) = read.left([{"role": "assistant", "content": "Hi"}], is_told=False)
+    assert read.split([key, "another"]) == (["another"], [key])
+    assert read.split([key, "another"]) == (["another"], [])
+    read.owns(key)
+    assert read.split([key, "another"]) == ([key, "another"], [])
+    assert read.left([{"role": "assistant", "content": "Hi"}], is_told=False) == [key]
+    assert read.split([key]) == ([key], [])
+
+
+def test_a_key_of_a_conversation_that_its_history_told_is_nobody_elses():
+    read = HistoryReader(DigestSource("key", str), is_sure=True).read([{"role": "user", "content": "Hello"}])
+    assert read is not None
+    keys = read.left([{"role": "assistant", "content": "Hi"}], is_told=True)
+    assert read.split(keys) == (keys, [])
