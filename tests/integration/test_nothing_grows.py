@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from promises_kit import CHAT, STREAM, same_with_and_without
 
-from otel_llm_sessions import OpenAISessionsInstrumentor
+from otel_llm_sessions import OpenAISessionsInstrumentor, session
 from otel_llm_sessions.openai.server import _known as known_servers
 from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.stores.memory import MemoryStore
@@ -51,18 +51,29 @@ def canned(request: httpx2.Request) -> httpx2.Response:
     """Answer in this process, so that only the client and the instrumentation can grow."""
     if json.loads(request.content).get("stream"):
         return httpx2.Response(200, content=STREAM.encode(), headers={"content-type": "text/event-stream"})
+    id_ = f"id_{next(COUNT):040}"
+    if request.url.path.endswith("/items"):
+        return httpx2.Response(
+            200, json={"object": "list", "data": [{"id": id_, "type": "message"}], "has_more": False}
+        )
     body = CHAT if request.url.path.endswith("/completions") else RESPONSE
-    return httpx2.Response(200, json={**body, "id": f"id_{next(COUNT):040}"})
+    return httpx2.Response(200, json={**body, "id": id_})
+
+
+class Nowhere(SpanExporter):
+    def export(self, spans: Any) -> Any:
+        return None
+
+
+def instrument(**settings: Any) -> None:
+    """Instrument with spans that nobody keeps, and a store that is soon full."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(Nowhere()))
+    OpenAISessionsInstrumentor().instrument(tracer_provider=provider, store=MemoryStore(max_keys=20), **settings)
 
 
 def test_nothing_grows_with_the_number_of_calls():
-    class Nowhere(SpanExporter):
-        def export(self, spans: Any) -> Any:
-            return None
-
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(Nowhere()))
-    OpenAISessionsInstrumentor().instrument(tracer_provider=provider, store=MemoryStore(max_keys=20))
+    instrument()
     http = httpx2.Client(transport=httpx2.MockTransport(canned))
     with OpenAI(base_url="http://server/v1", api_key="x", http_client=http) as client:
 
@@ -74,6 +85,22 @@ def test_nothing_grows_with_the_number_of_calls():
             client.responses.create(model=MODEL, input="x", stream=True)
             with client.responses.with_streaming_response.create(model=MODEL, input="x") as raw:
                 raw.read()
+
+        assert objects_per_call(work, 50, client) < 1
+    OpenAISessionsInstrumentor().uninstrument()
+
+
+def test_nothing_grows_with_the_number_of_conversations():
+    instrument(traces="turn")
+    http = httpx2.Client(transport=httpx2.MockTransport(canned))
+    with OpenAI(base_url="http://server/v1", api_key="x", http_client=http) as client:
+
+        def work() -> None:
+            with session(f"{next(COUNT)}"), session(f"{next(COUNT)}"):
+                talk = client.conversations.create(items=[{"role": "user", "content": f"{next(COUNT)}"}])
+            client.conversations.items.create(talk.id, items=[{"role": "user", "content": "y"}])
+            client.responses.create(model=MODEL, input="y")
+            client.responses.create(model=MODEL, input="y", prompt_cache_key=f"agents-sdk:run:{next(COUNT):032x}")
 
         assert objects_per_call(work, 50, client) < 1
     OpenAISessionsInstrumentor().uninstrument()
