@@ -135,26 +135,25 @@ def read_fields(data: bytes, at: int, table: Mapping[int, Place], values: list[A
                     break
             else:
                 raise ValueError("the number is too long")
-        kind, start = tag & 3, at
+        kind, place, start = tag & 3, table.get(tag), at
         if kind != NUMBER:
             at += number
             if at > end:
                 raise ValueError("the record ends early")
-        place = table.get(tag)
         if place is None:
             continue
         index, most, also = place
-        value: Value = number
-        if kind == BYTES:
-            value = data[start:at]
-        elif kind != NUMBER:
-            value = data[start:at].decode() if kind == TEXT else _unpacked(data[start:at])
-            number = len(value)
-            if not value.isprintable() and not (also and value.replace(also, "").isprintable()):
+        if kind == NUMBER:
+            values[index] = number
+        elif kind == BYTES:
+            values[index] = data[start:at]
+        else:
+            text = data[start:at].decode() if kind == TEXT else _unpacked(data[start:at])
+            if not text.isprintable() and not (also and text.replace(also, "").isprintable()):
                 raise ValueError("a text has characters that none can have")
+            values[index], number = text, len(text)
         if number > most:
             raise ValueError("a field is longer or greater than any can be")
-        values[index] = value
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:

@@ -60,6 +60,7 @@ MAX_ID = sources.MAX_LENGTH
 
 # version, source, span's flags; the rank: turn (7 bytes), start, whether it has ended; trace id (two halves), span id
 _HEAD = struct.Struct(">BBB7sQ?QQQ")
+_HEAD_SIZE = _HEAD.size
 
 RANK = slice(3, 19)
 """Where each version from 3 on has what orders a session's turns: of two records the greater bytes are the later."""
@@ -119,7 +120,8 @@ _TRACE_FIELDS = tuple(field for field in _FIELDS if field.of == "trace")
 # A record is read into one list: first what the link says, then its trace, then what is not written as it is.
 _LINK_AT = {name: at for at, name in enumerate(SessionLink._fields)}
 _TRACE_AT = {name: at for at, name in enumerate(SessionTrace._fields, len(_LINK_AT))}
-_OTHERS_FROM = len(_LINK_AT) + len(_TRACE_AT)
+_LINK_SIZE = len(_LINK_AT)
+_OTHERS_FROM = _LINK_SIZE + len(_TRACE_AT)
 _OTHERS = (
     (_DURATION, binary.NUMBER, (1 << 70) - 1),
     (_ROOT_FOLLOWS, binary.BYTES, _ROOT.size),
@@ -242,25 +244,26 @@ def _is_sound(link: SessionLink) -> bool:
 
 def _is_possible(link: SessionLink) -> bool:
     """As ``_is_sound``, for a link whose texts have been checked."""
-    id_, span, trace = link.session_id, link.span, link.trace
+    id_, _, turn, (trace_id, span_id, _), start, end = link[:6]
     return (
         bool(id_)
         and not id_.isspace()
-        and 0 <= link.turn <= MAX_COUNT  # 0: only the session is known
-        and 0 <= link.start <= MAX_TIME
-        and 0 <= link.end <= MAX_TIME
-        and bool(span.trace_id) == bool(span.span_id)
-        and (trace is None or _is_sound_trace(trace))
+        and 0 <= turn <= MAX_COUNT  # 0: only the session is known
+        and 0 <= start <= MAX_TIME
+        and 0 <= end <= MAX_TIME
+        and bool(trace_id) == bool(span_id)
+        and ((trace := link.trace) is None or _is_sound_trace(trace))
     )
 
 
 def _is_sound_trace(trace: SessionTrace) -> bool:
+    trace_id, root_span_id, _, part, started, first_turn, _ = trace
     return (
-        trace.trace_id > 0
-        and trace.root_span_id > 0
-        and 1 <= trace.part <= MAX_COUNT
-        and 1 <= trace.first_turn <= MAX_COUNT
-        and 0 <= trace.started <= MAX_TIME
+        trace_id > 0
+        and root_span_id > 0
+        and 1 <= part <= MAX_COUNT
+        and 1 <= first_turn <= MAX_COUNT
+        and 0 <= started <= MAX_TIME
     )
 
 
@@ -291,7 +294,7 @@ def _read(body: bytes) -> SessionLink:
     _, source, flags, turn, start, _, high, low, span_id = _HEAD.unpack_from(body)
     trace_id = high << 64 | low
     values = _UNSAID.copy()
-    read_fields(body, _HEAD.size, _PLACES, values)
+    read_fields(body, _HEAD_SIZE, _PLACES, values)
     duration, root, other_trace_id, names_session = values[_OTHERS_FROM:]
     values[_AT_SOURCE] = SOURCES[source] if source < len(SOURCES) else _SOURCE_OF_A_LATER_VERSION
     values[_AT_TURN] = int.from_bytes(turn, "big")
@@ -301,11 +304,11 @@ def _read(body: bytes) -> SessionLink:
     if names_session:
         values[_AT_RESPONSE] = values[0]
     if root is not None:
-        trace = values[len(_LINK_AT) : _OTHERS_FROM]
+        trace = values[_LINK_SIZE:_OTHERS_FROM]
         trace[0] = trace_id if other_trace_id is None else int.from_bytes(other_trace_id, "big")
         trace[1], trace[2], trace[4] = _ROOT.unpack(root)
         values[_AT_TRACE] = new(SessionTrace, trace)
-    return new(SessionLink, values[: len(_LINK_AT)])
+    return new(SessionLink, values[:_LINK_SIZE])
 
 
 def _read_v2(reader: Reader) -> SessionLink:

@@ -94,15 +94,17 @@ class Keeper:
             seconds: how long the caller may be held up: it makes the round trip itself where it can, or waits for it.
         """
         job = Job(ask)
-        crew = self._at_work(job)
-        if crew is None:
-            return job.answer
+        crew = self._crew
+        if crew is None or not crew.is_of_these_threads:
+            crew = self._at_work(job)
+            if crew is None:
+                return job.answer
         if not seconds:
             self._hand_over(crew, job)
             return job.answer
         begun = time.monotonic()
         if begun >= self._together_until and self._serves_itself(crew, job, seconds):
-            self.pace.took(time.monotonic() - begun)
+            self.pace.took_since(begun)
             return job.answer
         self._hand_over(crew, job)
         # Amid a turn of this very thread, which a signal's handler has interrupted, waiting would be in vain.
@@ -266,7 +268,7 @@ class Keeper:
         except Exception as fault:
             self._shut(fault)
             return [fault] * len(jobs)
-        self.pace.took(time.monotonic() - begun)
+        self.pace.took_since(begun)
         return outcomes
 
     def _settled(self, jobs: Sequence[Job], outcomes: Sequence[Any], backend: Backend) -> None:

@@ -44,13 +44,15 @@ class Pace:
         """How late an answer was in the last half minute, at worst, in seconds; 0 where all came in time."""
         return self._worst if time.monotonic() < self._worst_until else 0.0
 
-    def took(self, seconds: float) -> None:
-        """The store has answered, after that long."""
+    def took_since(self, begun: float) -> None:
+        """The store has answered what it was asked then, on the monotonic clock."""
         self._is_late = False
-        self._answered = time.monotonic()
-        self._slow = self._slow + 1 if seconds > SLOW else 0
-        if seconds > SLOW:
-            self.came(seconds)
+        self._answered = now = time.monotonic()
+        if now - begun > SLOW:
+            self._slow += 1
+            self.came(now - begun)
+        else:
+            self._slow = 0
 
     def came(self, seconds: float) -> None:
         """A caller's answer came that long after the question, or has not come until then."""

@@ -79,12 +79,12 @@ class RedisBackend(Backend):
 
     def serve(self, asks: Sequence[Ask], seconds: float | None = None) -> list[Any]:
         """Do all that is asked in one pipeline."""
-        was_open = self._line.is_open
+        was_open = seconds is None and self._line.is_open
         try:
             return self._serve(asks, seconds)
         except RedisConnectionError as error:
             # Redis was restarted, or dropped what was idle: that says nothing about how it is now.
-            if not was_open or seconds is not None or is_applications(error):
+            if not was_open or is_applications(error):
                 raise self._fault(error) from error
         except (RedisError, OSError) as error:
             raise self._fault(error) from error

@@ -176,19 +176,19 @@ def test_a_store_that_is_always_slow_is_asked_beside_the_call_until_it_is_quick(
     pace = Pace(LIMIT)
     for _ in range(8):
         assert pace.patience == LIMIT
-        pace.took(2 * SLOW)
+        pace.took_since(time.monotonic() - 2 * SLOW)
     assert pace.patience == 0.0
-    pace.took(SLOW / 2)
+    pace.took_since(time.monotonic())
     assert pace.patience == LIMIT
 
 
 def test_how_late_a_store_was_is_known_for_half_a_minute(monkeypatch):
     pace, clock = Pace(LIMIT), [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    pace.took(SLOW)
+    pace.took_since(clock[0] - SLOW / 2)
     assert pace.lateness == 0.0
     pace.came(0.3)
-    pace.took(0.1)
+    pace.took_since(clock[0] - 0.1)
     assert pace.lateness == 0.3
     clock[0] += LATELY - 1
     pace.late(LIMIT)
@@ -208,7 +208,7 @@ def test_what_the_thread_is_late_with_is_late(keeper, backend):
 
 def test_who_waited_in_vain_while_others_were_answered_says_nothing_of_the_store():
     pace = Pace(LIMIT)
-    pace.took(0.001)
+    pace.took_since(time.monotonic())
     pace.late(LIMIT)
     assert pace.patience == LIMIT
     time.sleep(LIMIT)  # a silence is a wait: there is no condition to wait for
