@@ -89,7 +89,7 @@ class Instrumentation:
     def stop(self) -> None:
         """Put everything back as it was; a store that the application made stays open."""
         if self._made is not None:
-            from otel_llm_sessions.openai.course import HELD
+            from otel_llm_sessions.openai.held import HELD
             from otel_llm_sessions.openai.notes import settle
 
             settle()
@@ -164,8 +164,8 @@ def add_processor(provider: Any) -> None:
 
 def _flush_held(provider: Callable[[], Any], timeout_millis: int) -> None:
     """End what is kept back. Exporters that come before this package's processor have been flushed: once more."""
-    course = sys.modules.get("otel_llm_sessions.openai.course")
-    if course is not None and course.HELD.settle() and (flushed := provider()) is not None:
+    held = sys.modules.get("otel_llm_sessions.openai.held")
+    if held is not None and held.HELD.settle() and (flushed := provider()) is not None:
         flushed.force_flush(timeout_millis)
 
 

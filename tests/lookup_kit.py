@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry import trace
 from waiting import until
 
-from otel_llm_sessions.openai.course import HELD
+from otel_llm_sessions.openai.held import HELD
 
 SLOW = {"extra_headers": {"x-loopback-mode": "delay=0.1"}}
 """For a call whose model takes its time whether or not anything is looked up."""

@@ -6,14 +6,12 @@ course decides how long the application waits (``flow``); what comes later is dr
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from otel_llm_sessions import forks
 from otel_llm_sessions.bounded import once
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.beside import beside
@@ -22,9 +20,11 @@ from otel_llm_sessions.openai.chain_walk import Walk
 from otel_llm_sessions.openai.climb import Climb
 from otel_llm_sessions.openai.decide import named, planned, renew, resolved
 from otel_llm_sessions.openai.gate import Gate
+from otel_llm_sessions.openai.held import HELD
 from otel_llm_sessions.openai.history import ReadHistory
 from otel_llm_sessions.openai.outbox import deliver_soon, put_soon
-from otel_llm_sessions.openai.question import BUDGET, Question
+from otel_llm_sessions.openai.question import Question
+from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionLink
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, doubted, is_unsure, lookup_keys, resolve_looked_up
 from otel_llm_sessions.stores.answer import Answer
@@ -40,9 +40,6 @@ YET_AGAIN: Final = (0.15, 0.75, 1.75)
 
 TIMES_AS_LATE: Final = 5
 """How many times as late as an answer others' records may be."""
-
-AT_EXIT: Final = 0.5
-"""Seconds for which the end of the process waits for what a store is still to say of calls that have ended."""
 
 ANYTHING: Final = "anything"
 """A key to ask for where only the asking matters."""
@@ -72,7 +69,7 @@ class Course:
         self.within = 0.0
         self._call = call
         self._ask_provider = ask_provider
-        self._begun = time.monotonic()
+        self.begun = time.monotonic()
         self._alone = NONE
         """The session if nothing more is heard of it."""
         self._decided: tuple[Resolution, Plan] | None = None
@@ -81,7 +78,7 @@ class Course:
         self._is_hastened = False
         """Whether nothing is waited for any more."""
         self._once = once()
-        self.keys: Sequence[str] = ()
+        self.keys: list[str] = []
         """Under which keys the call will be remembered, once it has ended."""
         self.number = 0
         """What tells it from others whose calls have ended."""
@@ -117,10 +114,11 @@ class Course:
         keys = lookup_keys(self._call.request.evidence)
         if not keys:
             return ()
-        before = HELD.pending(keys)
+        before = HELD.pending(keys, self.begun)
         looked_up = self._call.runtime.asked.ask(keys, self.within)
         yield Question(looked_up)
         answers = looked_up.result()
+        before.update(HELD.pending(keys, self.begun))  # of some it is known only now which session they belong to
         if before:
             answers = yield from self._after(before, keys, answers)
         return answers if looked_up.is_known else doubted(self._call.request.evidence, answers)
@@ -158,7 +156,7 @@ class Course:
         self._ended = Answer()
         gate = self._call.gate
         if gate is not None and gate.ending is not None:  # the store was late, and the call is over
-            self._ask_again(self._begun + AGAIN)
+            self._ask_again(self.begun + AGAIN)
         yield Question(self._ended, is_beside=True, is_a_stores=False)
         found, began = (yield from self._climbed(alone)), time.monotonic()
         for seconds in YET_AGAIN:
@@ -193,6 +191,7 @@ class Course:
         is_owner = False
         if plan.opening is not None:
             self._decided = resolution, plan
+            HELD.tell(self.number, session_key(plan.opening.session_id))
             claim = call.runtime.asked.ask_claim(plan.opening.claim_key, self.within)
             yield Question(claim)
             is_owner = claim.result()
@@ -210,6 +209,8 @@ class Course:
             return self._amend(gate, resolution, plan, is_owner)
         if is_owner:
             call.home.placer.open(plan)
+        if gate is None:
+            self._let_go(None)
         if gate is not None and gate.ending is not None and not is_unsure(resolution):
             call.correct(resolution, gate.ending.time)
             deliver_soon(call)
@@ -234,8 +235,12 @@ class Course:
                 call.end(*ending)
             deliver_soon(call)
         finally:
-            self.settled.settle(left.link if left is not None else None)
-            HELD.remove(self.number)
+            self._let_go(left.link if left is not None else None)
+
+    def _let_go(self, link: SessionLink | None) -> None:
+        if not self.settled.is_done:
+            self.settled.settle(link)
+        HELD.remove(self.number)
 
     # --- beside the application -----------------------------------------------------------------------------
 
@@ -247,6 +252,7 @@ class Course:
             if decided is not None:
                 call.start(*decided, False)
                 self._tell_begun()
+                self.number = HELD.add(self)  # its root is still to be opened, if the claim is got
             else:
                 said = self._said()
                 alone = self._alone if self._alone is not NONE else said
@@ -281,10 +287,12 @@ class Course:
     def _held_back(self) -> None:
         """The call has ended before its session is known."""
         if self._ended is not None:
-            self._ask_again(self._begun + AGAIN)
+            self._ask_again(self.begun + AGAIN)
         if self._call.is_owned:
             return self.give_up()  # its owner ends the span now
         self.keys = self._call.leaves_under()
+        if self._decided is not None and self._decided[1].opening is not None:
+            self.keys.append(session_key(self._decided[1].opening.session_id))
         self.number = HELD.add(self)
         if self.settled.is_done:  # the answer came just now, and the span has ended
             HELD.remove(self.number)
@@ -305,81 +313,19 @@ class Course:
     def give_up(self) -> None:
         """Have the call end with what is known."""
         call, gate = self._call, self._call.gate
-        if gate is None or not next(self._once, False):
-            return
+        if gate is None:
+            return self._let_go(None)
+        if not next(self._once, False):
+            return None
+        if self._decided is not None:  # only the claim of its root has not been answered
+            return self._amend(gate, *self._decided, False)
         keys = lookup_keys(call.request.evidence)
         resolution = self._alone if self._alone is not NONE else resolved(call, call.runtime.asked.known(keys))
         previous = resolution.previous
         plan = planned(call, resolution) if previous is not None and previous.trace is not None else NO_PLAN
-        self._amend(gate, resolution, plan if plan.opening is None else NO_PLAN, False)
+        return self._amend(gate, resolution, plan if plan.opening is None else NO_PLAN, False)
 
 
 def _settled_once(answer: Answer[None]) -> None:
     if not answer.is_done:
         answer.settle(None)
-
-
-class Held:
-    """The courses of calls that have ended, and whose spans have not."""
-
-    def __init__(self) -> None:
-        self._courses: dict[int, Course] = {}
-        self._by_key: dict[str, Course] = {}
-        self._numbers = itertools.count(1)
-        forks.renew_in_child(self)
-
-    def after_fork_in_child(self) -> None:
-        """Leave the parent's calls to the parent."""
-        self._courses, self._by_key = {}, {}
-
-    def add(self, course: Course) -> int:
-        """Note a course; return its number."""
-        number = next(self._numbers)
-        self._courses[number] = course
-        for key in course.keys:
-            self._by_key[key] = course
-        return number
-
-    def remove(self, number: int) -> None:
-        """Forget a course."""
-        course = self._courses.pop(number, None)
-        for key in course.keys if course is not None else ():
-            if self._by_key.get(key) is course:
-                self._by_key.pop(key, None)
-
-    def pending(self, keys: Sequence[str]) -> dict[str, Answer[SessionLink | None]]:
-        """Return what is still to be told of the turns before a call, by the keys under which it looks for them."""
-        if not self._by_key:
-            return {}
-        found = ((key, self._by_key.get(key)) for key in keys)
-        return {key: course.settled for key, course in found if course is not None}
-
-    def give_up(self, number: int) -> None:
-        """Have a call end with what is known, if it still waits."""
-        course = self._courses.get(number)
-        if course is not None:
-            course.give_up()
-
-    def settle(self, seconds: float = BUDGET) -> bool:
-        """End all that is kept back, after waiting a moment for answers; return whether there was anything."""
-        courses = dict(self._courses)
-        for course in courses.values():
-            course.hasten()
-        _wait_for(courses.values(), seconds)
-        for number in courses:
-            self.give_up(number)
-        _wait_for(courses.values(), AT_EXIT)  # for threads that are just ending one
-        return bool(courses)
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self._courses)
-
-
-def _wait_for(courses: Iterable[Course], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    for course in courses:
-        course.settled.wait(deadline - time.monotonic())
-
-
-HELD: Final = Held()

@@ -13,8 +13,8 @@ from typing import Any
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai import notes
 from otel_llm_sessions.openai.call import Call
-from otel_llm_sessions.openai.course import AT_EXIT, HELD
 from otel_llm_sessions.openai.flow import adeliver, deliver
+from otel_llm_sessions.openai.held import AT_EXIT, HELD
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.telemetry.values import error_type_of
 

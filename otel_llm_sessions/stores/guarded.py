@@ -122,7 +122,8 @@ class GuardedStore:
         answer = self._keeper.ask(Lookup(open_keys), within)
         if answer.is_done:
             return Answer.of(self._found(keys, known, open_keys, answer), is_known=answer.is_known)
-        return answer.then(lambda found: self._found(keys, known, open_keys, found))
+        # By then this process may know more.
+        return answer.then(lambda found: self._found(keys, self._known_now(keys), open_keys, found))
 
     def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
         """Ask for a claim: the answer is True to exactly one of all callers. No failure is ever raised.
@@ -167,7 +168,7 @@ class GuardedStore:
             answer = self._keeper.ask(Lookup(open_keys), self._keeper.pace.limit)
             if answer.is_done:
                 return self._found(keys, known, open_keys, answer)
-            answer.when_done(lambda late: self._found(keys, dict(known), open_keys, late))
+            answer.when_done(lambda late: self._found(keys, self._known_now(keys), open_keys, late))
         return [known[key] for key in keys]
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
@@ -231,6 +232,9 @@ class GuardedStore:
             if not isinstance(fault, (StoreDown, StoreRefused)):  # of those the keeper has told
                 report("look a session up", fault)
         return [known[key] for key in keys]
+
+    def _known_now(self, keys: Sequence[str]) -> Known:
+        return dict(zip(keys, self.known(keys), strict=True))
 
     def _known_of(self, keys: Sequence[str]) -> tuple[Known, list[str]]:
         """Return what this process knows, and of which keys the store may know better."""

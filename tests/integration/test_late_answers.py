@@ -13,12 +13,15 @@ import pytest
 from loopback_client import MODEL
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from store_kit import Lateness, Proxy, a_link
+from store_kit import Lateness, Proxy, a_link, redis_backend
 from waiting import until
 
 from otel_llm_sessions import session, session_trace_id
 from otel_llm_sessions.openai import call as call_module
+from otel_llm_sessions.openai.held import HELD
 from otel_llm_sessions.openai.learn import record_of
+from otel_llm_sessions.stores.answer import Answer
+from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.opening import open_store
 from otel_llm_sessions.testing import capture_spans
 
@@ -127,6 +130,37 @@ def test_a_call_whose_answer_is_late_stands_at_once_and_is_told_where_it_belongs
     assert kinds["previous_turn"].span_id == calls(first)[0].context.span_id
     assert kinds["session"].trace_id == marker.context.trace_id
     assert len([span for span in [*first, *spans] if span.name == "session"]) == 1
+
+
+@pytest.mark.parametrize("delay", [0.06, 0.1, 0.2])
+def test_a_turn_waits_for_the_turn_before_it_whose_session_is_not_known_yet(client, proxy, delay):
+    with capture_spans(store=proxy.url):
+        first = client.responses.create(model=MODEL, input="x", metadata={"session_id": "X"})
+    with capture_spans(store=proxy.url) as spans:
+        proxy.delay = delay
+        client.responses.create(model=MODEL, input="x", previous_response_id=first.id)
+        named_by(client, "X")
+        until(lambda: len(calls(spans)) == 2)
+    assert places(spans) == [("X", 2), ("X", 3)]
+
+
+class LateClaims(GuardedStore):
+    """A store whose answers to claims a test gives."""
+
+    def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
+        self.claimed: Answer[bool] = Answer()
+        return self.claimed
+
+
+def test_a_claim_that_is_answered_late_is_waited_for_at_exit(client, redis):
+    store = LateClaims(redis_backend(redis.url))
+    with capture_spans(store=store) as spans:
+        named_by(client, "X")
+        assert len(HELD) == 1
+        store.claimed.settle(True)
+        until(lambda: not len(HELD))
+        assert [span.attributes["session.id"] for span in spans if span.name == "session"] == ["X"]
+    store.close()
 
 
 def test_without_an_answer_a_turn_goes_by_what_its_process_knows(client, proxy):

@@ -30,7 +30,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from waiting import auntil, until
 
 from otel_llm_sessions.openai import course, provider_lookup
-from otel_llm_sessions.openai.course import HELD
+from otel_llm_sessions.openai.held import HELD
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 

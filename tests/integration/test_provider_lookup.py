@@ -35,7 +35,7 @@ from waiting import auntil, until
 
 from otel_llm_sessions import session_trace_id
 from otel_llm_sessions.openai import provider_lookup
-from otel_llm_sessions.openai.course import HELD
+from otel_llm_sessions.openai.held import HELD
 from otel_llm_sessions.testing import capture_spans
 
 SPANS = {"provider_lookup": True}
