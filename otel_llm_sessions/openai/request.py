@@ -212,4 +212,4 @@ def given_session(
 def parent_session(headers: Mapping[str, Any], defaults: Any) -> str:
     """Return the session that a request's headers, or its client's, name as the parent of its own; empty if none."""
     sent = {**lowered(defaults), **headers} if defaults else headers
-    return header_session(sent, PARENT_HEADERS) or ""
+    return (header_session(sent, PARENT_HEADERS) or "") if PARENT_HEADER in sent else ""
