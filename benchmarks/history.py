@@ -60,5 +60,5 @@ def _timed(reader: HistoryReader, messages: list[Any]) -> float:
     history = reader.read(messages)
     assert history is not None
     history.tied(NOTHING_TOLD)
-    history.left([{"role": "assistant", "content": f"Well. {WORDS}"}], is_told=True)
+    history.left([{"role": "assistant", "content": f"Well. {WORDS}"}])
     return (time.perf_counter_ns() - begun) / 1000

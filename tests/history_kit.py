@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from loopback_client import MODEL
+from openai import AsyncOpenAI
 
 
 class Talk:
@@ -58,9 +60,38 @@ def parsed(api: Any, arguments: dict[str, Any]) -> Any:
     return api.finish(parse(**arguments)).choices[0].message
 
 
+def read_by_the_application(api: Any, arguments: dict[str, Any]) -> Any:
+    manager = api.client.chat.completions.with_streaming_response.create(**arguments)
+    if not isinstance(api.client, AsyncOpenAI):
+        with manager as reply:
+            return json.loads(reply.read())["choices"][0]["message"]
+
+    async def read() -> Any:
+        async with manager as reply:
+            return json.loads(await reply.read())["choices"][0]["message"]
+
+    return api.finish(read())
+
+
+def helped(api: Any, arguments: dict[str, Any]) -> Any:
+    """The client's own helper puts the stream together."""
+    completions = getattr(api.client.chat.completions, "stream", None) or api.client.beta.chat.completions.stream
+    if not isinstance(api.client, AsyncOpenAI):
+        with completions(**arguments) as stream:
+            return stream.get_final_completion().choices[0].message
+
+    async def read() -> Any:
+        async with completions(**arguments) as stream:
+            return (await stream.get_final_completion()).choices[0].message
+
+    return api.finish(read())
+
+
 WAYS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
     "stream=False": plain,
     "stream=True": streamed,
     "with_raw_response": raw,
+    "with_streaming_response": read_by_the_application,
     "parse": parsed,
+    "stream()": helped,
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from otel_llm_sessions.openai.beside import beside
 from otel_llm_sessions.openai.call import Call
@@ -14,6 +15,8 @@ from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.sessions.keys import doubt_key
 from otel_llm_sessions.sessions.link import Record, SessionLink
 from otel_llm_sessions.stores.answer import Answer
+
+T = TypeVar("T")
 
 
 def ask_put(call: Call, record: Record, within: float = 0.0) -> Answer[None]:
@@ -35,27 +38,51 @@ def ask_put(call: Call, record: Record, within: float = 0.0) -> Answer[None]:
     written = [asked.ask_put(keys, record.link, within)] if keys else []
     for key in claims:
         left = within and max(0.0, began + within - time.monotonic())
-        written.append(_claimed(call.runtime, history, key, record.link, left))
+        written.append(_Claiming(call.runtime, history, key, record.link).begin(left))
     return _all_of(written)
 
 
-def _claimed(runtime: Runtime, history: ReadHistory, key: str, link: SessionLink, within: float) -> Answer[None]:
-    written: Answer[None] = Answer()
+class _Claiming:
+    """Has one key of a call's history remembered, if it is the session's own; who asks waits for ``written``."""
 
-    def write(claimed: Answer[bool], within: float = 0.0) -> None:
-        is_own = claimed.result() and claimed.is_known  # where nobody could be asked, others may have left it
+    def __init__(self, runtime: Runtime, history: ReadHistory, key: str, link: SessionLink) -> None:
+        self._asked = runtime.asked
+        self._history = history
+        self._key = key
+        self._link = link
+        self.written: Answer[None] = Answer()
+
+    def begin(self, within: float) -> Answer[None]:
+        """Claim it; ``within`` as in ``ask_put``."""
+        _go_on(self._asked.ask_claim(self._key, within), self._when_claimed, within)
+        return self.written
+
+    def _when_claimed(self, claimed: Answer[bool], within: float) -> None:
+        if claimed.is_known and claimed.result():
+            self._write(is_own=True, within=within)
+        else:
+            _go_on(self._asked.ask((self._key,), within), self._when_told, within)
+
+    def _when_told(self, told: Answer[list[SessionLink | None]], within: float) -> None:
+        """Somebody has left it before. Where nobody could be asked, it may have been anybody."""
+        (link,) = told.result()
+        self._write(
+            is_own=told.is_known and link is not None and link.session_id == self._link.session_id, within=within
+        )
+
+    def _write(self, *, is_own: bool, within: float) -> None:
         if is_own:
-            history.owns(key)
-        answer = runtime.asked.ask_put([key if is_own else doubt_key(key)], link, within)
-        answer.when_done(lambda _: written.settle(None))
+            self._history.owns(self._key)
+        answer = self._asked.ask_put([self._key if is_own else doubt_key(self._key)], self._link, within)
+        answer.when_done(lambda _: self.written.settle(None))
 
-    claim = runtime.asked.ask_claim(key, within)
-    if claim.is_done:
-        write(claim, within)
+
+def _go_on(answer: Answer[T], then: Callable[[Answer[T], float], None], within: float) -> None:
+    if answer.is_done:
+        then(answer, within)
     else:
         # Not on the thread that answers: a store's has others to serve.
-        claim.when_done(lambda claimed: beside.soon(partial(write, claimed)))
-    return written
+        answer.when_done(lambda late: beside.soon(partial(then, late, 0.0)))
 
 
 def _all_of(answers: Sequence[Answer[None]]) -> Answer[None]:

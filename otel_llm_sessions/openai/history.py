@@ -153,16 +153,15 @@ class ReadHistory:
     def is_sure(self, is_sure: bool) -> None:
         self._reader.is_sure = is_sure
 
-    def left(self, replies: Sequence[Any], *, is_told: bool) -> list[str]:
+    def left(self, replies: Sequence[Any]) -> list[str]:
         """Return the keys of the conversation as each of the replies to it goes on.
 
         Args:
             replies: the messages of the choices, as far as they are complete.
-            is_told: whether the history told the session: no other session can have left the keys then.
         """
         digests = [self._reader.histories.replied(self._history, reply) for reply in replies[:MOST_CHOICES]]
         keys = [self._key_of(digest) for digest in dict.fromkeys(digests) if digest is not None]
-        for key in () if is_told else keys:
+        for key in keys:
             self._owned.setdefault(key, None)
         return keys
 

@@ -43,7 +43,7 @@ def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started
     if turn.resolution.origin in GIVEN_SOURCES:
         keys.append(session_key(session_id))
     if request.history is not None and (ended or reply.is_complete):
-        keys += request.history.left(reply.messages(), is_told=turn.resolution.source == "history")
+        keys += request.history.left(reply.messages())
     if not keys and not (ended and turn.placement.is_marked):
         return None
     return new(Record, (keys, _link(request, reply, session_id, turn, span, started, ended)))

@@ -103,8 +103,8 @@ def test_a_turn_asks_once_and_is_recorded_once(api, redis):
     store.close()
     proxy.close()
     assert trips[0] == 2, "the claim of what it leaves, and the record"
-    assert trips[1] == 3, "the look-up, the claim of the session's root, the record"
-    assert trips[2:] == [2, 2]
+    assert trips[1] == 4, "the look-up, the claim of the session's root, that of what it leaves, the record"
+    assert trips[2:] == [3, 3]
 
 
 def test_who_cannot_ask_the_store_takes_nobody_for_another(api, tmp_path):

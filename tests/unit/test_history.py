@@ -235,17 +235,10 @@ def test_no_word_is_kept_and_no_more_than_is_said():
 def test_a_key_that_others_may_leave_is_claimed_once_and_written_by_who_owns_it():
     read = HistoryReader(DigestSource("key", str), is_sure=True).read([{"role": "user", "content": "Hello"}])
     assert read is not None
-    (key,) = read.left([{"role": "assistant", "content": "Hi"}], is_told=False)
+    (key,) = read.left([{"role": "assistant", "content": "Hi"}])
     assert read.split([key, "another"]) == (["another"], [key])
     assert read.split([key, "another"]) == (["another"], [])
     read.owns(key)
     assert read.split([key, "another"]) == ([key, "another"], [])
-    assert read.left([{"role": "assistant", "content": "Hi"}], is_told=False) == [key]
+    assert read.left([{"role": "assistant", "content": "Hi"}]) == [key]
     assert read.split([key]) == ([key], [])
-
-
-def test_a_key_of_a_conversation_that_its_history_told_is_nobody_elses():
-    read = HistoryReader(DigestSource("key", str), is_sure=True).read([{"role": "user", "content": "Hello"}])
-    assert read is not None
-    keys = read.left([{"role": "assistant", "content": "Hi"}], is_told=True)
-    assert read.split(keys) == (keys, [])
