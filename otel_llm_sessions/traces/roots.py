@@ -284,7 +284,8 @@ class Roots:
         Added to the span: its sampler sees only what all who open the session know (see ``opening.asked``).
         """
         plan = self.plan(SessionId(parent), None)
-        trace = decided(plan.opening, self.tracer) if plan.opening is not None and self.takes_ids else plan.trace
+        # No sampler is asked about a root that nobody starts here: some count what they are asked.
+        trace = plan.trace or self.expected(plan.opening)
         if trace is not None and trace.trace_id and parent != session_id:
             root.add_link(root_target(trace), {semconv.LLM_SESSION_LINK: "parent_session"})
 

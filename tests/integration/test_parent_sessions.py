@@ -174,12 +174,14 @@ class Asked(Sampler):
 
     def __init__(self, without: str = "") -> None:
         self.links: list[Any] = []
+        self.sessions: list[str] = []
         self._without = without
 
     def should_sample(
         self, parent_context: Any, trace_id: int, name: str, kind: Any = None, attributes: Any = None, links: Any = None
     ) -> Any:
         self.links += links or ()
+        self.sessions += [attributes["session.id"]] if name == "session" else []
         sampler = ALWAYS_OFF if (attributes or {}).get("session.id") == self._without else ALWAYS_ON
         return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links)
 
@@ -193,13 +195,17 @@ def test_the_sampler_is_asked_only_what_every_process_knows(client):
         with session("A"), session("B"):
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
     assert sampler.links == []
+    assert sampler.sessions == ["A", "B"], "and about what is started, once"
     assert [link.context.trace_id for span in spans for link in span.links] == [int(session_trace_id("A"), 16)]
 
 
-def test_the_link_says_whether_the_parents_trace_is_sampled(client):
+def test_a_parent_that_is_known_here_says_whether_its_trace_is_sampled(client):
     provider = TracerProvider(sampler=ParentBased(Asked(without="A")), shutdown_on_exit=False)
     with capture_spans(tracer_provider=provider) as spans:
-        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], extra_headers=CHILD)
+        for headers in ({"x-session-id": "A"}, CHILD):
+            client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": "x"}], extra_headers=headers
+            )
     (link,) = [link for span in spans for link in span.links]
     assert not link.context.trace_flags.sampled
 
@@ -224,3 +230,11 @@ def test_one_turn_one_trace_has_no_roots_to_link(api, spans):
         api.chat(extra_headers=PARENT)
         api.respond(extra_headers=PARENT)
     assert [link for span in spans for link in span.links if link.attributes[LINK] == KIND] == []
+
+
+def test_a_parent_that_nobody_has_met_is_linked_without_asking_the_sampler_about_it(client):
+    sampler = Asked()
+    with capture_spans(tracer_provider=TracerProvider(sampler=ParentBased(sampler), shutdown_on_exit=False)) as spans:
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], extra_headers=CHILD)
+    assert sampler.sessions == ["B"]
+    assert [link.context.trace_id for span in spans for link in span.links] == [int(session_trace_id("A"), 16)]
