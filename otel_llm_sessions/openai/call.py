@@ -21,7 +21,7 @@ from otel_llm_sessions.openai.describe import add_session, start_of
 from otel_llm_sessions.openai.evidence import LEFT, kept_for
 from otel_llm_sessions.openai.fields import conversation_id_in, field
 from otel_llm_sessions.openai.gate import Ending, Gate
-from otel_llm_sessions.openai.learn import keys_of, learned_of, record_of, record_of_fetched
+from otel_llm_sessions.openai.learn import fresh, keys_of, learned_of, record_of, record_of_fetched
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply, read_reply
 from otel_llm_sessions.openai.runtime import Runtime
@@ -108,8 +108,8 @@ class Call:
         self.first_chunk: float | None = None
         self.started, self._began = time.time_ns(), time.monotonic_ns()
         """When the request went out, in nanoseconds since the epoch; and the other clock then."""
-        self._left: tuple[str, ...] = ()
-        """The session under which it was recorded last while it goes on, and the keys."""
+        self._left: Record | None = None
+        """What was recorded of it last."""
         self._ref: SpanRef | None = None
         self._once = once()
         self.is_over = False
@@ -393,7 +393,8 @@ class Call:
         of = record_of if is_turn else record_of_fetched
         record = of(self.request, self.reply, turn, self._span_ref(), self.started, ended)
         if record is not None and record.keys:
-            if ended or (record.link.session_id, *record.keys) != self._left:
-                self.outbox.append(record)
-            self._left = record.link.session_id, *record.keys
+            news = record if ended else fresh(record, self._left)
+            if news.keys:
+                self.outbox.append(news)
+            self._left = record
         return record

@@ -44,7 +44,7 @@ def streamed(reply: Reply) -> Streamed:
 
 
 def see_calls(reply: Reply, chunk: Any, choices: Any) -> bool:
-    """Take in the tool calls in a chunk; return whether it brought a new one, or says that they are complete."""
+    """Take in the tool calls in a chunk; return whether it brought the first, or says that they are complete."""
     calls: list[Any] = []
     is_complete = False
     for choice in choices if isinstance(choices, (list, tuple)) else ():

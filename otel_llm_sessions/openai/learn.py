@@ -22,7 +22,8 @@ def keys_of(request: Request, reply: Reply, only: str | None = None) -> list[str
     for field, keys_of_value in LEFT[request.match.route.api]:
         for value in reply.said(field) if only in (None, field) else ():
             keys.extend(keys_of_value(value, request.server, request.digests))
-    return keys
+    # A stream says its items twice: as they come, and at its end.
+    return keys if reply.streamed is None else [*dict.fromkeys(keys)]
 
 
 def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started: int, ended: int) -> Record | None:
@@ -47,6 +48,13 @@ def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started
     if not keys and not (ended and turn.placement.is_marked):
         return None
     return new(Record, (keys, _link(request, reply, session_id, turn, span, started, ended)))
+
+
+def fresh(record: Record, before: Record | None) -> Record:
+    """Return what is to be recorded of a call that goes on: under the keys that it was not recorded under before."""
+    if before is None or before.link[:3] != record.link[:3]:  # another session, source or number
+        return record
+    return record._replace(keys=[key for key in record.keys if key not in before.keys])
 
 
 def record_of_fetched(

@@ -36,7 +36,7 @@ class Streamed:
         items[key] = item
 
     def add_calls(self, chunk: Any, calls: Iterable[Any]) -> bool:
-        """Remember what a chunk brings of tool calls; return whether it brought an id not seen before."""
+        """Remember what a chunk brings of tool calls; return whether it brought the first id."""
         if self._pieces is None:
             self._pieces = Pieces()
         self._pieces.add(chunk)
@@ -45,7 +45,7 @@ class Streamed:
             id_ = id_of(field(call, "id"))
             if id_ is not None and known < MAX_ITEMS:
                 self._calls[id_] = None
-        return len(self._calls) > known
+        return not known and bool(self._calls)
 
     def said(self, name: str, reasons: Mapping[Any, str | None]) -> Iterator[Any]:
         """Yield what a whole reply would say in a field.

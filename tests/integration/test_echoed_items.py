@@ -55,6 +55,16 @@ def test_a_tool_loop_that_sends_its_items_back_is_one_session(agent, spans, how)
 
 
 @HOW
+def test_short_random_call_ids_tie_together_with_the_call_that_is_beside_them(agent, spans, how):
+    called = function_call('{"a": 1, "b": 2.0}', id=None, call_id="0G84QFMp3")
+    agent([user()], called, how=how)
+    agent([user(), {**called, "arguments": '{"b":2,"a":1}'}, output_of(called)], message())
+    agent([user(), output_of(called)], message())  # alone, in the process that saw it
+    agent([user(), {**called, "arguments": '{"a":1}'}, output_of(called)], message())
+    assert places(spans) == [(1, "new", 1), (1, "item", 2), (1, "item", 2), (2, "new", 1)]
+
+
+@HOW
 def test_texts_whose_ids_the_framework_drops_are_counted(agent, spans, how):
     called = function_call()
     sent = [user()]

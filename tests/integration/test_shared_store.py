@@ -12,6 +12,7 @@ from typing import Any
 
 import fork_process
 import pytest
+from echo_kit import events, function_call, response
 from store_kit import Proxy, redis_backend
 
 from otel_llm_sessions.openai import flow
@@ -67,6 +68,19 @@ def test_a_call_makes_one_round_trip_for_each_thing_that_it_asks_or_says(api, tr
 def test_a_stream_is_recorded_when_it_has_an_id_and_when_it_ends(api, trips):
     _, made = trips(lambda: api.read(api.respond(stream=True)))
     assert made == 2
+
+
+def test_a_stream_of_tool_calls_writes_each_key_of_them_once_while_it_goes_on(api, redis, server, monkeypatch):
+    written: list[list[str]] = []
+    with capture_spans(store=redis.url):
+        put = GuardedStore.ask_put
+        monkeypatch.setattr(
+            GuardedStore, "ask_put", lambda self, keys, *more: (written.append([*keys]), put(self, keys, *more))[1]
+        )
+        server.script_stream(events(response(*(function_call() for _ in range(5)))), path="/responses")
+        api.read(api.respond(stream=True))
+    *early, last = written
+    assert len({key for keys in early for key in keys}) == sum(map(len, early)) == len(last) == 11
 
 
 def test_a_turn_writes_three_keys_at_most_and_one_for_each_further_item(api, redis, trips):
