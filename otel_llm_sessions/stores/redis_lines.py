@@ -335,6 +335,6 @@ def _packed(commands: list[Command]) -> bytes:
 
 def _reply(connection: Any, limit: dict[str, float]) -> Any:
     try:
-        return connection.read_response(**limit)
+        return connection.read_response(disable_decoding=True, **limit)
     except ResponseError as refusal:
         return refusal
