@@ -253,6 +253,34 @@ def test_a_chain_and_what_fetches_from_it_are_one_session_and_count_tokens_once(
     assert counted == [True, True, False]
 
 
+@pytest.mark.parametrize("how", ["by hand", "conversations"])
+def test_a_turn_that_echoes_the_items_of_a_conversation_is_that_conversations(client: Client, how: str) -> None:
+    if how == "conversations" and not hasattr(client.openai, "conversations"):
+        pytest.skip("this version has none")
+
+    async def converse() -> tuple[str, list[Any]]:
+        item: Any = {"role": "user", "content": "Hello"}
+        if how == "conversations":
+            talk = await settled(client.openai.conversations.create())
+            added = await settled(client.openai.conversations.items.create(talk.id, items=[item]))
+            return talk.id, [{**item, "id": each.id} for each in added.data]
+        made: Any = await settled(client.openai.post("/conversations", cast_to=object, body={}))
+        path = f"/conversations/{made['id']}/items"
+        await settled(client.openai.post(path, cast_to=object, body={"items": [item]}))
+        listed: Any = await settled(client.openai.get(path, cast_to=object))
+        return made["id"], listed["data"]
+
+    async def respond() -> str:
+        talk, items = await converse()
+        await settled(client.openai.responses.create(model=MODEL, input=items))
+        return talk
+
+    with capture_spans(traces="turn") as spans:
+        talk = client.run(respond())
+    (span,) = spans
+    assert (span.attributes or {})["session.id"] == talk
+
+
 @pytest.mark.parametrize("read", ["read", "json", "text", "iter_bytes", "iter_text", "iter_lines"])
 def test_a_streaming_response_read_in_any_way_is_one_span(client: Client, read: str) -> None:
     async def body(response: Any) -> Any:
