@@ -27,6 +27,7 @@ STORE_BUDGETS = {"memory": 10.0, "sqlite": 500.0, "redis": 1000.0}  # microsecon
 
 LEGEND = """\
 instr: instructions of one call over the bare client's; ratio: ours to the floor; x: times the floor
+of client: what ours adds, as a share of the client's own work on the same call
 [1] first column: the client's own instructions for a chunk; % of that work"""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks.works import Work
 
 Costs = dict[tuple[str, str], float]
-HEAD = ("work", "floor instr", "ours instr", "ratio", "budget", "ok?", "CPU-time ratio", "peer ratio")
+HEAD = ("work", "floor instr", "ours instr", "ratio", "budget", "ok?", "of client", "CPU-time ratio", "peer ratio")
 NOTHING = "-"
 
 
@@ -39,6 +39,12 @@ def ratio(costs: Costs, work: Work, variant: str) -> float | None:
     return added / floor if floor and floor > 0 else None
 
 
+def share(costs: Costs, work: Work) -> float | None:
+    """Return what this package adds, as a percentage of the client's own work on the same call or chunk."""
+    added = over_bare(costs, work, "ours")
+    return None if added is None else 100 * added / costs[work.name, "bare"]
+
+
 def met(costs: Costs, work: Work) -> bool | None:
     """Return whether ``work`` keeps its budget; None if this package was not measured."""
     reached = ratio(costs, work, "ours")
@@ -59,6 +65,7 @@ def _row(work: Work, instructions: Costs, cpu: Costs) -> tuple[str, ...]:
         _times(ratio(instructions, work, "ours"), sign),
         _times(work.budget, sign),
         _answer(met(instructions, work)),
+        _times(share(instructions, work), "%"),
         _times(ratio(cpu, work, "ours"), sign) if cpu else NOTHING,
         _times(ratio(instructions, work, "peer"), sign),
     )
