@@ -16,7 +16,8 @@ def resolved(call: Call, answers: Sequence[SessionLink | None]) -> Resolution:
     """Return the session of a call by what is known under each of its evidence's keys."""
     route = call.request.match.route
     resolution = resolve(call.request.evidence, answers, route.api == "responses" and route.is_turn)
-    if call.around.context or resolution.previous is not None:  # else nobody has named it
+    previous = resolution.previous
+    if call.around.context or (previous is not None and previous.name):  # else nobody has named it
         return named(call, resolution)
     return resolution
 

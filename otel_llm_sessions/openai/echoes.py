@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from otel_llm_sessions.cheap import new
+from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.fields import field, fields_of
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import DigestSource
@@ -83,6 +84,19 @@ def said_by(call: Any) -> tuple[str, Any] | None:
 # --- what replies leave ---------------------------------------------------------------------------------------
 
 
+def may_leave(choices: Any) -> bool:
+    """Whether a chat completion's choices may hold tool calls; those of most replies do not."""
+    try:
+        for choice in choices:
+            message = choice.__dict__.get("message")
+            if message is not None and message.__dict__["tool_calls"]:
+                return True
+    except (AttributeError, KeyError, TypeError) as error:  # not as the newest client has them
+        pass_on(error)
+        return True
+    return False
+
+
 def left_by_output(output: Any, server: Server, digests: DigestSource) -> Iterable[str]:
     """Return the keys of a response's output items."""
     keys: list[str] = []
@@ -121,6 +135,21 @@ def calls_in(choices: Any) -> list[Any]:
 # --- what requests echo ---------------------------------------------------------------------------------------
 
 
+def is_list(items: Any) -> bool:
+    """Whether an ``input`` is one of items; most are texts."""
+    return type(items) is not str and isinstance(items, (list, tuple))
+
+
+def may_echo(messages: Any) -> bool:
+    """Whether chat messages may hold ids of tool calls; those of most requests do not."""
+    if not isinstance(messages, (list, tuple)):
+        return False
+    for message in messages if len(messages) <= MAX_SEARCHED else messages[-MAX_SEARCHED:]:
+        if "tool_calls" in message or "tool_call_id" in message if type(message) is dict else message is not None:
+            return True
+    return False
+
+
 def ties_of_input(items: Any, server: Server, digests: DigestSource) -> Sequence[Tie]:
     """Return what ties a Responses request to earlier calls by the ids in its ``input``, the last of them first."""
     if not isinstance(items, (list, tuple)) or not items:
@@ -130,7 +159,7 @@ def ties_of_input(items: Any, server: Server, digests: DigestSource) -> Sequence
 
 def ties_of_messages(messages: Any, server: Server, digests: DigestSource) -> Sequence[Tie]:
     """Return what ties a chat request to earlier calls by the ids of its tool calls, the last of them first."""
-    if not isinstance(messages, (list, tuple)) or not any(map(_may_echo, islice(reversed(messages), MAX_SEARCHED))):
+    if not may_echo(messages):
         return ()
     return _ties("tool_call", messages, _echoes_of_messages(messages), server, digests)
 
@@ -150,11 +179,6 @@ def _echoes_of_input(items: Sequence[Any]) -> Iterator[Echo]:
         asked_for = get("approval_request_id")
         if asked_for is not None:
             yield new(Echo, (asked_for, place, None, False))
-
-
-def _may_echo(message: Any) -> bool:
-    # Most have none: that is told before anything is made for those that have.
-    return "tool_calls" in message or "tool_call_id" in message if type(message) is dict else message is not None
 
 
 def _echoes_of_messages(messages: Sequence[Any]) -> Iterator[Echo]:

@@ -8,7 +8,15 @@ from typing import Any, Final, NamedTuple, cast
 
 from otel_llm_sessions.cheap import new
 from otel_llm_sessions.openai.added import Noted, conversation_with
-from otel_llm_sessions.openai.echoes import MAX_LEFT, left_by_choices, left_by_output, ties_of_input, ties_of_messages
+from otel_llm_sessions.openai.echoes import (
+    MAX_LEFT,
+    is_list,
+    left_by_choices,
+    left_by_output,
+    may_echo,
+    ties_of_input,
+    ties_of_messages,
+)
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import UNSHARED, DigestSource
 from otel_llm_sessions.sessions.keys import (
@@ -40,9 +48,11 @@ class Reader(NamedTuple):
     """One kind of evidence in requests."""
 
     field: str
-    """Which field of the body tells it; empty where the body alone does not."""
+    """Which field of the body tells it; empty for the response before."""
     ties: Callable[[Asked], Iterable[Tie]]
     """Returns what ties a request to earlier calls, the strongest first."""
+    may_tell: Callable[[Any], bool] = bool
+    """Whether the field's value may tell anything; most do not, which is to be seen at a glance."""
 
 
 def _previous_response(asked: Asked) -> Iterable[Tie]:
@@ -57,6 +67,10 @@ def _echoed_items(asked: Asked) -> Iterable[Tie]:
     if Noted.is_any and not ties and asked.previous_id is None:
         return _just_added(said, asked.server)
     return ties
+
+
+def _may_be_items(said: Any) -> bool:
+    return is_list(said) or Noted.is_any
 
 
 def _just_added(said: Any, server: Server) -> Iterable[Tie]:
@@ -80,10 +94,10 @@ def _cache_key(asked: Asked) -> Iterable[Tie]:
 READERS: Final[dict[str, tuple[Reader, ...]]] = {
     "responses": (
         Reader("", _previous_response),
-        Reader("input", _echoed_items),
+        Reader("input", _echoed_items, _may_be_items),
         Reader("prompt_cache_key", _cache_key),
     ),
-    "chat_completions": (Reader("messages", _echoed_tool_calls), Reader("prompt_cache_key", _cache_key)),
+    "chat_completions": (Reader("messages", _echoed_tool_calls, may_echo), Reader("prompt_cache_key", _cache_key)),
 }
 """The kinds of evidence by API (``openai.api.type``), the strongest first."""
 
@@ -146,11 +160,11 @@ def evidence_of(
         server: whom it goes to.
         digests: makes digests.
     """
-    asked = new(Asked, (body, previous_id, server, digests))
     ties: list[Tie] = []
-    for name, read in READERS[api]:
-        if not name or name in body:
-            ties.extend(read(asked))
+    for name, read, may_tell in READERS[api]:
+        said = body.get(name) if name else previous_id
+        if said is not None and may_tell(said):
+            ties.extend(read(new(Asked, (body, previous_id, server, digests))))
     if previous_id is not None:
         return Evidence(given, tuple(ties), previous_id, _name_of(previous_id, ties[0].key, server))
     return Evidence(given, tuple(ties)) if ties or given is not None else NOTHING_TOLD

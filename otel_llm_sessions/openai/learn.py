@@ -20,8 +20,9 @@ def keys_of(request: Request, reply: Reply, only: str | None = None) -> list[str
     """Return the keys under which a turn is remembered for what its reply leaves, or for one field of it."""
     keys: list[str] = []
     for field, keys_of_value in LEFT[request.match.route.api]:
-        for value in reply.said(field) if only in (None, field) else ():
-            keys.extend(keys_of_value(value, request.server, request.digests))
+        if only is None or only == field:
+            for value in reply.said(field):
+                keys.extend(keys_of_value(value, request.server, request.digests))
     # A stream says its items twice: as they come, and at its end.
     return keys if reply.streamed is None else [*dict.fromkeys(keys)]
 
@@ -40,7 +41,9 @@ def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started
     session_id = turn.session_id or turn.resolution.session_id
     if session_id is None or not turn.resolution.turn:
         return None
-    keys = [*keys_of(request, reply), *turn.resolution.leaves]
+    keys = keys_of(request, reply)
+    if turn.resolution.leaves:
+        keys.extend(turn.resolution.leaves)
     if turn.resolution.origin in GIVEN_SOURCES:
         keys.append(session_key(session_id))
     if request.history is not None and (ended or reply.is_complete):

@@ -114,15 +114,15 @@ def read_request(
     given = given_session(headers, defaults, body, extra, context, keys)
     if given is None and conversation is not None:
         given = Given(name_of_conversation(conversation, server.name), "conversation")
-    previous = match.response_id
-    if previous is None and match.route.api == "responses":
-        previous = attributes.get(semconv.REQUEST_PREVIOUS_RESPONSE_ID)
+    before = attributes.get(semconv.REQUEST_PREVIOUS_RESPONSE_ID) if match.route.api == "responses" else None
+    previous = match.response_id or before
     if given is None and previous is None and context and keys.baggage:
         given = from_baggage(context)
     evidence = evidence_of(match.route.api, given, previous, asked, server, keys.digests)
-    stored, is_for_events = asked.get("store") is not False, streams and not stream
-    about = server, name, model, attributes, evidence
-    return Request(match, *about, stream, stored, is_for_events, conversation, parent, keys.digests)
+    stored, is_for_events, digests = asked.get("store") is not False, streams and not stream, keys.digests
+    return Request(  # in this order: an unpacked tuple, or keywords, would cost as much as all fields
+        match, server, name, model, attributes, evidence, stream, stored, is_for_events, conversation, parent, digests
+    )
 
 
 def read_history(request: Request, sent: tuple[Any, ...], reader: HistoryReader) -> Request:

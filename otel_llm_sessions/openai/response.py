@@ -8,6 +8,7 @@ from typing import Any, Final
 from otel_llm_sessions import semconv
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import pass_on
+from otel_llm_sessions.openai.echoes import may_leave
 from otel_llm_sessions.openai.fields import Fields, conversation_id_in, extras_of, field, items_of
 from otel_llm_sessions.openai.parameters import COMPACTION
 from otel_llm_sessions.openai.pieces import Pieces
@@ -186,7 +187,7 @@ class Reply:
         """Remember what a reply, or the response in an event, says in the fields that are evidence."""
         for name in self._keeps:
             found = field(value, name)
-            if found is not None:
+            if found is not None and (name != "choices" or self.pieces is not None or may_leave(found)):
                 self.kept[name] = found
 
     def add_texts(self, *texts: Any) -> None:

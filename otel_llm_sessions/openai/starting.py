@@ -56,4 +56,4 @@ def calls_tools(reply: Reply) -> bool:
 
 def is_cached(resolution: Resolution) -> bool:
     """Whether a call has a prompt cache key that ties the next one to it."""
-    return any(key.startswith(CACHE_PREFIX) for key in resolution.leaves)
+    return bool(resolution.leaves) and any(key.startswith(CACHE_PREFIX) for key in resolution.leaves)

@@ -13,6 +13,8 @@ from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.sessions.tracestate import state_of
 
 ALL_FLAGS = 0xFF
+SOME_FLAGS = {flags: TraceFlags(flags) for flags in (1, 3)}
+"""Those of most spans, made once: sampled, with an id that is random or may not be."""
 
 
 def ref_of(context: SpanContext) -> SpanRef:
@@ -26,7 +28,7 @@ def ref_of(context: SpanContext) -> SpanRef:
 def span_context(ref: SpanRef) -> SpanContext:
     """Return the context of a span known by its ids; never remote, so that samplers keep their root rule."""
     trace_id, span_id, flags = ref
-    return SpanContext(trace_id, span_id, False, TraceFlags(flags))
+    return SpanContext(trace_id, span_id, False, SOME_FLAGS.get(flags) or TraceFlags(flags))
 
 
 def root_context(trace: SessionTrace) -> SpanContext:
