@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from history_kit import WAYS, Talk
 from loopback_client import MODEL
+from provider_kit import CHAT_TOOL
 from session_kit import calls, sessions_of
 
 from otel_llm_sessions import session
@@ -262,3 +263,19 @@ def test_a_stream_that_says_that_it_is_complete_is_remembered_before_it_is_left(
     api.finish(stream.close())
     assert len({*sessions_of(spans)}) == 1
     assert said(spans, "turn") == [2, 3, 1]  # by their ends
+
+
+@pytest.mark.parametrize("way", ["stream=False", "stream=True"])
+@pytest.mark.parametrize(("ids", "source"), [("", "tool_call"), ("short_ids", "history")])
+def test_an_agents_tools_are_part_of_its_history(api, spans, way, ids, source):
+    """The ids of tool calls tell more, where they are any."""
+    arguments = {"tools": [CHAT_TOOL], "extra_headers": {"x-loopback-mode": ids}}
+    talk = Talk(api, SYSTEM, way=way, back=BACK["its dict"])
+    for text in ("What is the weather in Rome?", "And what is the weather in Paris?"):
+        called = BACK["its dict"](talk.say(text, **arguments))
+        (call,) = called["tool_calls"]
+        talk.messages.append({"role": "tool", "tool_call_id": call["id"], "content": "Sunny"})
+        talk.messages.append(talk.back(talk.asked(**arguments)))
+    assert len({*sessions_of(spans)}) == 1
+    assert said(spans, "source") == ["new", *[source] * 3]
+    assert said(spans, "turn") == [1, 2, 3, 4]
