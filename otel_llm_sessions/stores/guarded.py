@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.answer import Answer
@@ -119,7 +120,7 @@ class GuardedStore:
         known, open_keys = self._known_of(keys)
         if not (open_keys and self._keeper.readable):
             return Answer.of([known[key] for key in keys], is_known=not open_keys)
-        answer = self._keeper.ask(Lookup(open_keys), within)
+        answer = self._keeper.ask(new(Lookup, (open_keys,)), within)
         if answer.is_done:
             return Answer.of(self._found(keys, known, open_keys, answer), is_known=answer.is_known)
         # By then this process may know more.
@@ -165,7 +166,7 @@ class GuardedStore:
         """Return for each of ``keys``, in order, its link, or None where it is unknown."""
         known, open_keys = self._known_of(keys)
         if open_keys and self._keeper.readable:
-            answer = self._keeper.ask(Lookup(open_keys), self._keeper.pace.limit)
+            answer = self._keeper.ask(new(Lookup, (open_keys,)), self._keeper.pace.limit)
             if answer.is_done:
                 return self._found(keys, known, open_keys, answer)
             answer.when_done(lambda late: self._found(keys, self._known_now(keys), open_keys, late))

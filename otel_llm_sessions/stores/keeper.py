@@ -221,8 +221,12 @@ class Keeper:
             if has_turn:
                 crew.caller = None
                 turn.release()
-        self._settle(job, outcome)
-        self._look_at(backend)
+        if isinstance(outcome, BaseException):
+            self._settle(job, outcome)
+        else:
+            job.answer.settle(outcome)
+        if backend.was_emptied():
+            self._write_anew()
         return True
 
     # What the thread does.
@@ -277,13 +281,13 @@ class Keeper:
             self.pace.came(time.monotonic() - jobs[0].given)
         for job, outcome in zip(jobs, outcomes, strict=True):
             self._settle(job, outcome)
-        self._look_at(backend)
-
-    def _look_at(self, backend: Backend) -> None:
-        """Have what this process knows written again to a store that has lost it."""
         if backend.was_emptied():
-            self._refill = True
-            self._look_around()
+            self._write_anew()
+
+    def _write_anew(self) -> None:
+        """Have what this process knows written to a store that has lost it."""
+        self._refill = True
+        self._look_around()
 
     def _settle(self, job: Job, outcome: Any) -> None:
         """Answer a caller; what was not written waits on the backlog."""
