@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint contract backends test-backends bench clean
+.PHONY: help demo test test-all lint contract backends test-backends test-frameworks bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -18,7 +18,7 @@ test: $(VENV)/dev.stamp  ## the fast tests, under a minute
 	@$(BIN)/python -m pytest -q
 
 test-all: $(VENV)/dev.stamp  ## the fast and the slow tests
-	@$(BIN)/python -m pytest -q -m "not contract and not backends"
+	@$(BIN)/python -m pytest -q -m "not contract and not backends and not frameworks"
 
 lint: $(VENV)/dev.stamp  ## ruff, mypy --strict, who may import whom
 	@$(BIN)/ruff check .
@@ -34,6 +34,9 @@ backends: $(VENV)/dev.stamp  ## build the real Collector and Jaeger from Go modu
 
 test-backends: backends  ## the tests that send to the real Collector and Jaeger
 	@$(BIN)/python -m pytest -q -m backends tests/backends
+
+test-frameworks: $(VENV)/dev.stamp  ## conversations through real agent frameworks, each in an environment of its own
+	@$(BIN)/python -m pytest -q -m frameworks -n 2 tests/frameworks
 
 bench: $(VENV)/dev.stamp  ## instructions and CPU time per call, against the budgets
 	@$(BIN)/python -m benchmarks

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -41,12 +41,13 @@ CLIENTS = (
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python with packages in it, and the tests that run there."""
+    """A Python with packages in it, of the versions that `pins` says, and the tests that run there."""
 
     name: str
     python: str
     packages: tuple[str, ...]
-    tests: tuple[str, ...]
+    tests: tuple[str, ...] = ()
+    pins: str = field(default_factory=CONSTRAINTS.read_text)
 
     @property
     def directory(self) -> Path:
@@ -59,7 +60,7 @@ class Environment:
     @property
     def stamp(self) -> str:
         """What the environment is made of, so that a change of it is seen."""
-        inputs = (self.python, *self.packages, CONSTRAINTS.read_text(), (ROOT / "pyproject.toml").read_text())
+        inputs = (self.python, *self.packages, self.pins, (ROOT / "pyproject.toml").read_text())
         return hashlib.sha256("\0".join(inputs).encode()).hexdigest()
 
 
@@ -130,9 +131,8 @@ def make(environment: Environment) -> None:
 
 def constraints_for(environment: Environment) -> str:
     """The pins, without that of an openai which the environment has another version of."""
-    pins = CONSTRAINTS.read_text()
     own = any(package.startswith("openai==") for package in environment.packages)
-    return re.sub(r"(?m)^openai==.*\n", "", pins) if own else pins
+    return re.sub(r"(?m)^openai==.*\n", "", environment.pins) if own else environment.pins
 
 
 def uv(*arguments: str) -> None:
