@@ -22,8 +22,10 @@ def hexadecimal(prefix: str) -> str:
 
 
 def call_id(prefix: str = "call_", length: int = 24) -> str:
-    """A tool call's id of so many letters and digits."""
-    return prefix + "".join(_random.choices(string.ascii_letters + string.digits, k=length))
+    """A tool call's id of so many letters and digits, a third of them digits: none looks made of words."""
+    digits = _random.choices(string.digits, k=length // 3)
+    drawn = digits + _random.choices(string.ascii_letters + string.digits, k=length - length // 3)
+    return prefix + "".join(_random.sample(drawn, length))
 
 
 def user(text: str = "Hello") -> Json:

@@ -38,6 +38,11 @@ _WORDS = re.compile(r"[A-Z]?[a-z]{3,}")
 _MOSTLY_WORDS: Final = 0.7
 """Which share of a part has to be words: of random letters and digits about a sixth is."""
 
+_NEARLY_ALL_WORDS: Final = 0.8
+"""Which share has to look like words that nobody can pronounce: of 4,000 random ids of 24 characters, one does."""
+
+_UNPRONOUNCEABLE = re.compile(r"[^aeiouyAEIOUY]{5}")
+
 _WRAPPED = re.compile(r"[a-z]{0,12}_?([0-9A-Za-z+/_-]{40,}={0,2})")
 
 _SHORTEST: Final = 6
@@ -149,9 +154,23 @@ def _bits_of_part(part: str) -> float:
 def _bits_per_character(part: str) -> float:
     if part.islower() or part.isupper():
         return _BITS_OF_HEX if _HEX.fullmatch(part) else _BITS_OF_36
-    if sum(map(len, _WORDS.findall(part))) >= _MOSTLY_WORDS * len(part):
+    if _is_of_words(part):
         return 0.0
     return _BITS_OF_52 if part.isalpha() else _BITS_OF_62
+
+
+def _is_of_words(part: str) -> bool:
+    words = _WORDS.findall(part)
+    covered = sum(map(len, words))
+    if covered < _MOSTLY_WORDS * len(part):
+        return False
+    said = sum(len(word) for word in words if _can_be_said(word))
+    return covered >= _NEARLY_ALL_WORDS * len(part) or said >= _MOSTLY_WORDS * len(part)
+
+
+def _can_be_said(word: str) -> bool:
+    vowels = sum(map(word.lower().count, "aeiouy"))
+    return len(word) <= 4 * vowels and not _UNPRONOUNCEABLE.search(word)
 
 
 def _bits_of_number(digits: str) -> float:

@@ -71,6 +71,8 @@ WORDS = [
     "getWeatherForecastByName",
     "tenant-42-conversation-17-message-99",
     "gpt-4o-mini-2024-07-18-run-12",
+    "FetchHtmlPageContentByName",
+    "runSqlQuery4OnWarehouse2",
 ]
 
 
@@ -93,6 +95,12 @@ def test_counts_dates_words_and_fixed_prefixes_are_worth_nothing_much(id_):
 )
 def test_long_random_ids_are_one_of_a_kind(id_):
     assert is_one_of_a_kind(id_)
+
+
+def test_hardly_a_random_id_is_taken_for_one_that_is_made_of_words():
+    draw = random.Random(7).choices
+    ids = ["call_" + "".join(draw(string.ascii_letters + string.digits, k=24)) for _ in range(20_000)]
+    assert sum(not is_one_of_a_kind(id_) for id_ in ids) < 20
 
 
 @given(st.uuids(version=4), st.sampled_from(["{}", "resp_{}", "chat:{}"]))

@@ -10,8 +10,9 @@ ALPHABET = string.ascii_letters + string.digits
 
 
 def letters(count: int) -> str:
-    """That many random letters and digits."""
-    return "".join(random.choices(ALPHABET, k=count))
+    """That many random letters and digits, a third of them digits: none looks as if it were made of words."""
+    drawn = random.choices(string.digits, k=count // 3) + random.choices(ALPHABET, k=count - count // 3)
+    return "".join(random.sample(drawn, count))
 
 
 def hexadecimal(prefix: str) -> str:
