@@ -3,8 +3,9 @@
 openai-agents puts what a user says first into a conversation, and asks the model with the same words and no id at all;
 nothing else ties that turn to the conversation where no prompt cache key is sent (servers other than OpenAI's).
 Words alone tie nobody: others say them too. So it must be the same words, no more and no fewer, within seconds, and in
-the same context: in the task or thread that added them, or in a task that was started from there since. What is kept of
-the words is a digest that nobody can tell anything from, since its secret is this process's own.
+the same context: in the task or thread that added them, or in a task that was started from there since. A thread serves
+one after the other: where spans are current, both must be in the same trace. What is kept of the words is a digest that
+nobody can tell anything from, since its secret is this process's own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import uuid
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Final
+
+from opentelemetry.trace import get_current_span
 
 from otel_llm_sessions.openai.fields import text
 from otel_llm_sessions.openai.server import Server
@@ -40,7 +43,7 @@ TEXTS: Final = frozenset({"input_text", "output_text", "text"})
 class Added:
     """Some items that were put into a conversation."""
 
-    __slots__ = ("conversation", "count", "digest", "is_anybodys", "is_taken", "scope", "until")
+    __slots__ = ("conversation", "count", "digest", "is_anybodys", "is_taken", "scope", "trace_id", "until")
 
     def __init__(self, conversation: str, count: int, digest: str, scope: str) -> None:
         self.conversation = conversation
@@ -48,6 +51,8 @@ class Added:
         self.digest = digest
         self.scope = scope
         """The server's."""
+        self.trace_id = _trace_id()
+        """Of the trace in which they were added; 0 if in none."""
         self.until = time.monotonic() + UNTIL_ASKED
         self.is_taken = False
         self.is_anybodys = False
@@ -103,12 +108,18 @@ def conversation_with(said: Any, server: Server) -> str | None:
     added = lately[-1] if lately else None
     if added is None or added.is_anybodys or added.scope != server.scope or added.is_over:
         return None
+    if added.trace_id != _trace_id():
+        return None
     items = [{"role": "user", "content": said}] if isinstance(said, str) else said
     if not isinstance(items, (list, tuple)) or len(items) != added.count or _digest(items) != added.digest:
         return None
     if not added.is_taken:
         added.is_taken, added.until = True, time.monotonic() + ONCE_ASKED
     return added.conversation
+
+
+def _trace_id() -> int:
+    return get_current_span().get_span_context().trace_id
 
 
 def _digest(items: Sequence[Any]) -> str:

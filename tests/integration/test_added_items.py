@@ -11,6 +11,7 @@ from typing import Any
 import openai
 import pytest
 from loopback_client import MODEL
+from opentelemetry.sdk.trace import TracerProvider
 
 from otel_llm_sessions import session
 from otel_llm_sessions.openai import added
@@ -157,6 +158,18 @@ def test_another_thread_is_another(client, spans, words):
     thread.start()
     thread.join()
     assert [source for _, source, _ in sessions(spans)] == ["new"]
+
+
+def test_the_request_that_a_thread_serves_next_is_another(client, spans, words):
+    tracer = TracerProvider().get_tracer(__name__)
+    with tracer.start_as_current_span("POST /chat"):
+        conversation_with(client, words)  # and what was to follow failed
+    with tracer.start_as_current_span("POST /chat"):
+        made = respond(client, words)
+        talk = conversation_with(client, words + "!")
+        with tracer.start_as_current_span("agent"):
+            respond(client, words + "!")
+    assert [session_id for session_id, _, _ in sessions(spans)] == [made.id, talk]
 
 
 @pytest.mark.parametrize("between", ["", "Hi"])
