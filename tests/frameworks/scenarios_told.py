@@ -23,7 +23,7 @@ SCENARIOS = {
         "sqlite_session_streamed": ITEM,
         "sqlite_session_sync": ITEM,
         "sqlite_session_at_openai": ITEM,
-        "conversations_session": ITEM,
+        "conversations_session": "item item item item item",
         "conversations_session_at_openai": "item item item item item",
         "sqlite_session small_talk": "new item item",
         "chat_model": TOOL,
