@@ -15,6 +15,13 @@ def test_the_table_names_the_versions_of_each_framework():
     assert told == {", ".join(versions(framework)) for framework in FRAMEWORKS}
 
 
+def test_the_readme_names_the_version_of_each_framework():
+    rows = [line.split("|") for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
+    begin = next(number for number, cells in enumerate(rows) if cells[1].strip() == "framework") + 2
+    told = [cells[-2].strip() for cells in rows[begin : begin + len(FRAMEWORKS)]]
+    assert set(told) == {versions(framework)[0] for framework in FRAMEWORKS}
+
+
 def versions(framework: str) -> list[str]:
     packages = [package.partition("[")[0] for package in (*FRAMEWORKS[framework], "openai")]
     return [f"{package} {version(framework, package)}" for package in packages]
