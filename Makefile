@@ -14,7 +14,7 @@ help:  ## this list
 demo: $(VENV)/demo.stamp  ## run the examples against a local server and show the sessions that arrive
 	@$(BIN)/otel-llm-sessions demo
 
-test: $(VENV)/dev.stamp  ## the fast tests, under a minute
+test: $(VENV)/dev.stamp  ## the fast tests, about two minutes on two cores
 	@$(BIN)/python -m pytest -q
 
 test-all: $(VENV)/dev.stamp  ## the fast and the slow tests

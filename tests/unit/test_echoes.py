@@ -10,6 +10,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 from echo_kit import (
     called,
     completion,
@@ -119,6 +120,7 @@ def short_id(rng: random.Random, pool: Sequence[str]) -> str:
             return id_
 
 
+@pytest.mark.slow
 def test_ten_thousand_interleaved_conversations_with_short_ids_stay_apart():
     rng = random.Random(11)
     pool = [short_id(rng, ()) for _ in range(100)]
