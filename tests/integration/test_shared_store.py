@@ -15,7 +15,6 @@ import pytest
 from echo_kit import events, function_call, response
 from store_kit import Proxy, redis_backend
 
-from otel_llm_sessions.openai import flow
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.testing import capture_spans
 
@@ -28,9 +27,8 @@ def proxy(redis):
 
 
 @pytest.fixture
-def trips(proxy, monkeypatch):
+def trips(proxy, patient):
     """Return a function that makes a call in a process of its own store, and returns its round trips."""
-    monkeypatch.setattr(flow, "BUDGET", 5.0)  # on a busy machine a call would not wait for what is counted
     stores = [GuardedStore(redis_backend(proxy.url), time_limit=5) for _ in range(2)]
     for store in stores:
         store.get_all(["s:the scope becomes known"])[0]
