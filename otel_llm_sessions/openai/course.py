@@ -253,6 +253,7 @@ class Course:
                 call.start(*decided, False)
                 self._tell_begun()
                 self.number = HELD.add(self)  # its root is still to be opened, if the claim is got
+                beside.at(time.monotonic() + PATIENCE, partial(HELD.give_up, self.number))
             else:
                 said = self._said()
                 alone = self._alone if self._alone is not NONE else said

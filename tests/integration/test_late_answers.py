@@ -18,6 +18,7 @@ from waiting import until
 
 from otel_llm_sessions import session, session_trace_id
 from otel_llm_sessions.openai import call as call_module
+from otel_llm_sessions.openai import course
 from otel_llm_sessions.openai.held import HELD
 from otel_llm_sessions.openai.learn import record_of
 from otel_llm_sessions.stores.answer import Answer
@@ -150,6 +151,15 @@ class LateClaims(GuardedStore):
     def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
         self.claimed: Answer[bool] = Answer()
         return self.claimed
+
+
+def test_a_claim_that_is_never_answered_is_not_waited_for_for_ever(client, redis, monkeypatch):
+    monkeypatch.setattr(course, "PATIENCE", 0.05)
+    store = LateClaims(redis_backend(redis.url))
+    with capture_spans(store=store):
+        named_by(client, "X")
+        until(lambda: not len(HELD))
+    store.close()
 
 
 def test_a_claim_that_is_answered_late_is_waited_for_at_exit(client, redis):
