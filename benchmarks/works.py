@@ -104,9 +104,7 @@ def response_stream(client: openai.OpenAI, provider: TracerProvider, count: int)
 
 
 _UNSAMPLED = Setup(sampled=False)
-_UNSAMPLED_TURN = {"budget": 5.0, "setup": _UNSAMPLED, "few": 20, "many": 180}
-"""The design's budget is for an unsampled call alone. One of a session keeps its chain besides; it may cost what it
-might before the floor attached nothing: three times as much as one that does."""
+_UNSAMPLED_TURN = {"budget": 3.0, "setup": _UNSAMPLED, "few": 20, "many": 180}
 _CHUNKS = {"few": 40, "many": 200, "warm": 100, "per_chunk": True, "budget": 1.0}
 
 WORKS: tuple[Work, ...] = (
