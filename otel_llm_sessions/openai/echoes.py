@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
-from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.fields import field, fields_of
 from otel_llm_sessions.openai.server import Server
@@ -21,8 +20,14 @@ from otel_llm_sessions.sessions.names import id_of
 from otel_llm_sessions.sessions.randomness import EVIDENCE_BITS, SHORTEST_UNIQUE, UNIQUE_BITS, worth_of
 from otel_llm_sessions.sessions.resolver import Tie
 
-MAX_ECHOED: Final = 16
-"""How many ids of a request are looked up: those that stand last in it."""
+MAX_ECHOED: Final = 12
+"""How many ids of a request are looked up: those that stand last in it.
+
+One that others may have, too, counts twice: it takes a digest of what its call says.
+"""
+
+MAX_WEIGHED: Final = 24
+"""How many ids of a request are looked at in order to find those: a server that counts has none that are any good."""
 
 MAX_SEARCHED: Final = 1_000
 """How many items or messages of a request are searched for ids: those that stand last in it."""
@@ -35,20 +40,12 @@ MAX_STEPS_BACK: Final = 3
 
 ITEM_FIELDS: Final = ("id", "call_id", "type", "role", "name", "arguments", "input", "approval_request_id")
 MESSAGE_FIELDS: Final = ("role", "tool_calls", "tool_call_id")
-CALL_FIELDS: Final = ("id", "function", "custom")
+CALLING_FIELDS: Final = (*ITEM_FIELDS, *MESSAGE_FIELDS)
 
 
-class Echo(NamedTuple):
-    """An id in a request."""
-
-    id: Any
-    """What stands where an id should."""
-    place: int
-    """Where its item or message stands."""
-    beside: Any
-    """What says the call's name and arguments; None where the id stands alone."""
-    is_call: bool
-    """Whether it is of a tool call, whose output names it alone."""
+Echo: TypeAlias = tuple[Any, int, Any, bool]
+"""An id in a request, of which many are looked at: what stands where an id should; where its item or message stands;
+what says the call's name and arguments, None where the id stands alone; whether it is of a tool call."""
 
 
 def keys_of(id_: str, beside: Any, is_call: bool, server: Server, digests: DigestSource) -> tuple[str, ...]:
@@ -172,13 +169,13 @@ def _echoes_of_input(items: Sequence[Any]) -> Iterator[Echo]:
         get = said.get
         call_id = get("call_id")
         if call_id is not None:
-            yield new(Echo, (call_id, place, item if "name" in said else None, True))
+            yield call_id, place, item if "name" in said else None, True
         id_ = get("id")
         if id_ is not None:
-            yield new(Echo, (id_, place, None, False))
+            yield id_, place, None, False
         asked_for = get("approval_request_id")
         if asked_for is not None:
-            yield new(Echo, (asked_for, place, None, False))
+            yield asked_for, place, None, False
 
 
 def _echoes_of_messages(messages: Sequence[Any]) -> Iterator[Echo]:
@@ -188,10 +185,10 @@ def _echoes_of_messages(messages: Sequence[Any]) -> Iterator[Echo]:
         said = message if type(message) is dict else fields_of(message, MESSAGE_FIELDS)
         calls, id_ = said.get("tool_calls"), said.get("tool_call_id")
         if id_ is not None:
-            yield new(Echo, (id_, place, None, True))
+            yield id_, place, None, True
         if calls and isinstance(calls, (list, tuple)):
             for call in reversed(calls):
-                yield new(Echo, (field(call, "id"), place, call, True))
+                yield field(call, "id"), place, call, True
 
 
 def _ties(
@@ -199,35 +196,35 @@ def _ties(
 ) -> Sequence[Tie]:
     ties: list[Tie] = []
     seen: set[str] = set()
-    for echo in echoes:
-        id_ = id_of(echo.id)
+    last, room = len(items) - 1, MAX_ECHOED
+    for said, place, beside, is_call in echoes:
+        id_ = id_of(said)
         if id_ is None or id_ in seen:
             continue
+        if len(seen) == MAX_WEIGHED or room <= 0:
+            break
         seen.add(id_)
-        key = _key_of(id_, echo, items, server, digests)
-        if key is None:
+        bits = worth_of(id_)
+        if bits >= UNIQUE_BITS:
+            room -= 1
+            key = item_key(id_)
+        elif is_call and bits >= EVIDENCE_BITS:
+            room -= 2
+            key = keys_of(id_, beside or _call_of(id_, items, place), True, server, digests)[0]
+        else:
             continue
         if ties:
-            ties.append(Tie(source, key, "", echo.place == len(items) - 1))
+            ties.append(Tie(source, key, "", place == last))
         else:
-            ties.extend(_newest(source, key, items, echo.place))
-        if len(ties) >= MAX_ECHOED:
-            break
+            ties.extend(_newest(source, key, items, place))
     return ties
-
-
-def _key_of(id_: str, echo: Echo, items: Sequence[Any], server: Server, digests: DigestSource) -> str | None:
-    beside = echo.beside
-    if beside is None and echo.is_call and EVIDENCE_BITS <= worth_of(id_) < UNIQUE_BITS:
-        beside = _call_of(id_, items, echo.place)
-    keys = keys_of(id_, beside, echo.is_call, server, digests)
-    return keys[0] if keys else None
 
 
 def _call_of(id_: str, items: Sequence[Any], place: int) -> Any:
     """Return the tool call that an output is of, among what stands before it; None if it is not there."""
-    for item in reversed(items[max(0, place - MAX_SEARCHED) : place]):
-        said = fields_of(item, (*ITEM_FIELDS, *MESSAGE_FIELDS))
+    for before in range(place - 1, max(-1, place - 1 - MAX_SEARCHED), -1):
+        item = items[before]
+        said = item if type(item) is dict else fields_of(item, CALLING_FIELDS)
         if said.get("call_id") == id_ and "name" in said:
             return item
         calls = said.get("tool_calls")
@@ -255,18 +252,17 @@ def _newest(source: Source, key: str, items: Sequence[Any], place: int) -> Itera
 
 def _replies_after(items: Sequence[Any], place: int) -> int:
     """Return how many replies stand behind a place: items or messages in a row that a model made are one."""
-    count, was_reply = 0, _is_reply(items[place])
-    for item in islice(items, place + 1, None):
-        is_reply = _is_reply(item)
-        count += is_reply and not was_reply
+    count, was_reply = 0, True
+    for item in items[place:]:
+        said = item if type(item) is dict else fields_of(item, ITEM_FIELDS)
+        role = said.get("role")
+        is_reply = role == "assistant" if role is not None else _is_models(said.get("type"))
+        if is_reply and not was_reply:
+            count += 1
         was_reply = is_reply
     return count
 
 
-def _is_reply(item: Any) -> bool:
-    """Whether a model made an item or a message."""
-    said = item if type(item) is dict else fields_of(item, ITEM_FIELDS)
-    role, kind = said.get("role"), said.get("type")
-    if role is not None:
-        return bool(role == "assistant")
+def _is_models(kind: Any) -> bool:
+    """Whether items of a kind, which say no role, are what a model made."""
     return isinstance(kind, str) and (kind == "reasoning" or kind.endswith("_call"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import string
+import sys
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
@@ -36,9 +37,9 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply, read_reply
 from otel_llm_sessions.openai.routes import CHAT, RESPONSES, Match, Route
 from otel_llm_sessions.openai.server import Server
-from otel_llm_sessions.sessions.digest import DigestSource
+from otel_llm_sessions.sessions.digest import Digests, DigestSource
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SpanRef
-from otel_llm_sessions.sessions.randomness import EVIDENCE_BITS, UNIQUE_BITS, bits_of
+from otel_llm_sessions.sessions.randomness import EVIDENCE_BITS, UNIQUE_BITS, bits_of, worth_of
 from otel_llm_sessions.sessions.resolver import Evidence, Resolution, lookup_keys, resolve
 
 ECHOED = Path(__file__).parent.parent / "data" / "echoed_ids.jsonl"
@@ -164,6 +165,38 @@ def test_so_many_ids_of_a_request_are_looked_up_and_so_many_of_a_reply_remembere
     assert ties[0].key == f"i:{tools[-1]['id']}"
     left = keys_left(CHAT, completion(called(*tools)))
     assert left == [f"i:{tool['id']}" for tool in tools[-MAX_LEFT:]]
+
+
+def call_ids(draw: Callable[[random.Random], str]) -> list[dict[str, Any]]:
+    """Two hundred items of fifty agent's steps, whose tool calls have ids that nobody has seen."""
+    rng, items = random.Random(13), []
+    for _ in range(50):
+        call = function_call(call_id=draw(rng))
+        items += [*without_ids(reasoning(), call), output_of(call), user()]
+    return items
+
+
+@pytest.mark.parametrize(
+    ("draw", "digests", "most"),
+    [
+        (lambda rng: "call_" + "".join(rng.choices(BASE62, k=24)), 0, 760),
+        (SHORT[0], MAX_ECHOED // 2, 760),
+        (lambda rng: f"call_{rng.randrange(1_000)}", 0, 1_250),
+    ],
+    ids=["long", "short", "counted"],
+)
+def test_two_hundred_items_that_nobody_knows_take_so_many_steps(draw, digests, most, monkeypatch):
+    """What takes a microsecond or so each: functions called, Python's own and C's."""
+    made, of = [], Digests.of_call
+    monkeypatch.setattr(Digests, "of_call", lambda *said: made.append(said) or of(*said))
+    items, steps = call_ids(draw), []
+    worth_of.cache_clear()
+    sys.setprofile(lambda _, event, __: steps.append(event) if event in ("call", "c_call") else None)
+    try:
+        evidence_of("responses", None, None, {"input": items}, SERVER, DIGESTS)
+    finally:
+        sys.setprofile(None)
+    assert (len(made), len(steps) <= most) == (digests, True), len(steps)
 
 
 def test_what_follows_the_last_id_is_told_by_the_replies_behind_it():
