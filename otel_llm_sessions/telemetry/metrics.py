@@ -7,10 +7,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, set_value
 from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
 from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider, get_meter_provider
-from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from otel_llm_sessions import forks, semconv
@@ -24,9 +23,9 @@ Attributes = Mapping[str, AttributeValue]
 UNKNOWN = "unknown"
 """``gen_ai.token.modality`` of tokens that the reply does not tell apart."""
 
-NO_EXEMPLARS = set_span_in_context(INVALID_SPAN, Context())
-"""The context of token counts. The duration's exemplars already lead to the call's span; offering one for each count
-too costs the SDK (1.45) a sixth of a record."""
+NO_EXEMPLARS = set_value("otel_llm_sessions.no_exemplars", True, Context())
+"""The context of token counts, in which there is no span. The duration's exemplars already lead to the call's; offering
+one for each count too costs the SDK (1.45) a sixth of a record. An empty context would mean the current one."""
 
 
 class CallMetrics(Protocol):

@@ -12,6 +12,8 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import NoOpMeter, NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.util.genai._instruments import _Instruments
 
 from otel_llm_sessions import semconv
@@ -226,15 +228,25 @@ def test_calls_before_and_after_a_meter_provider_is_set(monkeypatch, reader, cli
 
 
 def test_an_unsampled_call_is_still_measured(client, reader):
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-
     provider = MeterProvider([reader], shutdown_on_exit=False)
     with capture_spans(tracer_provider=TracerProvider(sampler=ALWAYS_OFF), meter_provider=provider) as spans:
         client.chat.completions.create(model="m", messages=MESSAGES)
     assert not spans
-    assert len(points(reader)["gen_ai.client.token.usage"]) == 2
+    found = points(reader)
+    assert len(found["gen_ai.client.token.usage"]) == 2
+    assert not found["gen_ai.client.operation.duration"][0].exemplars
     provider.shutdown()
+
+
+def test_exemplars_of_the_duration_lead_to_the_call_and_token_counts_have_none(api, metered, reader):
+    with TracerProvider(shutdown_on_exit=False).get_tracer("web").start_as_current_span("POST /chat"):
+        api.chat()
+    found = points(reader)
+    (duration,), tokens = found["gen_ai.client.operation.duration"], found["gen_ai.client.token.usage"]
+    (exemplar,) = duration.exemplars
+    (call,) = metered
+    assert (exemplar.trace_id, exemplar.span_id) == (call.context.trace_id, call.context.span_id)
+    assert not any(point.exemplars for point in tokens)
 
 
 @pytest.mark.parametrize("name", [*semconv.ASKED_METRIC_ATTRIBUTES, *semconv.ANSWERED_METRIC_ATTRIBUTES])
