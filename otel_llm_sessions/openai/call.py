@@ -73,7 +73,7 @@ class Call:
     )
 
     def __init__(
-        self, runtime: Runtime, request: Request, around: Around = NOTHING_AROUND, sending: object = None
+        self, runtime: Runtime, request: Request, around: Around = NOTHING_AROUND, sending: list[object] | None = None
     ) -> None:
         """Begin a call.
 
@@ -81,12 +81,12 @@ class Call:
             runtime: the running instrumentation.
             request: what is asked.
             around: where it is made.
-            sending: what tells the request from others.
+            sending: what tells the request from others, to be emptied when it has been sent.
         """
         self.runtime = runtime
         self.request = request
         self.around = around
-        self.sending: list[object] = [sending]
+        self.sending = [] if sending is None else sending
         """What tells the request from others while it is being sent, and nothing afterwards."""
         self.home = runtime.homes.get()
         self.is_owned = bool(around.context) and runtime.spans != "always" and is_owned(around.context, around.ambient)

@@ -40,7 +40,13 @@ class ConversationCall(Call):
     __slots__ = ("_is_told", "_items")
 
     def __init__(
-        self, runtime: Runtime, match: Match, server: Server, sent: tuple[Any, ...], made_in: Context, sending: object
+        self,
+        runtime: Runtime,
+        match: Match,
+        server: Server,
+        sent: tuple[Any, ...],
+        made_in: Context,
+        sending: list[object],
     ) -> None:
         """Begin a call.
 
@@ -50,7 +56,7 @@ class ConversationCall(Call):
             server: whom the client talks to.
             sent: what ``request.SENT`` reads of the client's options.
             made_in: the context in which it is made.
-            sending: what tells the request from others.
+            sending: what tells the request from others, to be emptied when it has been sent.
         """
         super().__init__(runtime, _request_of(match, server, runtime), Around(made_in, made_in, INVALID_SPAN), sending)
         self.is_owned, self.is_silent = False, True

@@ -12,6 +12,7 @@ from opentelemetry.context import Context, attach, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import INVALID_SPAN, get_current_span
 
+from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai import notes
 from otel_llm_sessions.openai.around import Around
@@ -83,8 +84,14 @@ class ReplyTypes:
             ((openai.Stream, openai.AsyncStream), watch_stream),
             ((LegacyAPIResponse, BaseAPIResponse), _watch_raw),
         )
+        self.known: Bounded[type, Reader] = Bounded(256)
+        """The readers of the types that replies had so far."""
+
+    def reader_of(self, kind: type) -> Reader:
+        """Return what reads replies of a type, from now on among those that are known."""
         # isinstance() of a pydantic model goes through ABCMeta in Python (pydantic 2), which costs more than the rest.
-        self.reader_of: Callable[[type], Reader] = functools.lru_cache(maxsize=256)(self._reader_of)
+        self.known[kind] = reader = self._reader_of(kind)
+        return reader
 
     def _reader_of(self, kind: type) -> Reader:
         for types, reader in self._readers:
@@ -121,7 +128,7 @@ def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call 
     if says_more and not is_instrumentation_enabled():
         return None
     # The body's dict stays the same object where a request is sent once more with other options.
-    sending = (id(client), id(body), url)
+    sending: list[object] = [id(client), id(body), url]
     if says_more:
         if is_being_sent(context, sending):
             return None
@@ -163,7 +170,8 @@ def _propagated(call: Call, client: Any, options: Any) -> Any:
 def _observe(call: Call, result: Any, types: ReplyTypes) -> None:
     """Read the reply, or watch it being read."""
     try:
-        types.reader_of(type(result))(result, call)
+        kind = type(result)
+        (types.known.get(kind) or types.reader_of(kind))(result, call)
     except Exception as error:
         report("read a reply", error)
         _finish(call, None)
@@ -213,6 +221,12 @@ def _give_up(call: Call | None, error: BaseException) -> None:
     report("start a span", error)
 
 
+def _with(original: Callable[..., Any], args: Any, kwargs: Any) -> Callable[..., Any]:
+    """Return what sends a request with arguments that the newest client's methods do not pass (openai 3.57)."""
+    # The two that they do pass are passed by their names: stars would cost as much as a third of reading the request.
+    return lambda self, cast_to, options, **said: original(self, cast_to, options, *args, **said, **kwargs)
+
+
 # In the two wrappers all stands in one `try`: what interrupts it anywhere (Ctrl-C, a time limit) leaves neither a span
 # open nor a context attached.
 
@@ -221,18 +235,22 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
     switch = runtime.switch
 
     @functools.wraps(original)
-    def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        call = None
+    def request(
+        self: Any, cast_to: Any, options: Any, *args: Any, stream: Any = False, stream_cls: Any = None, **kwargs: Any
+    ) -> Any:
+        call, send = None, original
         try:
+            if args or kwargs:
+                send = _with(original, args, kwargs)
             if switch.is_on:
-                call = _start(runtime, self, options, bool(kwargs.get("stream")), original)
+                call = _start(runtime, self, options, bool(stream), original)
             if call is None:
-                return original(self, cast_to, options, *args, **kwargs)
+                return send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             if runtime.propagation is not None:
                 options = _propagated(call, self, options)
             if call.span.sent_in is not call.around.made_in:
                 attach(call.span.sent_in)
-            result = original(self, cast_to, options, *args, **kwargs)
+            result = send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             _returned(call)
             _observe(call, result, types)
             if call.outbox:
@@ -254,19 +272,23 @@ def _async_request(
     switch, starts_at_once = runtime.switch, runtime.never_waits and runtime.lookup is None
 
     @functools.wraps(original)
-    async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        call = None
+    async def request(
+        self: Any, cast_to: Any, options: Any, *args: Any, stream: Any = False, stream_cls: Any = None, **kwargs: Any
+    ) -> Any:
+        call, send = None, original
         try:
+            if args or kwargs:
+                send = _with(original, args, kwargs)
             if switch.is_on:
-                started = (runtime, self, options, bool(kwargs.get("stream")), original)
+                started = (runtime, self, options, bool(stream), original)
                 call = _start(*started) if starts_at_once else await _astart(*started)
             if call is None:
-                return await original(self, cast_to, options, *args, **kwargs)
+                return await send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             if runtime.propagation is not None:
                 options = _propagated(call, self, options)
             if call.span.sent_in is not call.around.made_in:
                 attach(call.span.sent_in)
-            result = await original(self, cast_to, options, *args, **kwargs)
+            result = await send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             _returned(call)
             _observe(call, result, types)
             if call.outbox:

@@ -75,10 +75,10 @@ def _taken(around: Span, outer: Context) -> tuple[object, ...]:
     return taken if inference is None and fetch is None else (*taken, inference, fetch)
 
 
-def is_being_sent(context: Context, request: object) -> bool:
+def is_being_sent(context: Context, request: list[object]) -> bool:
     """Whether a call is one that is in flight: a client's own ``request`` may call ``request``, to try again."""
     flight = context.get(IN_FLIGHT_KEY)
-    return isinstance(flight, InFlight) and request in flight.sending
+    return isinstance(flight, InFlight) and flight.sending == request
 
 
 def outside(context: Context, current: Span) -> tuple[Context, Span]:
