@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
-from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.fields import field, fields_of
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import DigestSource
@@ -79,19 +78,6 @@ def said_by(call: Any) -> tuple[str, Any] | None:
 
 
 # --- what replies leave ---------------------------------------------------------------------------------------
-
-
-def may_leave(choices: Any) -> bool:
-    """Whether a chat completion's choices may hold tool calls; those of most replies do not."""
-    try:
-        for choice in choices:
-            message = choice.__dict__.get("message")
-            if message is not None and message.__dict__["tool_calls"]:
-                return True
-    except (AttributeError, KeyError, TypeError) as error:  # not as the newest client has them
-        pass_on(error)
-        return True
-    return False
 
 
 def left_by_output(output: Any, server: Server, digests: DigestSource) -> Iterable[str]:

@@ -8,7 +8,6 @@ from typing import Any, Final
 from otel_llm_sessions import semconv
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import pass_on
-from otel_llm_sessions.openai.echoes import may_leave
 from otel_llm_sessions.openai.fields import Fields, conversation_id_in, extras_of, field, items_of
 from otel_llm_sessions.openai.parameters import COMPACTION
 from otel_llm_sessions.openai.pieces import Pieces
@@ -77,6 +76,9 @@ RESPONSE: Final = Fields(
     "incomplete_details",
     "error",
 )
+
+FINISH_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+"""OpenAI's own, which are attributes as they are."""
 
 INCOMPLETE_REASONS: Final = {"max_output_tokens": "length"}
 """``incomplete_details.reason`` by the finish reason that the conventions have for it; others are kept."""
@@ -187,7 +189,9 @@ class Reply:
         """Remember what a reply, or the response in an event, says in the fields that are evidence."""
         for name in self._keeps:
             found = field(value, name)
-            if found is not None and (name != "choices" or self.pieces is not None or may_leave(found)):
+            if name == "choices":
+                read_choices(self, found)
+            elif found is not None:
                 self.kept[name] = found
 
     def add_texts(self, *texts: Any) -> None:
@@ -239,7 +243,6 @@ def read_reply(reply: Reply, value: Any) -> None:
     else:
         id_, choices, reply.usage, model, tier, fingerprint = CHAT_COMPLETION.of(value)
         reply.add_id(id_)
-        reply.keep(value)
         reply.add_texts(model, tier, fingerprint)
         read_choices(reply, choices)
         if not reply.choices:
@@ -247,19 +250,31 @@ def read_reply(reply: Reply, value: Any) -> None:
 
 
 def read_choices(reply: Reply, choices: Any) -> None:
-    """Read the finish reasons of chat choices, whole or partial."""
-    if not isinstance(choices, (list, tuple)):
+    """Read chat choices, whole or partial: their finish reasons; they are kept if they may hold what is evidence."""
+    if type(choices) is not list and not isinstance(choices, (list, tuple)):
         return
-    for position, choice in enumerate(choices):
-        index, reason = CHOICE.of(choice)
+    reasons, position, is_kept = reply.choices, 0, reply.pieces is not None
+    for choice in choices:
+        try:
+            said = choice.__dict__
+            index, reason, message = said["index"], said["finish_reason"], said.get("message")
+            is_kept = is_kept or (message is not None and bool(message.__dict__["tool_calls"]))
+        except (AttributeError, KeyError, TypeError) as odd:  # not as the newest client has them
+            pass_on(odd)
+            index, reason = CHOICE.of(choice)
+            is_kept = True
         key = index if type(index) is int else position
-        if len(reply.choices) == MAX_CHOICES and key not in reply.choices:
+        position += 1
+        if len(reasons) == MAX_CHOICES and key not in reasons:
             continue
-        reason = text_of(reason)
+        if type(reason) is not str or reason not in FINISH_REASONS:
+            reason = text_of(reason)
         if reason is not None:
-            reply.choices[key] = reason
+            reasons[key] = reason
         else:
-            reply.choices.setdefault(key, None)
+            reasons.setdefault(key, None)
+    if is_kept:
+        reply.kept["choices"] = choices
 
 
 def read_response(reply: Reply, response: Any) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.fields import Fields, fields_of
 from otel_llm_sessions.telemetry.values import count_of
 
@@ -49,17 +50,23 @@ def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
         attributes[semconv.USAGE_INPUT_TOKENS] = count
     if (count := count_of(output_tokens)) is not None:
         attributes[semconv.USAGE_OUTPUT_TOKENS] = count
-    if input_details is not None:
+    if input_details is not None and _may_count(input_details):
         _add_details(attributes, input_details, INPUT_DETAILS)
-    if output_details is not None:
+    if output_details is not None and _may_count(output_details):
         _add_details(attributes, output_details, OUTPUT_DETAILS)
 
 
+def _may_count(details: Any) -> bool:
+    """Whether details say anything: most are zero, or not there."""
+    try:
+        return any(details.__dict__.values()) or bool(details.__pydantic_extra__)
+    except AttributeError as error:  # not as the newest client has them
+        pass_on(error)
+        return True
+
+
 def _add_details(attributes: dict[str, Any], details: Any, counts: Mapping[str, str]) -> None:
-    sent = fields_of(details, DETAIL_NAMES)
-    if not any(sent.values()):  # most are zero, or not there: that is told first
-        return
-    for name, count in sent.items():
+    for name, count in fields_of(details, DETAIL_NAMES).items():
         if not count:
             continue
         if name in counts:
