@@ -288,7 +288,7 @@ class Call:
             self.reply.keep(reply)
             if self.turn.resolution.source == "new":
                 self.reply.conversation = conversation_id_in(field(reply, "conversation"))
-        if self.turn.resolution.source == "chain_partial" and not self.request.match.route.is_turn:
+        if not self.reply.route.is_turn and self.turn.resolution.source == "chain_partial":
             self._learn(reply)
 
     def _learn(self, response: Any) -> None:
@@ -310,9 +310,10 @@ class Call:
 
     def _name(self) -> dict[str, Any]:
         """Name the session that this call starts, if it does; return the attributes that say so."""
-        if self.turn.session_id is not None or (self.gate is not None and self.gate.is_closed):
+        before = self.turn
+        if before.session_id is not None or (self.gate is not None and self.gate.is_closed):
             return {}
-        before, turn = self.turn, begun(self.turn, self.request, self.reply, self._span_ref)
+        turn = begun(before, self.request, self.reply, self._span_ref)
         if turn is None:
             return {}
         self.turn = turn
@@ -324,7 +325,7 @@ class Call:
 
     # --- the end --------------------------------------------------------------------------------------------
 
-    def finish(self, error_type: str | None = None, *, cut_short: bool = False, ended: int = 0) -> None:
+    def finish(self, error_type: str | None = None, cut_short: bool = False, ended: int = 0) -> None:
         """End the span, once; or have it ended when it is known what is still to be heard.
 
         Args:
@@ -358,7 +359,14 @@ class Call:
             if cut_short:
                 self.reply.cut_short()
             error_type = error_type or self.reply.error_type
-            self._tell(ended, error_type)
+            named, span = self._name(), self.span
+            if span.is_ours:
+                attributes = self.reply.final_attributes()
+                if named:  # with the others: each setting by itself costs as much as several attributes
+                    attributes.update(named)
+                span.tell(attributes, error_type, (ended - self.started) / SECOND, self.first_chunk)
+            elif named:
+                span.set(named)
         except Exception as error:
             report("describe a call", error)
         finally:
@@ -367,20 +375,11 @@ class Call:
         if record is not None and placement.is_marked and self.request.match.route.is_turn:
             self.home.placer.mark(record.link, error_type)
 
-    def _tell(self, ended: int, error_type: str | None) -> None:
-        named, span = self._name(), self.span
-        if span.is_ours:
-            attributes = self.reply.final_attributes()
-            if named:  # with the others: each setting by itself costs as much as several attributes
-                attributes.update(named)
-            span.tell(attributes, error_type, (ended - self.started) / SECOND, self.first_chunk)
-        elif named:
-            span.set(named)
-
     def _close(self, ended: int) -> None:
         """End what is open. A processor of the application's that raises costs nothing but what it does."""
         try:
-            self._end_root()
+            if self.turn.placement.open_root is not None:
+                self._end_root()
             self.span.end(ended)
         except Exception as error:
             report("end a span", error)

@@ -155,10 +155,11 @@ class Reply:
         id_ = id_of(id_)
         if id_ is None:
             return False
-        if id_ in ids:
-            ids.remove(id_)
-        elif len(ids) == MAX_IDS:
-            del ids[1]
+        if ids:
+            if id_ in ids:
+                ids.remove(id_)
+            elif len(ids) == MAX_IDS:
+                del ids[1]
         ids.append(id_)
         return True
 
@@ -194,9 +195,13 @@ class Reply:
             elif found is not None:
                 self.kept[name] = found
 
-    def add_texts(self, *texts: Any) -> None:
+    def add_texts(self, texts: tuple[Any, ...]) -> None:
         """Remember model, service tier and fingerprint, as far as they are there."""
-        self.attributes.update(self._texts.attributes_of(texts))
+        said = self._texts.attributes_of(texts)
+        if self.attributes:
+            self.attributes.update(said)
+        else:
+            self.attributes = said.copy()
 
     def cut_short(self) -> None:
         """Note that the choices that have not finished never will."""
@@ -212,10 +217,7 @@ class Reply:
             attributes[semconv.RESPONSE_ID] = self.ids[-1]
         if self.conversation is not None:
             attributes[semconv.CONVERSATION_ID] = self.conversation
-        reasons = [*self.choices.values()]
-        if None in reasons:
-            reasons = [reason for reason in reasons if reason is not None]
-        if reasons:
+        if reasons := [reason for reason in self.choices.values() if reason is not None]:
             attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
         if self.status is not None and (not self.route.is_turn or self.status != "completed"):
             attributes[semconv.RESPONSE_STATUS] = self.status
@@ -243,7 +245,7 @@ def read_reply(reply: Reply, value: Any) -> None:
     else:
         id_, choices, reply.usage, model, tier, fingerprint = CHAT_COMPLETION.of(value)
         reply.add_id(id_)
-        reply.add_texts(model, tier, fingerprint)
+        reply.add_texts((model, tier, fingerprint))
         read_choices(reply, choices)
         if not reply.choices:
             read_error(reply, field(value, "error"))
@@ -282,7 +284,7 @@ def read_response(reply: Reply, response: Any) -> bool:
     id_, usage, model, tier, status, conversation, background, output, details, error = RESPONSE.of(response)
     is_new = reply.add_id(id_) and len(reply.ids) == 1
     reply.keep(response)
-    reply.add_texts(model, tier, extras_of(response).get("system_fingerprint"))
+    reply.add_texts((model, tier, extras_of(response).get("system_fingerprint")))
     if usage is not None:
         reply.usage = usage
     status = text_of(status)

@@ -30,11 +30,14 @@ def begun(turn: Turn, request: Request, reply: Reply, span: Callable[[], SpanRef
         None if it starts no session, or cannot be named yet.
     """
     resolution = turn.resolution
-    if not reply.ids:
-        return None
-    if resolution.source is None and request.match.route is CHAT and can_go_on(request, reply, resolution):
+    if resolution.source is None:
+        # Most chat calls start none: that is told first, by what is not there.
+        if not (reply.kept or reply.streamed or resolution.leaves or request.history is not None):
+            return None
+        if request.match.route is not CHAT or not can_go_on(request, reply, resolution):
+            return None
         resolution = replace(NEW, leaves=resolution.leaves)
-    elif resolution.source != "new":
+    if resolution.source != "new" or not reply.ids:
         return None
     started = turn if resolution is turn.resolution else replace(turn, resolution=resolution)
     return begun_by(started, reply.ids[0], reply.conversation, request.server.name, span())
