@@ -7,10 +7,12 @@ what is still to be heard of its session is another's course (``course``), which
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, SpanKind
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, Link, SpanKind
 
 from otel_llm_sessions.bounded import once
 from otel_llm_sessions.guard import report
@@ -150,6 +152,10 @@ class Call:
                 placement.open_root.end(None)
             raise
 
+    def start_alone(self) -> None:
+        """Start the span of a call that belongs to no session, where the call is made."""
+        self._start_span(self.around.context, ())
+
     def start_unplaced(self, said: Resolution, alone: Resolution, gate: Gate) -> None:
         """Start the span where it can stand without its session being known; ``amend`` tells it.
 
@@ -164,38 +170,36 @@ class Call:
 
     def _start(self, resolution: Resolution, placement: Placement) -> None:
         self.turn = Turn(resolution, resolution.session_id, placement)
-        request, around = self.request, self.around
-        attributes = request.attributes
         if resolution.source is not None:
-            add_session(attributes, request, self.turn, self.runtime)
+            add_session(self.request.attributes, self.request, self.turn, self.runtime)
+        self._start_span(placement.context, placement.links)
+
+    def _start_span(self, context: Context, links: Sequence[Link]) -> None:
+        around, attributes = self.around, self.request.attributes
         if self.is_owned:
             # No call that is made in the transport of this one takes the other instrumentation's span for its own.
             sent_in = in_flight(around.context, None, around.ambient, around.context, self.sending)
             self.span = BorrowedSpan(around.ambient, around.context, sent_in, attributes)
             self._tell_session()
-            self.span.link(placement.links)
+            self.span.link(links)
         elif self.is_silent:
             self.span = UnseenSpan(around.context, attributes)
         else:
-            self.span = self._own_span(attributes, placement)
+            self.span = self._own_span(context, links)
 
-    def _own_span(self, attributes: dict[str, Any], placement: Placement) -> CallSpan:
-        metrics, span = self.runtime.metrics.get(), None
+    def _own_span(self, context: Context, links: Sequence[Link]) -> CallSpan:
+        request, around, span = self.request, self.around, None
+        attributes, metrics = request.attributes, self.runtime.metrics.get()
         try:
             span = self.home.tracer.start_span(
-                self.request.name,
-                context=placement.context,
-                kind=CLIENT,
-                attributes=attributes,
-                links=placement.links,
-                start_time=self.started,
+                request.name, context=context, kind=CLIENT, attributes=attributes, links=links, start_time=self.started
             )
-            sent_in = in_flight(placement.context, span, self.around.ambient, self.around.context, self.sending)
+            sent_in = in_flight(context, span, around.ambient, around.context, self.sending)
             return OwnSpan(span, sent_in, attributes, metrics)
         except Exception as error:  # a sampler or a processor of the application's: the chain goes on without a span
             end_early(span)
             report("start a span", error)
-            return OwnSpan(INVALID_SPAN, self.around.context, attributes, metrics)
+            return OwnSpan(INVALID_SPAN, around.context, attributes, metrics)
         except BaseException:
             end_early(span)
             raise
@@ -206,15 +210,8 @@ class Call:
         span = ref if ref.span_id else None
         if turn.is_pending:
             return Carried(None, span)
-        return Carried(
-            turn.session_id,
-            span,
-            turn.resolution.origin,
-            turn.resolution.turn,
-            self.started,
-            turn.placement.trace,
-            state_text(self.span.context.trace_state),
-        )
+        said, state = turn.resolution, state_text(self.span.context.trace_state)
+        return Carried(turn.session_id, span, said.origin, said.turn, self.started, turn.placement.trace, state)
 
     def _span_ref(self) -> SpanRef:
         if self._ref is None:

@@ -15,7 +15,7 @@ from typing import Protocol
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.claims import ask_put
 from otel_llm_sessions.openai.course import AskProvider, Course
-from otel_llm_sessions.openai.decide import planned, resolved
+from otel_llm_sessions.openai.decide import planned, resolved, stands_alone
 from otel_llm_sessions.openai.outbox import not_recorded, take
 from otel_llm_sessions.openai.question import BUDGET, Question
 from otel_llm_sessions.openai.runtime import Runtime
@@ -96,11 +96,13 @@ def _left(course: Questions, began: float) -> float:
 
 def _begin_at_once(call: Call) -> None:
     """Begin a call where nobody has to be waited for: most often, and the shortest way."""
+    if stands_alone(call.request):
+        return call.start_alone()
     store = call.runtime.store
     keys = lookup_keys(call.request.evidence)
     resolution = resolved(call, store.get_all(keys) if keys else ())
     plan = planned(call, resolution)
-    call.start(resolution, plan, plan.opening is not None and store.claim(plan.opening.claim_key))
+    return call.start(resolution, plan, plan.opening is not None and store.claim(plan.opening.claim_key))
 
 
 def deliver(call: Call) -> None:
