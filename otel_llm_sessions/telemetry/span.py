@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, TypeAlias, cast
 
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.cheap import new
 
 UTIL_GENAI_INFERENCE = "opentelemetry.genai.client.inference.context"
 UTIL_GENAI_FETCH = "opentelemetry.genai.client.fetch_response.context"
@@ -36,17 +35,18 @@ def is_model_call(attributes: Mapping[str, Any] | None) -> bool:
     )
 
 
-class InFlight(NamedTuple):
-    """What a context says of the call of ours that is being made in it; its transport may make others."""
+InFlight: TypeAlias = tuple[Span | None, Span, tuple[object, ...], list[object]]
+"""What a context says of the call of ours that is being made in it; its transport may make others.
 
-    span: Span | None
-    """The span of ours that is current; None if another instrumentation has one for the call."""
-    around: Span
-    """What was current around the call."""
-    taken: tuple[object, ...]
-    """What stands for the call, or for one around it: spans and util-genai's data; no other call is theirs."""
-    sending: list[object]
-    """What tells the request that is being sent from others; empty when it is not any more."""
+The span of ours that is current, None if another instrumentation has one for the call; what was current around the
+call; what stands for the call, or for one around it (spans and util-genai's data): no other call is theirs; what tells
+the request that is being sent from others, empty when it is not any more. A plain tuple, since each call makes one.
+"""
+
+SPAN: Final = 0
+AROUND: Final = 1
+TAKEN: Final = 2
+SENDING: Final = 3
 
 
 def in_flight(context: Context, span: Span | None, around: Span, outer: Context, sending: list[object]) -> Context:
@@ -62,31 +62,35 @@ def in_flight(context: Context, span: Span | None, around: Span, outer: Context,
     taken = _taken(around, outer) if outer else NOTHING_TAKEN
     # One new context for both values: it costs as much as all else here. The copy is a plain dict.
     values: dict[str, object] = context.copy()
-    values[IN_FLIGHT_KEY] = new(InFlight, (span, around, taken, sending))
+    values[IN_FLIGHT_KEY] = (span, around, taken, sending)
     if span is not None:
         values[SPAN_KEY] = span
     return Context(values)
 
 
+def _flight_in(context: Context) -> InFlight | None:
+    return cast("InFlight | None", context.get(IN_FLIGHT_KEY))
+
+
 def _taken(around: Span, outer: Context) -> tuple[object, ...]:
-    before = outer.get(IN_FLIGHT_KEY)
-    taken = (around, *before.taken) if isinstance(before, InFlight) else (around,)
+    before = _flight_in(outer)
+    taken = (around,) if before is None else (around, *before[TAKEN])
     inference, fetch = outer.get(UTIL_GENAI_INFERENCE), outer.get(UTIL_GENAI_FETCH)
     return taken if inference is None and fetch is None else (*taken, inference, fetch)
 
 
 def is_being_sent(context: Context, request: list[object]) -> bool:
     """Whether a call is one that is in flight: a client's own ``request`` may call ``request``, to try again."""
-    flight = context.get(IN_FLIGHT_KEY)
-    return isinstance(flight, InFlight) and flight.sending == request
+    flight = _flight_in(context)
+    return flight is not None and flight[SENDING] == request
 
 
 def outside(context: Context, current: Span) -> tuple[Context, Span]:
     """Return a context and its current span, without the span of a call of ours that is in flight there."""
-    flight = context.get(IN_FLIGHT_KEY)
-    if not isinstance(flight, InFlight) or flight.span is not current:
+    flight = _flight_in(context)
+    if flight is None or flight[SPAN] is not current:
         return context, current
-    return set_span_in_context(flight.around, context), flight.around
+    return set_span_in_context(flight[AROUND], context), flight[AROUND]
 
 
 def is_owned(context: Context, current: Span) -> bool:
@@ -94,8 +98,8 @@ def is_owned(context: Context, current: Span) -> bool:
 
     Its span is the current one, or (util-genai) an ancestor of it; and stands for no call that is in flight there.
     """
-    flight = context.get(IN_FLIGHT_KEY)
-    taken = flight.taken if isinstance(flight, InFlight) else ()
+    flight = _flight_in(context)
+    taken = () if flight is None else flight[TAKEN]
     if current.is_recording() and is_model_call(getattr(current, "attributes", None)) and not _is_among(current, taken):
         return True
     for key in UTIL_GENAI:  # no generator: this is asked at each call below a span
