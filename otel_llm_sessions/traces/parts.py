@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
+
 from otel_llm_sessions import forks
 from otel_llm_sessions.bounded import Bounded
-from otel_llm_sessions.traces.roots import MAX_KNOWN
+from otel_llm_sessions.sessions.link import SessionTrace
+from otel_llm_sessions.traces.below import below_root
+from otel_llm_sessions.traces.roots import MAX_KNOWN, Plan
+
+
+class Part:
+    """A part of a session's trace, as full as this process knows it to be."""
+
+    __slots__ = ("first_turn", "is_seen", "places", "plan", "turns", "until")
+
+    def __init__(self, turns: int) -> None:
+        """Begin with the turns that it has."""
+        self.turns = turns
+        self.places = itertools.count(turns)
+        """Hands out the turns' places: in a step of C, so that turns in parallel get one each without a lock."""
+        self.plan: Plan | None = None
+        """The plan of the turns that go on in it, once it is known to be open."""
+        self.first_turn, self.until, self.is_seen = 0, 0, True
+        """Of an open one: its first turn's number; when it is too old for more, in nanoseconds since the epoch; and
+        whether anybody sees its trace, so that its turns are counted."""
+
+    def take(self, most: int) -> bool:
+        """Count one more turn, if there is room for it; return whether there is."""
+        place = next(self.places)
+        if place >= most:
+            return False
+        if place >= self.turns:
+            self.turns = place + 1
+        return True
 
 
 class TurnCounts:
@@ -15,8 +45,7 @@ class TurnCounts:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._counts: Bounded[tuple[str, int], list[int]] = Bounded(MAX_KNOWN)
-        """One number each, in a list: to set a key anew costs a call as much as an attribute of its span."""
+        self._parts: Bounded[tuple[str, int], Part] = Bounded(MAX_KNOWN)
         self._lock = forks.Lock()
 
     def add(self, session_id: str, part: int, before: int, is_turn: bool) -> bool:
@@ -28,19 +57,52 @@ class TurnCounts:
             before: how many turns the part has by the turn's number, those of other processes included.
             is_turn: whether to count; else only look.
         """
-        counts, key = self._counts, (session_id, part)
+        kept = self._parts.get((session_id, part))
         if not is_turn:
-            kept = counts.get(key)
-            return before < self._most and (kept is None or kept[0] < self._most)
+            return before < self._most and (kept is None or kept.turns < self._most)
+        if kept is None or before > kept.turns:
+            kept = self._caught_up(session_id, part, before)
+        return kept.take(self._most)
+
+    def _caught_up(self, session_id: str, part: int, before: int) -> Part:
+        """Return a part that is as full as a turn's number says."""
+        key = session_id, part
         with self._lock.held:
-            kept = counts.get(key)
-            known = kept[0] if kept is not None else 0
-            # Below 0 where a chain's fork, whose turns have lower numbers, meets a part that the newest turn opened.
-            count = before if before > known else known
-            if count >= self._most:
-                return False
+            kept = self._parts.get(key)
             if kept is None:
-                counts[key] = [count + 1]
-            else:
-                kept[0] = count + 1
-            return True
+                # Below 0 where a fork of a chain, of lower numbers, meets a part that the newest turn opened.
+                self._parts[key] = kept = Part(max(before, 0))
+            elif before > kept.turns:
+                kept.turns, kept.places = before, itertools.count(before)
+            return kept
+
+    def keep(self, session_id: str, trace: SessionTrace, max_age: int) -> None:
+        """Remember that a part is open, for ``go_on``.
+
+        Args:
+            session_id: the session.
+            trace: the part's trace.
+            max_age: for how long turns go on in it, in nanoseconds.
+        """
+        kept = self._caught_up(session_id, trace.part, 0)
+        kept.first_turn, kept.until, kept.is_seen = trace.first_turn, trace.started + max_age, trace.is_sampled
+        kept.plan = Plan(trace, context=below_root(trace))
+
+    def go_on(self, session_id: str, trace: SessionTrace, turn: int, now: int) -> Plan | None:
+        """Return the plan of one more turn in a part that is known to be open and to have room; it is counted.
+
+        Args:
+            session_id: the session.
+            trace: the trace of the turn before.
+            turn: the turn's number.
+            now: when it began, in nanoseconds since the epoch.
+
+        Returns:
+            None where that has to be looked at closer.
+        """
+        kept = self._parts.get((session_id, trace.part))
+        if kept is None or (plan := kept.plan) is None or plan.trace is not trace or now >= kept.until:
+            return None
+        before = turn - kept.first_turn
+        fits = before <= kept.turns and kept.take(self._most) if kept.is_seen else before < self._most
+        return plan if fits else None

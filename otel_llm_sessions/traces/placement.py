@@ -16,9 +16,9 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, set_s
 from otel_llm_sessions.cheap import value
 from otel_llm_sessions.semconv import LLM_SESSION_LINK
 from otel_llm_sessions.sessions.inside import is_session_root
-from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionLink, SessionTrace
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionId, SessionLink, SessionTrace
 from otel_llm_sessions.sessions.resolver import Resolution
-from otel_llm_sessions.traces.below import below
+from otel_llm_sessions.traces.below import below, below_root
 from otel_llm_sessions.traces.links import root_target, turn_links
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.parts import TurnCounts
@@ -148,7 +148,18 @@ class SessionPlacer:
         session_id, previous = resolution.session_id, resolution.previous
         if session_id is None:
             return NO_PLAN
-        name = resolution.name
+        trace = previous.trace if previous is not None and is_turn and previous.session_id == session_id else None
+        if trace is not None and now and not self._roots.unsure:
+            plan = self._turns.go_on(session_id, trace, resolution.turn, now)
+            if plan is not None:  # as a rule
+                return plan
+        plan = self._looked_at(session_id, resolution, is_turn, now)
+        if trace is not None and plan.trace is trace:
+            self._turns.keep(session_id, trace, self._max_age)
+        return plan
+
+    def _looked_at(self, session_id: SessionId, resolution: Resolution, is_turn: bool, now: int) -> Plan:
+        previous, name = resolution.previous, resolution.name
         if previous is None or previous.session_id != session_id:
             plan = self._roots.plan(session_id, resolution.origin, start=now, name=name)
         elif previous.trace is None:
@@ -205,11 +216,10 @@ class SessionPlacer:
         now: int = 0,
     ) -> Placement:
         """See ``Placer.place``."""
-        around = ambient.get_span_context()
-        nested = around.is_valid and not is_session_root(context, around)
+        around = _around(context, ambient) if context else None
         if resolution.session_id is None:
-            return self._unnamed(resolution, plan, context, nested or weak, now)
-        return self._placed(resolution, plan, owner, context, around if nested else None)
+            return self._unnamed(resolution, plan, context, around is not None or weak, now)
+        return self._placed(resolution, plan, owner, context, around)
 
     def amend(self, resolution: Resolution, plan: Plan, owner: bool, context: Context, span: SpanContext) -> Placement:
         """See ``Placer.amend``."""
@@ -231,7 +241,7 @@ class SessionPlacer:
         is_seen = is_sampled or (around is not None and around.trace_flags.sampled)
         links = turn_links(resolution) if is_seen else []
         if around is None:
-            return Placement(below(trace, context), links, trace)
+            return Placement(below(trace, context) if context else plan.context or below_root(trace), links, trace)
         if around.trace_id == trace.trace_id:
             return Placement(context, links, trace)
         if is_seen:
@@ -266,3 +276,9 @@ class SessionPlacer:
     def mark(self, turn: SessionLink, error_type: str | None = None) -> None:
         """See ``Placer.mark``."""
         emit_marker(self._roots.tracer, turn, error_type)
+
+
+def _around(context: Context, ambient: Span) -> SpanContext | None:
+    """Return the span that surrounds a call; None if none does, or a block of its session put its root there."""
+    around = ambient.get_span_context()
+    return around if around.is_valid and not is_session_root(context, around) else None

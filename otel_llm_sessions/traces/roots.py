@@ -6,6 +6,7 @@ import time
 import uuid
 from typing import Any, Final
 
+from opentelemetry.context import Context
 from opentelemetry.trace import (
     ProxyTracerProvider,
     Span,
@@ -52,6 +53,8 @@ class Plan:
     """The first turn, if this one is what proves that there is a session."""
     parent: str = ""
     """The session in which this one is opened; empty if in none. A root that is emitted links to that session's."""
+    context: Context | None = None
+    """The context below the trace's root, and nothing else, where it has been made before."""
 
 
 NO_PLAN: Final = Plan()
@@ -122,7 +125,8 @@ class Roots:
         self._names = names or RootNames()
         self._key = key
         self._known: Bounded[tuple[str, int], SessionTrace] = Bounded(MAX_KNOWN)
-        self._unsure: Bounded[tuple[str, int], Opening] = Bounded(MAX_KNOWN)
+        self.unsure: Bounded[tuple[str, int], Opening] = Bounded(MAX_KNOWN)
+        """The parts whose root is another caller's, until that has been asked once more."""
         self._lock = forks.Lock()
         self._own = uuid.uuid4().hex
         self._since = since
@@ -194,7 +198,7 @@ class Roots:
 
         That one may have been interrupted before it could emit the root (a task that was cancelled, on an event loop).
         """
-        again = self._unsure.get((session_id, trace.part)) if self._unsure else None
+        again = self.unsure.get((session_id, trace.part)) if self.unsure else None
         if again is None or again.trace_id != trace.trace_id:
             return Plan(trace)
         return Plan(opening=again)
@@ -304,9 +308,9 @@ class Roots:
         """Remember whose root is another caller's, until that has been asked once more."""
         with self._lock.held:
             if owner or opening.is_again:
-                self._unsure.pop((opening.session_id, opening.part), None)
+                self.unsure.pop((opening.session_id, opening.part), None)
             else:
-                self._unsure[opening.session_id, opening.part] = opening._replace(is_again=True)
+                self.unsure[opening.session_id, opening.part] = opening._replace(is_again=True)
 
     def _keep(self, opening: Opening, trace: SessionTrace) -> SessionTrace:
         with self._lock.held:
