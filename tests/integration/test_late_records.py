@@ -78,14 +78,17 @@ def test_a_turn_is_recorded_when_it_begins_where_its_record_may_be_late(
         proxy.delay = 0.0
         second = pool.submit(ask, client, "X", **{"x-loopback-mode": "delay=60"})
         until(lambda: len(server.requests) == 2)
-        if is_late:
-            until(lambda: other.get_all([session_key("X")])[0].turn == 2)
-        (link,) = other.get_all([session_key("X")])
-        assert (link.turn, bool(link.end)) == ((2, False) if is_late else (1, True))
+        until(lambda: as_others_know(other) == ((2, False) if is_late else (1, True)))
         server.release()
         second.result()
-        until(lambda: other.get_all([session_key("X")])[0].end)
+        until(lambda: as_others_know(other) == (2, True))
     assert [span.attributes["llm_session.turn"] for span in calls(spans)] == [1, 2]
+
+
+def as_others_know(other: GuardedStore) -> tuple[int, bool] | None:
+    """Return the newest turn of X, and whether it has ended; None while that is not heard."""
+    (link,) = other.get_all([session_key("X")])
+    return None if link is None else (link.turn, bool(link.end))
 
 
 def ask(client: Any, session_id: str, **headers: str) -> Any:
