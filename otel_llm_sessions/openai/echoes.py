@@ -125,7 +125,7 @@ def is_list(items: Any) -> bool:
 
 def may_echo(messages: Any) -> bool:
     """Whether chat messages may hold ids of tool calls; those of most requests do not."""
-    if not isinstance(messages, (list, tuple)):
+    if type(messages) is not list and not isinstance(messages, (list, tuple)):
         return False
     for message in messages if len(messages) <= MAX_SEARCHED else messages[-MAX_SEARCHED:]:
         if "tool_calls" in message or "tool_call_id" in message if type(message) is dict else message is not None:

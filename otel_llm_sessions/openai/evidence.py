@@ -162,7 +162,9 @@ def evidence_of(
     """
     ties: list[Tie] = []
     for name, read, may_tell in READERS[api]:
-        said = body.get(name) if name else previous_id
+        if name and name not in body:  # as a rule
+            continue
+        said = body[name] if name else previous_id
         if said is not None and may_tell(said):
             ties.extend(read(new(Asked, (body, previous_id, server, digests))))
     if previous_id is not None:

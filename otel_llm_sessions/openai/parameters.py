@@ -58,20 +58,14 @@ def add_parameters(attributes: dict[str, Any], body: Mapping[str, Any]) -> None:
     for name in body:
         if name in _KNOWN:
             try:
-                _add(attributes, name, body[name])
+                if name in _SHAPED:
+                    _SHAPED[name](attributes, body[name])
+                    continue
+                attribute, value_of = PARAMETERS[name]
+                if (found := value_of(body[name])) is not None:
+                    attributes[attribute] = found
             except Exception as error:  # a value whose own methods raise costs its attribute, not the span
                 report("read a parameter", error)
-
-
-def _add(attributes: dict[str, Any], name: str, value: Any) -> None:
-    known = PARAMETERS.get(name)
-    if known is None:
-        return _SHAPED[name](attributes, value)
-    attribute, value_of = known
-    found = value_of(value)
-    if found is not None:
-        attributes[attribute] = found
-    return None
 
 
 def _stop(attributes: dict[str, Any], value: Any) -> None:

@@ -21,7 +21,7 @@ from otel_llm_sessions.openai.conversations import ConversationCall
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.openai.raw import parse, watch_http
-from otel_llm_sessions.openai.request import SENT, read_history, read_request
+from otel_llm_sessions.openai.request import read_history, read_request, sent_by
 from otel_llm_sessions.openai.routes import CONVERSATIONS, find
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import server_of
@@ -115,7 +115,7 @@ def _read_other(reply: Any, call: Call) -> None:
 
 def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | None:
     """Return the call that a request is, or None if it is to pass through untouched."""
-    sent = SENT.of(options)
+    sent = sent_by(options)
     method, url, _, body, _ = sent
     match = find(method, url)
     if match is None:

@@ -11,6 +11,7 @@ from opentelemetry.context import Context
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.cheap import new, value
+from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.evidence import evidence_of
 from otel_llm_sessions.openai.fields import Fields, conversation_id_in, mapping
 from otel_llm_sessions.openai.headers import header_session, lowered
@@ -32,16 +33,21 @@ class KeyLists:
     headers: tuple[str, ...]
     body: tuple[str, ...]
     metadata: tuple[str, ...]
-    any_body: frozenset[str]
-    """The same as ``body``: most requests have none of them, which a set tells at once."""
+    telling: frozenset[str]
+    """Which fields of a body tell a session, or say how it is kept (``TELLING``); most bodies have none of them."""
     digests: DigestSource
     """Makes the digests of what is beside an id that is not one of a kind."""
     baggage: bool = True
     """Whether baggage may name a session, too."""
 
 
+TELLING: Final = frozenset({"metadata", "conversation", "stream", "store"})
+"""Fields of a body that are looked at one by one where there are any, besides those that may name a session."""
+
+NONE_TOLD: Final[frozenset[str]] = frozenset()
+
 SENT: Final = Fields("method", "url", "headers", "json_data", "extra_json")
-"""What a request consists of, in openai's ``FinalRequestOptions``; to read a field of that takes as long as of ten."""
+"""What a request consists of, in openai's ``FinalRequestOptions``."""
 
 
 @value
@@ -71,6 +77,16 @@ class Request:
     """The history that a chat request sends; None where it is no evidence."""
 
 
+def sent_by(options: Any) -> tuple[Any, ...]:
+    """Return what ``SENT`` reads of a client's options."""
+    try:
+        said = options.__dict__
+        return said["method"], said["url"], said["headers"], said["json_data"], said["extra_json"]
+    except (AttributeError, KeyError, TypeError) as error:  # not as the clients make them (openai 1.66 to 3.57)
+        pass_on(error)
+        return SENT.of(options)
+
+
 def read_request(
     match: Match,
     client: Any,
@@ -94,12 +110,14 @@ def read_request(
         stream: whether the reply is to be streamed.
     """
     _, _, headers, json_data, extra_json = sent
-    body, extra = mapping(json_data), mapping(extra_json)
+    body = json_data if type(json_data) is dict else mapping(json_data)
+    extra = NOTHING if extra_json is None else mapping(extra_json)
     asked = {**body, **extra} if extra else body  # as the client merges them
     model = asked.get("model")
     if type(model) is not str or not 0 < len(model) <= MAX_TEXT:
         model = text_of(model) or text_of(body.get("model"))
-    streams = stream or asked.get("stream") is True
+    told = NONE_TOLD if keys.telling.isdisjoint(asked) else keys.telling.intersection(asked)
+    streams = stream or ("stream" in told and asked["stream"] is True)
     name, model, first = _first_said(match.route, server, model, streams)
     attributes = first.copy()
     if match.response_id is not None:
@@ -107,11 +125,13 @@ def read_request(
     add_parameters(attributes, asked)
     if not server.is_openai:
         attributes.pop(semconv.OPENAI_REQUEST_SERVICE_TIER, None)
-    conversation = conversation_id_in(said) if (said := asked.get("conversation")) is not None else None
-    headers = lowered(headers) if headers else NO_HEADERS
+    conversation = conversation_id_in(asked["conversation"]) if "conversation" in told else None
+    headers = lowered(headers) if headers else NOTHING
     defaults = getattr(client, "_custom_headers", None)
     parent = parent_session(headers, defaults) if headers or defaults else ""
-    given = given_session(headers, defaults, body, extra, context, keys)
+    given = None
+    if told or headers or defaults or context:
+        given = given_session(headers, defaults, body, extra, told, context, keys)
     if given is None and conversation is not None:
         given = Given(name_of_conversation(conversation, server.name), "conversation")
     before = attributes.get(semconv.REQUEST_PREVIOUS_RESPONSE_ID) if match.route.api == "responses" else None
@@ -119,7 +139,8 @@ def read_request(
     if given is None and previous is None and context and keys.baggage:
         given = from_baggage(context)
     evidence = evidence_of(match.route.api, given, previous, asked, server, keys.digests)
-    stored, is_for_events, digests = asked.get("store") is not False, streams and not stream, keys.digests
+    stored = "store" not in told or asked["store"] is not False
+    is_for_events, digests = streams and not stream, keys.digests
     return Request(  # in this order: an unpacked tuple, or keywords, would cost as much as all fields
         match, server, name, model, attributes, evidence, stream, stored, is_for_events, conversation, parent, digests
     )
@@ -176,7 +197,7 @@ def add_fetched(attributes: dict[str, Any], response_id: str, options: Any) -> N
         attributes[semconv.REQUEST_STREAM_CURSOR] = str(cursor)
 
 
-NO_HEADERS: Final[Mapping[str, Any]] = {}
+NOTHING: Final[Mapping[str, Any]] = {}
 
 PARENT_HEADERS: Final = (PARENT_HEADER,)
 
@@ -186,19 +207,19 @@ def given_session(
     defaults: Any,
     body: Mapping[str, Any],
     extra: Mapping[str, Any],
+    told: frozenset[str],
     context: Context,
     keys: KeyLists,
 ) -> Given | None:
     """Return the session that the application names: by headers, body, metadata, context, the client's own headers."""
     if headers and (found := header_session(headers, keys.headers)):
         return new(Given, (found, "header"))
-    asked = extra, body
-    if not (keys.any_body.isdisjoint(body) and (not extra or keys.any_body.isdisjoint(extra))):
-        for values in asked:
+    if told and not told.issubset(TELLING):
+        for values in (extra, body):
             if found := first_id(values, keys.body):
                 return new(Given, (found, "body"))
-    if "metadata" in extra or "metadata" in body:
-        for values in asked:
+    if "metadata" in told:
+        for values in (extra, body):
             if found := first_id(mapping(values.get("metadata")), keys.metadata):
                 return new(Given, (found, "metadata"))
     if context and (named := from_context(context)):

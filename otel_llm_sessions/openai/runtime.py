@@ -8,7 +8,7 @@ from typing import Any
 from otel_llm_sessions.openai.history import HistoryReader
 from otel_llm_sessions.openai.propagation import Propagation
 from otel_llm_sessions.openai.provider_lookup import ProviderLookup
-from otel_llm_sessions.openai.request import KeyLists
+from otel_llm_sessions.openai.request import TELLING, KeyLists
 from otel_llm_sessions.openai.switch import Switch
 from otel_llm_sessions.sessions.digest import DigestSource
 from otel_llm_sessions.settings import Settings
@@ -59,7 +59,7 @@ def make_runtime(settings: Settings, store: SessionStore, homes: Homes, metrics:
         settings.headers,
         settings.body_keys,
         settings.metadata_keys,
-        frozenset(settings.body_keys),
+        TELLING.union(settings.body_keys),
         # The random id that stands in a key beside such a digest keeps ready-made tables off. A store's scope would do
         # no more, and is not known before the store has answered once, which the first call would have to wait for.
         DigestSource(settings.key, str),

@@ -9,6 +9,7 @@ from typing import Any
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.bounded import Bounded
+from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.telemetry.values import text_of
 
 MAX_KNOWN = 256
@@ -55,19 +56,29 @@ def server_of(client: Any, path: str = "") -> Server:
         client: the client. Its ``base_url`` may change between two requests.
         path: where the request goes, relative to the base URL; an absolute URL is its own server.
     """
+    try:
+        url = client._base_url
+        known = _known.get(id(url))
+        if known is not None and known[0] is url and known[1] is type(client) and "://" not in path:
+            return known[2]
+    except AttributeError as error:  # none of the library's
+        pass_on(error)
+    return _find(client, path)
+
+
+def _find(client: Any, path: str) -> Server:
     kind = type(client)
-    url = client._base_url if _keeps_its_url(kind) else client.base_url
+    keeps = _keeps_its_url(kind)
+    url = client._base_url if keeps else client.base_url
     if "://" in path:
         return _read(client, type(url)(path))
-    known = _known.get(id(url))
-    if known is not None and known[0] is url and known[1] is kind:
-        return known[2]
     # The module's own client makes a URL of `openai.base_url` at each request (openai 1.66 to 3.57): known by its text.
-    key = (type(client), str(url))
+    key = (kind, str(url))
     server = _by_text.get(key) or _read(client, url)
     if len(key[1]) > MAX_URL:
         return server
-    _known[id(url)] = (url, type(client), server)
+    if keeps:
+        _known[id(url)] = (url, kind, server)
     _by_text[key] = server
     return server
 
