@@ -169,13 +169,13 @@ class Lateness:
     WAKE_UPS = 5
     """How often what is measured is woken, each time as late as may be: for a slice of its waiting, or by a lock."""
 
-    LEAST = 20
+    LEAST = 40
     """How many times are measured: of fewer none may be as late as what was measured."""
 
     def __init__(self) -> None:
         self.worst = 0.0
         """In seconds."""
-        self._is_over = threading.Event()
+        self._is_over, self._is_enough = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._measure)
 
     def __enter__(self) -> Lateness:
@@ -188,6 +188,7 @@ class Lateness:
 
     def limit(self, seconds: float) -> float:
         """Return how long what takes ``seconds`` at most may have taken, as the machine keeps time."""
+        self._is_enough.wait()
         return seconds + self.WAKE_UPS * self.worst
 
     def _measure(self) -> None:
@@ -195,6 +196,8 @@ class Lateness:
         while measured < self.LEAST or not self._is_over.is_set():
             self.worst = max(self.worst, timed(lambda: time.sleep(0.005)) - 0.005)
             measured += 1
+            if measured == self.LEAST:
+                self._is_enough.set()
 
 
 def calls_of(store, name: str = "1") -> list[Callable[[], object]]:

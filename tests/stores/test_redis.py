@@ -253,8 +253,8 @@ def test_a_redis_that_is_full_is_read_and_written_when_it_has_room(redis_server,
     assert store.get_all(["s:other"])[0].turn == 7
     assert store.get_all(["s:1"])[0].turn == 1
     redis_server.ask("CONFIG", "SET", "maxmemory", "0")
-    until(lambda: other.get_all(["s:1"])[0])
-    until(lambda: store.is_up)
+    until(lambda: store.is_up and redis_server.ask("DBSIZE") == b":4\r\n")  # its scope, two sessions, a claim
+    assert other.get_all(["s:1"])[0].turn == 1
     assert not other.claim("1")
 
 
