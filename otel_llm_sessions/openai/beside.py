@@ -68,6 +68,10 @@ class Beside:
         """Have something done now."""
         self.at(0.0, work)
 
+    def first(self, work: Callable[[], None]) -> None:
+        """Have something done before all else that is to be done now."""
+        self.at(-1.0, work)
+
     def at(self, due: float, work: Callable[[], None]) -> None:
         """Have something done at a time of the monotonic clock; an exception that it raises is reported."""
         self._tasks.append(Task(due, next(self._numbers), work))

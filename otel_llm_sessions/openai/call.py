@@ -27,7 +27,7 @@ from otel_llm_sessions.openai.learn import fresh, keys_of, learned_of, record_of
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply, read_reply
 from otel_llm_sessions.openai.runtime import Runtime
-from otel_llm_sessions.openai.starting import begun
+from otel_llm_sessions.openai.starting import begun, placed
 from otel_llm_sessions.openai.turn import NOT_PLACED, NOTHING_KNOWN, Turn
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import Record, SpanRef
@@ -96,8 +96,7 @@ class Call:
         self.is_silent = runtime.spans == "annotate" and not self.is_owned
         """Whether it gets no span, nor a place in a trace: there is none to annotate."""
         route = request.match.route
-        keeps = kept_for(LEFT[route.api])
-        self.reply = Reply(route, request.server.is_openai, keeps, request.history is not None)
+        self.reply = Reply(route, request.server.is_openai, kept_for(LEFT[route.api]), request.history is not None)
         self.turn = NOTHING_KNOWN
         """The session and the place in it, as far as they are known."""
         self.span: CallSpan = NOT_STARTED
@@ -271,10 +270,14 @@ class Call:
         if self.first_chunk is None:
             self.first_chunk = (time.monotonic_ns() - self._began) / SECOND
         if SEE_CHUNK[self.request.match.route.api](self.reply, chunk) | self.reply.completes(chunk):
-            if named := self._name():
-                self.span.set(named)
-                self._end_root()
-            self.leave(0)
+            self.leave_early()
+
+    def leave_early(self) -> None:
+        """Record what the reply has left so far, under the session that it names if it starts one."""
+        if named := self._name():
+            self.span.set(named)
+            self._end_root()
+        self.leave(0)
 
     def read(self, reply: Any) -> None:
         """Take in a whole reply; of one that nobody sees only the ids by which the session goes on."""
@@ -310,15 +313,17 @@ class Call:
         before = self.turn
         if before.session_id is not None or (self.gate is not None and self.gate.is_closed):
             return {}
-        turn = begun(before, self.request, self.reply, self._span_ref)
+        turn = begun(before, self.request, self.reply, self._span_ref, self.runtime.asked.known)
         if turn is None:
             return {}
-        self.turn = turn
-        return start_of(before, turn, self.request, self.runtime)
+        is_apart = turn.resolution.previous is None or self.is_silent
+        self.turn = turn if is_apart else placed(turn, self.home.placer, self.span, self.started)
+        return start_of(before, self.turn, self.request, self.runtime)
 
     def _end_root(self) -> None:
-        if self.turn.placement.open_root is not None:
-            self.turn.placement.open_root.end(self.turn.session_id, self.turn.resolution.origin)
+        turn, root = self.turn, self.turn.placement.open_root
+        if root is not None:
+            root.end(turn.session_id, turn.resolution.origin, is_first=root.trace is turn.placement.trace)
 
     # --- the end --------------------------------------------------------------------------------------------
 
@@ -349,9 +354,8 @@ class Call:
                     self.span = UnseenSpan(self.around.context, {})
             raise
 
-    def end(self, ended: int, error_type: str | None, cut_short: bool) -> None:
-        """End the span as the call has ended; see ``Ending``."""
-        placement = self.turn.placement
+    def end(self, ended: int, error_type: str | None, cut_short: bool) -> Record | None:
+        """End the span as the call has ended (see ``Ending``); return what the call leaves behind."""
         try:
             if cut_short:
                 self.reply.cut_short()
@@ -369,8 +373,9 @@ class Call:
         finally:
             self._close(ended)
         record = self.leave(ended)
-        if record is not None and placement.is_marked and self.request.match.route.is_turn:
+        if record is not None and self.turn.placement.is_marked and self.request.match.route.is_turn:
             self.home.placer.mark(record.link, error_type)
+        return record
 
     def _close(self, ended: int) -> None:
         """End what is open. A processor of the application's that raises costs nothing but what it does."""
@@ -389,8 +394,7 @@ class Call:
         of = record_of if is_turn else record_of_fetched
         record = of(self.request, self.reply, turn, self._span_ref(), self.started, ended)
         if record is not None and record.keys:
-            news = record if ended else fresh(record, self._left)
-            if news.keys:
+            if (news := record if ended else fresh(record, self._left)).keys:
                 self.outbox.append(news)
             self._left = record
         return record

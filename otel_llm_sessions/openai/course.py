@@ -117,11 +117,18 @@ class Course:
         before = HELD.pending(keys, self.begun)
         looked_up = self._call.runtime.asked.ask(keys, self.within)
         yield Question(looked_up)
-        answers = looked_up.result()
+        answers = self._newest(keys, looked_up.result())
         before.update(HELD.pending(keys, self.begun))  # of some it is known only now which session they belong to
         if before:
             answers = yield from self._after(before, keys, answers)
         return answers if looked_up.is_known else doubted(self._call.request.evidence, answers)
+
+    def _newest(self, keys: Sequence[str], answers: Sequence[SessionLink | None]) -> Sequence[SessionLink | None]:
+        """Return a late answer with what has become known in this process since it was given."""
+        if self._call.gate is None:
+            return answers
+        known = self._call.runtime.asked.known(keys)
+        return [_newer(*found) for found in zip(keys, answers, known, strict=True)]
 
     @staticmethod
     def _after(
@@ -130,10 +137,8 @@ class Course:
         """Return the answers with what turns of this process leave that had ended, but were not told of theirs yet."""
         known = dict(zip(keys, answers, strict=True))
         for key, told in before.items():
-            yield Question(told, is_beside=True)
-            link, other = told.result(), known[key]
-            if link is not None and (other is None or is_newer(key, link, other)):
-                known[key] = link
+            yield Question(told, is_beside=True, is_a_turns=True)
+            known[key] = _newer(key, known[key], told.result())
         return [known[key] for key in keys]
 
     def _note(self, alone: Resolution) -> None:
@@ -232,7 +237,9 @@ class Course:
         ending = gate.open()
         try:
             if ending is not None:
-                call.end(*ending)
+                left = call.end(*ending) or left  # a session that the reply names has its name only now
+            elif left is None:
+                call.leave_early()
             deliver_soon(call)
         finally:
             self._let_go(left.link if left is not None else None)
@@ -268,7 +275,9 @@ class Course:
         return named(self._call, Resolution(given.session_id, given.source, given.source, 0, None, None))
 
     def _await(self, question: Question) -> None:
-        if question.is_a_stores:
+        if question.is_a_turns:  # others that wait may ask for what comes of this one
+            question.answer.when_done(lambda _: beside.first(self._go_on))
+        elif question.is_a_stores:
             question.answer.when_done(lambda _: beside.soon(self._go_on))
         else:
             question.answer.when_done(lambda _: self._go_on())
@@ -325,6 +334,10 @@ class Course:
         previous = resolution.previous
         plan = planned(call, resolution) if previous is not None and previous.trace is not None else NO_PLAN
         return self._amend(gate, resolution, plan if plan.opening is None else NO_PLAN, False)
+
+
+def _newer(key: str, link: SessionLink | None, other: SessionLink | None) -> SessionLink | None:
+    return other if other is not None and (link is None or is_newer(key, other, link)) else link
 
 
 def _settled_once(answer: Answer[None]) -> None:

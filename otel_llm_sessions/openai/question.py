@@ -18,3 +18,5 @@ class Question(NamedTuple):
     """Whether the application never waits for it."""
     is_a_stores: bool = True
     """Whether the answer comes on a store's thread, which has others to serve."""
+    is_a_turns: bool = False
+    """Whether it is what a turn before leaves: who waits for that is told before others are told anything."""

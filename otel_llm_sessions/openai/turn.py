@@ -8,8 +8,7 @@ from typing import Final
 from opentelemetry.context import Context
 
 from otel_llm_sessions.cheap import value
-from otel_llm_sessions.sessions.link import SessionId, SessionLink, SpanRef
-from otel_llm_sessions.sessions.names import name_of_conversation, name_of_response
+from otel_llm_sessions.sessions.link import SessionId, SessionLink
 from otel_llm_sessions.sessions.resolver import NONE, Resolution
 from otel_llm_sessions.traces.placement import Placement
 
@@ -32,23 +31,18 @@ class Turn:
         return self.session_id is None and self.resolution.session_id is not None
 
 
-def begun_by(turn: Turn, reply_id: str, conversation: str | None, server: str, span: SpanRef) -> Turn:
-    """Return the first turn of a session with the name that its reply gives it.
-
-    That is the conversation which the reply says it belongs to, as a server may put it into one that the request does
-    not name; else the reply's id.
+def named_by_conversation(turn: Turn, session_id: SessionId, newest: SessionLink | None) -> Turn:
+    """Return a turn that its reply puts into a conversation: the next one there, as far as that is known.
 
     Args:
         turn: the turn.
-        reply_id: the first id of its reply.
-        conversation: the id of the reply's conversation, if it has one.
-        server: what the server is called in names.
-        span: the turn's span.
+        session_id: the session that the conversation is.
+        newest: its newest turn that this process knows.
     """
-    if conversation is None:
-        return Turn(turn.resolution, name_of_response(reply_id, server, span), turn.placement)
     resolution = replace(turn.resolution, source="conversation", origin="conversation")
-    return Turn(resolution, name_of_conversation(conversation, server), turn.placement)
+    if newest is not None and newest.session_id == session_id:
+        resolution = replace(resolution, session_id=session_id, turn=newest.turn + 1, previous=newest)
+    return Turn(resolution, session_id, turn.placement)
 
 
 NOT_PLACED: Final = Placement(Context(), [], None)

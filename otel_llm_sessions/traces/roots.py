@@ -70,20 +70,23 @@ class FreshRoot:
         self.trace = trace
         self._names = names
 
-    def end(self, session_id: SessionId | None, source: Source | None = "new") -> None:
+    def end(self, session_id: SessionId | None, source: Source | None = "new", *, is_first: bool = True) -> None:
         """Name and end it; does nothing if it has ended.
 
         Args:
             session_id: the session; None if the call failed before it had one.
             source: how the session was found.
+            is_first: whether the session began here; else it has a root already, and this is none of its own.
         """
         root = self.span
         try:
             if not root.is_recording():
                 return
-            name = self._names.name_of(session_id, "", 1) if session_id is not None else UNNAMED_ROOT_NAME
+            name = UNNAMED_ROOT_NAME
             if session_id is not None:
-                root.set_attributes({semconv.SESSION_ID: session_id, semconv.LLM_SESSION_ROOT: True})
+                name = self._names.name_of(session_id, "", 1 if is_first else 2)
+                said = {semconv.SESSION_ID: session_id}
+                root.set_attributes({**said, semconv.LLM_SESSION_ROOT: True} if is_first else said)
             if source is not None and source != "new":
                 root.set_attribute(semconv.LLM_SESSION_SOURCE, source)
             if name != ROOT_NAME:

@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+from held_backend import HeldBackend
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -15,6 +16,7 @@ from store_kit import Proxy, until
 from traces_kit import linked, only, ref
 
 from otel_llm_sessions import session, session_trace_id
+from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.testing import capture_spans
 
 HELLO = {"type": "message", "role": "user", "content": "Hello"}
@@ -332,3 +334,21 @@ def test_a_store_that_answers_late_is_heard_all_the_same(api, redis):
         assert sorted(sessions(spans)) == [(id_, "item", number) for number in (1, 2, 3)]
     finally:
         proxy.close()
+
+
+@pytest.mark.parametrize("traces", ["session", "turn"])
+@pytest.mark.parametrize(("how", "number_of_turns"), [("listed", 2), ("echoed", 3)])
+def test_turns_that_nothing_is_heard_of_yet_are_counted_all_the_same(api, how, number_of_turns, traces):
+    backend = HeldBackend()
+    store = GuardedStore(backend)
+    with capture_spans(store=store, traces=traces) as spans:
+        talk = Talk(api)
+        id_ = talk.made()
+        said = talk.add(id_, HELLO)
+        with backend.held(store):
+            for _ in range(number_of_turns):
+                made = api.respond(input=talk.items(id_) if how == "listed" else said)
+                said += talk.add(id_, {"role": "assistant", "content": made.output_text}, HELLO)
+        until(lambda: len(turns(spans)) == number_of_turns)
+    told = sorted(turns(spans), key=lambda span: span.start_time)
+    assert sessions(told) == [(id_, "item", number + 1) for number in range(number_of_turns)]

@@ -81,6 +81,34 @@ def test_the_next_turn_goes_on_in_the_trace_that_the_first_began(api, server, tr
     assert {span.attributes["session.id"] for span in traced.spans} == {CONVERSATION}
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_turn_that_only_its_reply_puts_into_a_conversation_is_the_next_one_there(api, server, traced, stream):
+    for _ in range(3):
+        answer(server, stream=stream)
+        made = api.respond(stream=stream)
+        api.read(made) if stream else None
+    answer(server)
+    api.respond(conversation=CONVERSATION)
+    calls = traced.named("chat")
+    assert [span.attributes["llm_session.turn"] for span in calls] == [1, 2, 3, 4]
+    assert [linked(span, "previous_turn") for span in calls[1:]] == [[ref(span)] for span in calls[:-1]]
+    root, *others = traced.named("session")
+    assert root.attributes["llm_session.root"]
+    assert [(span.name, "llm_session.root" in span.attributes) for span in others] == [("session continued", False)] * 2
+    assert [linked(span, "session") for span in calls[1:3]] == [[ref(root)]] * 2
+    assert [span.trace_id for span in traced.named("turn")] == [root.trace_id] * 2
+    assert {span.attributes["session.id"] for span in traced.spans} == {CONVERSATION}
+
+
+def test_where_spans_stay_where_they_are_it_is_the_next_one_too(api, server):
+    with capture_spans(traces="turn") as spans:
+        for _ in range(2):
+            answer(server)
+            api.respond()
+    assert [span.attributes["llm_session.turn"] for span in spans] == [1, 2]
+    assert len(turns(spans)[1].links) == 1
+
+
 def test_one_that_may_be_anybodys_is_named_with_its_server(api, server, spans):
     answer(server, "conv_1")
     api.respond()

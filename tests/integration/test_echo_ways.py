@@ -26,12 +26,14 @@ from echo_kit import (
     tool_call,
     user,
 )
+from held_backend import HeldBackend
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from session_kit import calls
 from store_kit import Proxy
 from waiting import until
 
+from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 
@@ -50,6 +52,7 @@ class Loop:
 
     def __init__(self, api: Any, server: Any, kind: str) -> None:
         self.api, self.server, self.is_chat = api, server, kind == "chat"
+        self.before: list[Any] = []
         self.tool: Any = tool_call() if self.is_chat else function_call()
 
     def script(self, *, stream: bool = False, is_first: bool = True) -> None:
@@ -66,10 +69,16 @@ class Loop:
         self.server.script_stream(brought, path=path) if stream else self.server.script(made, path=path)
 
     def asked(self, *, is_first: bool = True) -> dict[str, Any]:
-        if self.is_chat:
-            sent = [user()] if is_first else [user(), called(self.tool), *gave_back(self.tool)]
-            return {"messages": sent, "model": "m"}
-        return {"input": [user()] if is_first else [user(), self.tool, output_of(self.tool)], "model": "m"}
+        name = "messages" if self.is_chat else "input"
+        return {name: [*self.before, user(), *([] if is_first else self.gone_through(self.tool))], "model": "m"}
+
+    def gone_through(self, tool: Any) -> list[Any]:
+        """A step of an agent: a tool's call, and what it gave back."""
+        return [called(tool), *gave_back(tool)] if self.is_chat else [tool, output_of(tool)]
+
+    def goes_on_from_a_step_that_nobody_knows(self) -> None:
+        """Have both calls begin with what another client has seen, so that the store is asked for the first, too."""
+        self.before = self.gone_through(tool_call() if self.is_chat else function_call())
 
     @property
     def resource(self) -> Any:
@@ -217,3 +226,37 @@ def test_of_a_store_that_answers_late(loop, redis, far):
     second = calls(spans)[-1]
     assert second.attributes["session.id"] == first.attributes["session.id"]
     assert second.attributes["llm_session.turn"] == 2
+
+
+@pytest.fixture
+def backend() -> HeldBackend:
+    return HeldBackend()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_while_nothing_is_heard_of_its_first_call_a_loop_is_one_session_all_the_same(loop, backend, stream):
+    loop.goes_on_from_a_step_that_nobody_knows()
+    store = GuardedStore(backend)
+    with capture_spans(store=store) as spans:
+        with backend.held(store):
+            loop.call(stream=stream)
+            loop.call(is_first=False, stream=stream)
+            assert not calls(spans), "they are kept back"
+        until(lambda: len(calls(spans)) == 2)
+    assert is_one(spans)
+
+
+def test_a_stream_that_goes_on_when_its_session_is_heard_of_has_left_its_tool_call_by_then(loop, backend):
+    loop.goes_on_from_a_step_that_nobody_knows()
+    store = GuardedStore(backend)
+    with capture_spans(store=store) as spans:
+        loop.script(stream=True)
+        with backend.held(store):
+            stream = loop.api.finish(loop.resource.create(**loop.asked(), stream=True))
+            for _ in range(5):
+                loop.api.finish(anext(stream)) if hasattr(stream, "__anext__") else next(stream)
+        until(lambda: backend.links)
+        loop.call(is_first=False)
+        loop.api.finish(stream.close())
+        until(lambda: len(calls(spans)) == 2)
+    assert is_one(sorted(calls(spans), key=lambda span: span.start_time))
