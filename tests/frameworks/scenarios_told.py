@@ -12,6 +12,12 @@ TOOL = "new tool_call tool_call tool_call tool_call"
 HISTORY = "new history history"
 BAGGAGE = "baggage tool_call tool_call tool_call tool_call"
 
+
+def handed_over(sources: str) -> str:
+    """The same where an agent hands over to the one that asks the tool, which is another call in two of the turns."""
+    return f"{sources} {' '.join(sources.split()[-2:])}"
+
+
 SCENARIOS = {
     "openai-agents": {
         "previous_response_id": "new item chain chain chain",
@@ -31,6 +37,11 @@ SCENARIOS = {
         "chat_model_streamed": TOOL,
         "parallel": "new item chain chain chain",
         "parallel_streamed": ITEM,
+        "handoff": handed_over(ITEM),
+        "handoff_nested_at_openai": handed_over(ITEM),
+        "handoff_previous_response_id": handed_over(CHAIN),
+        "handoff_chat_model": handed_over(TOOL),
+        "handoff_parallel_streamed": handed_over(ITEM),
     },
     "langchain": {
         "chat": TOOL,

@@ -1,4 +1,6 @@
-"""openai-agents: https://openai.github.io/openai-agents-python/ (Results, Running agents, Sessions, Streaming)."""
+"""openai-agents: https://openai.github.io/openai-agents-python/ (Results, Running agents, Sessions, Streaming,
+Handoffs).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,10 @@ from typing import Any
 import httpx2
 from agents import (
     Agent,
+    ModelSettings,
     OpenAIChatCompletionsModel,
     OpenAIConversationsSession,
+    RunConfig,
     Runner,
     SQLiteSession,
     function_tool,
@@ -31,6 +35,15 @@ def agent(**options: Any) -> Agent[Any]:
         tools=[function_tool(get_weather)],
         **{"model": MODEL, **options},
     )
+
+
+def triage(**options: Any) -> Agent[Any]:
+    """An agent that hands whoever asks for the weather over to another one, which asks a tool."""
+    asks = ModelSettings(tool_choice="required")
+    weather = Agent(
+        name="Weather agent", tools=[function_tool(get_weather)], model_settings=asks, **{"model": MODEL, **options}
+    )
+    return Agent(name="Triage agent", handoffs=[weather], **{"model": MODEL, **options})
 
 
 class OpenAIAtHome(httpx2.AsyncHTTPTransport):
@@ -174,6 +187,52 @@ async def parallel_streamed() -> None:
         session = SQLiteSession(f"conversation_{person}")
         for text in turns_of(person):
             result = Runner.run_streamed(assistant, text, session=session)
+            async for _ in result.stream_events():
+                pass
+
+    await asyncio.gather(*map(talk, PEOPLE))
+
+
+@scenario
+async def handoff() -> None:
+    agent, sessions = triage(), {person: SQLiteSession(f"conversation_{person}") for person in PEOPLE}
+    for person, text in interleaved():
+        await Runner.run(agent, text, session=sessions[person])
+
+
+@scenario
+async def handoff_nested_at_openai() -> None:
+    at_openai()
+    agent, sessions = triage(), {person: SQLiteSession(f"conversation_{person}") for person in PEOPLE}
+    for person, text in interleaved():
+        await Runner.run(agent, text, session=sessions[person], run_config=RunConfig(nest_handoff_history=True))
+
+
+@scenario
+async def handoff_previous_response_id() -> None:
+    agent, last = triage(), dict.fromkeys(PEOPLE)
+    for person, text in interleaved():
+        result = await Runner.run(agent, text, previous_response_id=last[person], auto_previous_response_id=True)
+        last[person] = result.last_response_id
+
+
+@scenario
+async def handoff_chat_model() -> None:
+    agent = triage(model=OpenAIChatCompletionsModel(model=MODEL, openai_client=AsyncOpenAI()))
+    said = {person: [] for person in PEOPLE}
+    for person, text in interleaved():
+        result = await Runner.run(agent, [*said[person], {"role": "user", "content": text}])
+        said[person] = result.to_input_list()
+
+
+@scenario
+async def handoff_parallel_streamed() -> None:
+    agent = triage()
+
+    async def talk(person: str) -> None:
+        session = SQLiteSession(f"conversation_{person}")
+        for text in turns_of(person):
+            result = Runner.run_streamed(agent, text, session=session)
             async for _ in result.stream_events():
                 pass
 
