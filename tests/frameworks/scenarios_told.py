@@ -38,7 +38,6 @@ SCENARIOS = {
         "parallel": "new item chain chain chain",
         "parallel_streamed": ITEM,
         "handoff": handed_over(ITEM),
-        "handoff_nested_at_openai": handed_over(ITEM),
         "handoff_previous_response_id": handed_over(CHAIN),
         "handoff_chat_model": handed_over(TOOL),
         "handoff_parallel_streamed": handed_over(ITEM),

@@ -14,7 +14,6 @@ from agents import (
     ModelSettings,
     OpenAIChatCompletionsModel,
     OpenAIConversationsSession,
-    RunConfig,
     Runner,
     SQLiteSession,
     function_tool,
@@ -198,14 +197,6 @@ async def handoff() -> None:
     agent, sessions = triage(), {person: SQLiteSession(f"conversation_{person}") for person in PEOPLE}
     for person, text in interleaved():
         await Runner.run(agent, text, session=sessions[person])
-
-
-@scenario
-async def handoff_nested_at_openai() -> None:
-    at_openai()
-    agent, sessions = triage(), {person: SQLiteSession(f"conversation_{person}") for person in PEOPLE}
-    for person, text in interleaved():
-        await Runner.run(agent, text, session=sessions[person], run_config=RunConfig(nest_handoff_history=True))
 
 
 @scenario
