@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.trace import Link, Span, SpanKind
+from opentelemetry.trace import Link, Span
 
 
 def derived_trace_id(session_id: str, namespace: str = "", part: int = 1, key: str | None = None) -> int:
@@ -44,7 +44,6 @@ def start_with_ids(
     ids: tuple[int, int] | None,
     name: str,
     context: Context | None = None,
-    kind: SpanKind = SpanKind.INTERNAL,
     attributes: Mapping[str, Any] | None = None,
     links: Sequence[Link] = (),
     start_time: int | None = None,
@@ -59,7 +58,6 @@ def start_with_ids(
         ids: trace id and span id of a root; None for ids of the application's own generator.
         name: the span's name.
         context: as ``start_span`` takes it, like all that follow.
-        kind: see there.
         attributes: see there.
         links: see there.
         start_time: see there.
@@ -69,9 +67,8 @@ def start_with_ids(
         outer = _laid_out.set(list(ids) if ids is not None else None)
     span: Span | None = None
     try:
-        span = tracer.start_span(
-            name, context=context, kind=kind, attributes=attributes, links=links, start_time=start_time
-        )
+        # INTERNAL by itself: to look up an enum's member takes a function of Python's each time (CPython 3.11).
+        span = tracer.start_span(name, context=context, attributes=attributes, links=links, start_time=start_time)
         return span
     except BaseException:  # interrupted where nobody else has the span yet
         end_early(span)

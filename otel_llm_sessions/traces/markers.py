@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Status, StatusCode
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import report
@@ -31,7 +31,6 @@ def emit_marker(tracer: Any, turn: SessionLink, error_type: str | None = None) -
             None,
             semconv.MARKER_NAME,
             context=below_root(trace),
-            kind=SpanKind.INTERNAL,
             attributes=_attributes(turn, trace, error_type),
             links=[Link(span_context(turn.span))],
             start_time=turn.start,
@@ -46,18 +45,18 @@ def emit_marker(tracer: Any, turn: SessionLink, error_type: str | None = None) -
 
 def _attributes(turn: SessionLink, trace: SessionTrace, error_type: str | None) -> dict[str, Any]:
     attributes: dict[str, Any] = {semconv.SESSION_ID: turn.session_id, semconv.LLM_SESSION_TURN: turn.turn}
-    if trace.part:
-        attributes[semconv.LLM_SESSION_PART] = trace.part
-    if turn.name:
-        attributes[semconv.LLM_SESSION_NAME] = turn.name
-    if turn.model:
-        attributes[semconv.REQUEST_MODEL] = turn.model
-    if turn.response_id:
-        attributes[semconv.RESPONSE_ID] = turn.response_id
-    if turn.input_tokens is not None:
-        attributes[semconv.LLM_SESSION_INPUT_TOKENS] = turn.input_tokens
-    if turn.output_tokens is not None:
-        attributes[semconv.LLM_SESSION_OUTPUT_TOKENS] = turn.output_tokens
+    if part := trace.part:
+        attributes[semconv.LLM_SESSION_PART] = part
+    if name := turn.name:
+        attributes[semconv.LLM_SESSION_NAME] = name
+    if model := turn.model:
+        attributes[semconv.REQUEST_MODEL] = model
+    if response_id := turn.response_id:
+        attributes[semconv.RESPONSE_ID] = response_id
+    if (tokens := turn.input_tokens) is not None:
+        attributes[semconv.LLM_SESSION_INPUT_TOKENS] = tokens
+    if (tokens := turn.output_tokens) is not None:
+        attributes[semconv.LLM_SESSION_OUTPUT_TOKENS] = tokens
     if error_type is not None:
         attributes[semconv.ERROR_TYPE] = error_type
     return attributes

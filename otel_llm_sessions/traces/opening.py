@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Link, SpanContext, SpanKind, TraceFlags, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext, SpanKind, TraceFlags, set_span_in_context
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import report
@@ -60,12 +61,14 @@ def asked(opening: Opening) -> tuple[str, dict[str, Any], list[Link]]:
     return part_name(ROOT_NAME, opening.part), attributes, links
 
 
-def told(opening: Opening) -> dict[str, Any]:
-    """Return all attributes of a root: also those that its sampler saw, since some samplers drop what they do not add.
+def told(opening: Opening, root: Span) -> dict[str, Any]:
+    """Return the attributes that a root still lacks: also of those that its sampler saw.
 
-    (``composite_sampler`` of opentelemetry-sdk 1.45 does.)
+    Some samplers drop what they do not add (``composite_sampler`` of opentelemetry-sdk 1.45 does).
     """
     _, attributes, _ = asked(opening)
+    has: Mapping[str, Any] = getattr(root, "attributes", None) or {}
+    attributes = {name: value for name, value in attributes.items() if has.get(name) != value}
     if opening.source is not None:
         attributes[semconv.LLM_SESSION_SOURCE] = opening.source
     if opening.name:

@@ -10,7 +10,6 @@ from opentelemetry.context import Context
 from opentelemetry.trace import (
     ProxyTracerProvider,
     Span,
-    SpanKind,
     TraceFlags,
     TracerProvider,
 )
@@ -262,7 +261,6 @@ class Roots:
                 ids,
                 name,
                 context=NOWHERE,
-                kind=SpanKind.INTERNAL,
                 attributes=attributes,
                 links=links,
                 start_time=opening.start,
@@ -275,7 +273,7 @@ class Roots:
         if root is None:
             return
         try:
-            root.set_attributes(told(opening))
+            root.set_attributes(told(opening, root))
             if parent and opening.part == 1:
                 self._link_to_parent(root, opening.session_id, parent)
             name = self._names.name_of(opening.session_id, opening.name, opening.part)
@@ -337,7 +335,6 @@ class Roots:
                 None,
                 ROOT_NAME,
                 context=NOWHERE,
-                kind=SpanKind.INTERNAL,
                 attributes=attributes,
                 start_time=start,
             )
