@@ -15,11 +15,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import INVALID_SPAN
 
+from otel_llm_sessions.semconv import LLM_SESSION_SOURCE
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.traces.home import Homes
+from otel_llm_sessions.traces.opening import told
 from otel_llm_sessions.traces.parts import TurnCounts
 from otel_llm_sessions.traces.placement import SessionPlacer
 from otel_llm_sessions.traces.roots import MAX_KNOWN, Roots
@@ -112,6 +114,48 @@ def test_turns_of_a_fork_with_lower_numbers_than_the_part_began_with_count_too()
     assert counts.add("X", 3, -5, True)
     assert counts.add("X", 3, 0, True)
     assert not counts.add("X", 3, 1, True)
+
+
+def going_on(turns: int, most: int, flags: int = 1) -> tuple[TurnCounts, SessionTrace]:
+    """Return the counts of a part that is open, and its trace."""
+    counts, open_ = TurnCounts(most), SessionTrace(7, 8, flags, 1, 1000, 1)
+    for before in range(turns):
+        assert counts.add("X", 1, before, bool(flags))
+    counts.keep(X, open_, 500)
+    return counts, open_
+
+
+def test_turns_go_on_in_an_open_part_as_long_as_it_has_room_and_counted_exactly_in_parallel():
+    counts, open_ = going_on(1, 100)
+    with ThreadPoolExecutor(8) as pool:
+        plans = [*pool.map(lambda _: counts.go_on(X, open_, 2, 1001), range(400))]
+    assert sum(plan is not None for plan in plans) == 99
+    assert not counts.add("X", 1, 1, False)
+
+
+def test_turns_do_not_go_on_unseen_in_a_part_that_is_old_another_or_fuller_by_their_number():
+    counts, open_ = going_on(2, 4)
+    assert counts.go_on(X, open_, 3, 1500) is None
+    assert counts.go_on(X, SessionTrace(*open_), 3, 1001) is None
+    assert counts.go_on(X, open_, 4, 1001) is None
+    plan = counts.go_on(X, open_, 3, 1499)
+    assert plan is not None
+    assert plan.trace is open_
+
+
+def test_turns_that_nobody_sees_go_on_by_their_number_alone():
+    counts, open_ = going_on(0, 4, flags=0)
+    assert all(counts.go_on(X, open_, 4, 1001) for _ in range(9))
+    assert counts.go_on(X, open_, 5, 1001) is None
+
+
+def test_a_root_is_told_what_its_sampler_left_out_and_nothing_twice(provider, memory):
+    roots = Roots(provider, MemoryStore())
+    opening = planned(roots)
+    roots.open(opening, True)
+    (root,) = memory.get_finished_spans()
+    assert told(opening, root) == {LLM_SESSION_SOURCE: "metadata"}
+    assert told(opening, INVALID_SPAN) == dict(root.attributes)
 
 
 def test_turns_that_plan_a_part_at_the_same_time_do_not_overfill_it(provider, memory):
