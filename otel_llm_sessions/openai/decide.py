@@ -10,7 +10,7 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.routes import CHAT
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Resolution, resolve
-from otel_llm_sessions.sessions.sources import name_in, parent_in
+from otel_llm_sessions.sessions.sources import NAME_CONTEXT_KEY, name_in, parent_in
 from otel_llm_sessions.traces.roots import NO_PLAN, Plan
 
 
@@ -24,7 +24,7 @@ def resolved(call: Call, answers: Sequence[SessionLink | None]) -> Resolution:
     route = call.request.match.route
     resolution = resolve(call.request.evidence, answers, route.api == "responses" and route.is_turn)
     previous = resolution.previous
-    if call.around.context or (previous is not None and previous.name):  # else nobody has named it
+    if NAME_CONTEXT_KEY in call.around.context or (previous is not None and previous.name):  # else nobody has named it
         return named(call, resolution)
     return resolution
 

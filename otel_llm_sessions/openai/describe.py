@@ -17,6 +17,7 @@ def add_session(attributes: dict[str, Any], request: Request, turn: Turn, runtim
     resolution, session_id = turn.resolution, turn.session_id
     if resolution.source is None or (session_id is None and turn.is_pending):
         return
+    trace = turn.placement.trace
     attributes[semconv.LLM_SESSION_SOURCE] = resolution.source
     if session_id is not None:
         attributes[semconv.SESSION_ID] = session_id
@@ -24,8 +25,8 @@ def add_session(attributes: dict[str, Any], request: Request, turn: Turn, runtim
         attributes[semconv.CONVERSATION_ID] = conversation
     if resolution.turn and request.match.route.is_turn:
         attributes[semconv.LLM_SESSION_TURN] = resolution.turn
-    if turn.placement.trace is not None:
-        attributes[semconv.LLM_SESSION_PART] = turn.placement.trace.part
+    if trace is not None:
+        attributes[semconv.LLM_SESSION_PART] = trace.part
     if resolution.name:
         attributes[semconv.LLM_SESSION_NAME] = resolution.name
 

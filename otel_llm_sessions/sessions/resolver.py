@@ -106,7 +106,8 @@ def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_se
     if evidence.doubt and answers:
         answers = _cleared(evidence, answers)
     ties = evidence.ties
-    tie, found = _strongest(ties, answers)
+    is_first = bool(ties and answers) and answers[0] is not None  # as a rule
+    tie, found = (ties[0], answers[0]) if is_first else _strongest(ties, answers)
     leaves = _leaves(ties, answers, tie) if ties and ties[-1].source != "chain" else ()
     if evidence.given is not None and (found is None or evidence.given.source != "baggage"):
         return _given(evidence.given, tie, found, answers, leaves)
@@ -137,9 +138,7 @@ def _strongest(
     ties: Sequence[Tie], answers: Sequence[SessionLink | None]
 ) -> tuple[Tie, SessionLink] | tuple[None, None]:
     """Return the first tie that somebody knows, and what is known."""
-    if answers and ties:
-        if (found := answers[0]) is not None:  # as a rule
-            return ties[0], found
+    if answers:
         for position, tie in enumerate(ties):
             found = answers[position]
             if found is not None:

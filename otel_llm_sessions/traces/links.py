@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from opentelemetry.trace import Link, SpanContext, TraceFlags
+from opentelemetry.trace import Link, SpanContext, TraceFlags, TraceState
 
 from otel_llm_sessions.cheap import new
 from otel_llm_sessions.semconv import LLM_SESSION_LINK
@@ -15,6 +15,12 @@ from otel_llm_sessions.sessions.tracestate import state_of
 ALL_FLAGS = 0xFF
 SOME_FLAGS = {flags: TraceFlags(flags) for flags in (1, 3)}
 """Those of most spans, made once: sampled, with an id that is random or may not be."""
+
+NO_STATE = TraceState.get_default()
+MAX_TRACE_ID, MAX_SPAN_ID = 2**128 - 1, 2**64 - 1
+
+IS_PLAIN = tuple(SpanContext(1, 1, False, SOME_FLAGS[1], NO_STATE)) == (1, 1, False, SOME_FLAGS[1], NO_STATE, True)
+"""Whether a context is a tuple of these fields, the last of which says that it is valid (opentelemetry-api 1.45)."""
 
 
 def ref_of(context: SpanContext) -> SpanRef:
@@ -28,7 +34,10 @@ def ref_of(context: SpanContext) -> SpanRef:
 def span_context(ref: SpanRef) -> SpanContext:
     """Return the context of a span known by its ids; never remote, so that samplers keep their root rule."""
     trace_id, span_id, flags = ref
-    return SpanContext(trace_id, span_id, False, SOME_FLAGS.get(flags) or TraceFlags(flags))
+    known = SOME_FLAGS.get(flags)
+    if known is not None and IS_PLAIN and 0 < trace_id <= MAX_TRACE_ID and 0 < span_id <= MAX_SPAN_ID:
+        return new(SpanContext, (trace_id, span_id, False, known, NO_STATE, True))
+    return SpanContext(trace_id, span_id, False, known or TraceFlags(flags))
 
 
 def root_context(trace: SessionTrace) -> SpanContext:
@@ -56,8 +65,10 @@ def turn_links(resolution: Resolution) -> list[Link]:
     """Return the links of a turn to the previous turn, and to the other session that its evidence names."""
     links: list[Link] = []
     previous, other = resolution.previous, resolution.other
-    if previous is not None and (span := previous.span).trace_id and span.span_id:
-        links.append(link_to(span, "previous_turn"))
+    if previous is not None:
+        context = span_context(previous.span)
+        if context.is_valid:
+            links.append(Link(context, {LLM_SESSION_LINK: "previous_turn"}))
     if other is not None:
         context = root_target(other.trace) if other.trace is not None else span_context(other.span)
         if context.is_valid:

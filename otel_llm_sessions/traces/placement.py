@@ -232,7 +232,7 @@ class SessionPlacer:
         trace = plan.trace
         if plan.opening is not None:
             trace = self._roots.open(plan.opening, owner, plan.parent)
-        if trace is None or trace.trace_id == 0:
+        if trace is None or (plan.context is None and trace.trace_id == 0):
             return Placement(context, turn_links(resolution), None)
         is_sampled = trace.flags & SAMPLED
         if plan.proven is not None and owner and is_sampled:

@@ -1,0 +1,24 @@
+"""Contexts made of ids that are known: the same as the API makes them."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry.trace import SpanContext, TraceFlags
+
+from otel_llm_sessions.sessions.link import SpanRef
+from otel_llm_sessions.traces.links import ref_of, span_context
+
+
+@pytest.mark.parametrize("flags", [0, 1, 2, 3, 255])
+@pytest.mark.parametrize(
+    ("trace_id", "span_id"),
+    [(1, 1), (2**128 - 1, 2**64 - 1), (0, 1), (1, 0), (2**128, 1), (1, 2**64), (-1, 1), (1, -1)],
+)
+def test_a_context_is_what_the_api_makes_of_its_ids(trace_id, span_id, flags):
+    made = span_context(SpanRef(trace_id, span_id, flags))
+    expected = SpanContext(trace_id, span_id, False, TraceFlags(flags))
+    assert type(made) is SpanContext
+    assert made == expected
+    assert (made.is_valid, made.is_remote, made.trace_state) == (expected.is_valid, False, expected.trace_state)
+    assert type(made.trace_flags) is TraceFlags
+    assert ref_of(made) == SpanRef(trace_id, span_id, flags)
