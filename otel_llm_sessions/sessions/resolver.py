@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from otel_llm_sessions.cheap import value
 from otel_llm_sessions.sessions.keys import session_key
@@ -73,6 +74,9 @@ class Resolution:
         return replace(self, name=name) if name else self
 
 
+NOTHING_FOUND: Final = (None, None)
+"""The strongest of no ties, and what is known by it."""
+
 NEW = Resolution(None, "new", "new", 1, None, None)
 NONE = Resolution(None, None, None, 1, None, None)
 
@@ -106,8 +110,7 @@ def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_se
     if evidence.doubt and answers:
         answers = _cleared(evidence, answers)
     ties = evidence.ties
-    is_first = bool(ties and answers) and answers[0] is not None  # as a rule
-    tie, found = (ties[0], answers[0]) if is_first else _strongest(ties, answers)
+    tie, found = _strongest(ties, answers) if ties and answers else NOTHING_FOUND
     leaves = _leaves(ties, answers, tie) if ties and ties[-1].source != "chain" else ()
     if evidence.given is not None and (found is None or evidence.given.source != "baggage"):
         return _given(evidence.given, tie, found, answers, leaves)
@@ -138,12 +141,13 @@ def _strongest(
     ties: Sequence[Tie], answers: Sequence[SessionLink | None]
 ) -> tuple[Tie, SessionLink] | tuple[None, None]:
     """Return the first tie that somebody knows, and what is known."""
-    if answers:
-        for position, tie in enumerate(ties):
-            found = answers[position]
-            if found is not None:
-                return tie, found
-    return None, None
+    if (found := answers[0]) is not None:  # as a rule
+        return ties[0], found
+    for position, tie in enumerate(ties):
+        found = answers[position]
+        if found is not None:
+            return tie, found
+    return NOTHING_FOUND
 
 
 def _leaves(ties: Sequence[Tie], answers: Sequence[SessionLink | None], strongest: Tie | None) -> tuple[str, ...]:
@@ -179,7 +183,7 @@ def _given(
     leaves: tuple[str, ...],
 ) -> Resolution:
     """Go on from the response before if it is of the session, else from the session's own newest turn."""
-    session_id, source = given
+    session_id, source = given.session_id, given.source
     own = answers[-1] if answers else None
     previous = own or found
     if found is not None and found.session_id == session_id and own is not None:

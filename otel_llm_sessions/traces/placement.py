@@ -15,7 +15,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, set_s
 
 from otel_llm_sessions.cheap import value
 from otel_llm_sessions.semconv import LLM_SESSION_LINK
-from otel_llm_sessions.sessions.inside import is_session_root
+from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, is_session_root
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionId, SessionLink, SessionTrace
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.traces.below import below, below_root
@@ -281,4 +281,6 @@ class SessionPlacer:
 def _around(context: Context, ambient: Span) -> SpanContext | None:
     """Return the span that surrounds a call; None if none does, or a block of its session put its root there."""
     around = ambient.get_span_context()
-    return around if around.is_valid and not is_session_root(context, around) else None
+    if not around.is_valid or (ROOT_CONTEXT_KEY in context and is_session_root(context, around)):
+        return None
+    return around
