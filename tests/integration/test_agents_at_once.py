@@ -212,3 +212,6 @@ def test_each_of_many_agents_has_one_session(seed, at_once, traces):
         sessions_of[name].append((session_id, span.attributes.get("llm_session.turn")))
     assert {len(names) for names in agents_of.values()} == {1}, "strangers"
     assert {name: len({id_ for id_, _ in seen}) for name, seen in sessions_of.items()} == dict.fromkeys(sessions_of, 1)
+    for seen in sessions_of.values():
+        numbers = [turn for _, turn in seen]
+        assert numbers == sorted(numbers), "a call that is made again has the same number, and no other goes back"
