@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _HEX_AT_END = re.compile(r"(?:[0-9a-f]{2}){4,}\Z")
 """Digits that take half the room as bytes; fewer of them are not worth the count."""
 
-_SHIFTS = tuple(range(7, 70, 7))
-"""Where the further bytes of a number stand: it has 70 bits at most, as a longer one takes ever longer to add up."""
+_WEIGHTS = tuple(1 << bits for bits in range(7, 70, 7))
+"""What the further bytes of a number count: it has 70 bits at most, as a longer one takes ever longer to add up."""
 
 # How a field's value is written: the two lowest bits of its tag.
 NUMBER, TEXT, PACKED, BYTES = range(4)
@@ -21,6 +21,9 @@ Value = int | str | bytes
 Place = tuple[int, int, str]
 """Where a reader puts the value of a field, how great or long that may be, and what else than printable characters may
 stand in a text."""
+
+Places = tuple[Place | None, ...]
+"""The place of the field that each tag stands for; None for a field that is not known."""
 
 
 def write_number(out: bytearray, number: int) -> None:
@@ -97,20 +100,20 @@ class Reader:
         return self._at == len(self._data)
 
 
-def places(fields: Iterable[tuple[int, Sequence[int], Place]]) -> dict[int, Place]:
-    """Return the place of what follows each tag.
+def places(fields: Iterable[tuple[int, Sequence[int], Place]]) -> Places:
+    """Return the place of what follows each tag of one byte.
 
     Args:
         fields: of each field its number, the ways in which its value is written, and its place.
     """
-    table = {}
+    table: list[Place | None] = [None] * 0x80
     for number, kinds, (index, most, also) in fields:
         for kind in (NUMBER, TEXT, PACKED, BYTES):
             table[number << 2 | kind] = index, most if kind in kinds else -1, also
-    return table
+    return tuple(table)
 
 
-def read_fields(data: bytes, at: int, table: Mapping[int, Place], values: list[Any]) -> None:
+def read_fields(data: bytes, at: int, table: Places, values: list[Any]) -> None:
     """Put the values of the fields from ``at`` on into ``values``, and skip those that ``table`` does not know.
 
     All in one loop, which most of the time passes in that a record takes to read.
@@ -126,20 +129,22 @@ def read_fields(data: bytes, at: int, table: Mapping[int, Place], values: list[A
             tag, at = _number(data, at - 2)
             number, at = _number(data, at)
         elif number > 0x7F:
-            number &= 0x7F
-            for shift in _SHIFTS:
+            number -= 0x80
+            for weight in _WEIGHTS:
                 byte = data[at]
                 at += 1
-                number |= (byte & 0x7F) << shift
                 if byte < 0x80:
+                    number += byte * weight
                     break
+                number += (byte - 0x80) * weight
             else:
                 raise ValueError("the number is too long")
-        kind, place, start = tag & 3, table.get(tag), at
+        kind, start = tag & 3, at
         if kind != NUMBER:
             at += number
             if at > end:
                 raise ValueError("the record ends early")
+        place = table[tag] if tag < 0x80 else None
         if place is None:
             continue
         index, most, also = place
@@ -148,29 +153,35 @@ def read_fields(data: bytes, at: int, table: Mapping[int, Place], values: list[A
         elif kind == BYTES:
             values[index] = data[start:at]
         else:
-            text = data[start:at].decode() if kind == TEXT else _unpacked(data[start:at])
-            if not text.isprintable() and not (also and text.replace(also, "").isprintable()):
-                raise ValueError("a text has characters that none can have")
-            values[index], number = text, len(text)
+            values[index] = text = _text(data, kind, start, at, also)
+            number = len(text)
         if number > most:
             raise ValueError("a field is longer or greater than any can be")
+
+
+def _text(data: bytes, kind: int, start: int, end: int, also: str) -> str:
+    """Return the text that stands there; of one that is packed, digits need not be looked at."""
+    middle = end
+    if kind == PACKED:
+        start, middle = start + 1, start + 1 + data[start]
+        if middle > end:
+            raise ValueError("the text ends early")
+    text = data[start:middle].decode()
+    if not text.isprintable() and not (also and text.replace(also, "").isprintable()):
+        raise ValueError("a text has characters that none can have")
+    return text if middle == end else text + data[middle:end].hex()
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
     """Return the number at a place, and where it ends."""
     byte = data[at]
     number = byte & 0x7F
-    for shift in _SHIFTS:
+    for weight in _WEIGHTS:
         if byte < 0x80:
             return number, at + 1
         at += 1
         byte = data[at]
-        number |= (byte & 0x7F) << shift
+        number += (byte & 0x7F) * weight
     if byte < 0x80:
         return number, at + 1
     raise ValueError("the number is too long")
-
-
-def _unpacked(data: bytes) -> str:
-    start = 1 + data[0]
-    return data[1:start].decode() + data[start:].hex()

@@ -58,9 +58,11 @@ MAX_TIME = 2**63 - 1
 """Nanoseconds since the epoch: the year 2262."""
 MAX_ID = sources.MAX_LENGTH
 
-# version, source, span's flags; the rank: turn (7 bytes), start, whether it has ended; trace id (two halves), span id
-_HEAD = struct.Struct(">BBB7sQ?QQQ")
+# version, source; span's flags (1 byte), then the rank: turn (7 bytes), start, whether it has ended; trace id (two
+# halves), span id
+_HEAD = struct.Struct(">BBQQ?QQQ")
 _HEAD_SIZE = _HEAD.size
+_TURN_BITS = 56
 
 RANK = slice(3, 19)
 """Where each version from 3 on has what orders a session's turns: of two records the greater bytes are the later."""
@@ -69,6 +71,7 @@ VERSIONS_WITH_RANK = range(3, 32)
 _ROOT = struct.Struct(">QBQ")
 _CHECKSUM_SIZE = 2
 _LOW_64 = (1 << 64) - 1
+_LOW_56 = (1 << _TURN_BITS) - 1
 
 
 class _Field(NamedTuple):
@@ -203,8 +206,7 @@ def encode(link: SessionLink) -> bytes:
         _HEAD.pack(
             VERSION,
             _SOURCE_NUMBERS[link.source],
-            span.flags,
-            link.turn.to_bytes(7, "big"),
+            span.flags << _TURN_BITS | link.turn,
             link.start,
             bool(link.end),
             span.trace_id >> 64,
@@ -244,7 +246,8 @@ def _is_sound(link: SessionLink) -> bool:
 
 def _is_possible(link: SessionLink) -> bool:
     """As ``_is_sound``, for a link whose texts have been checked."""
-    id_, _, turn, (trace_id, span_id, _), start, end = link[:6]
+    id_, _, turn, span, start, end, _, _, _, _, trace, _, _, _ = link
+    trace_id, span_id, _ = span
     return (
         bool(id_)
         and not id_.isspace()
@@ -252,7 +255,7 @@ def _is_possible(link: SessionLink) -> bool:
         and 0 <= start <= MAX_TIME
         and 0 <= end <= MAX_TIME
         and bool(trace_id) == bool(span_id)
-        and ((trace := link.trace) is None or _is_sound_trace(trace))
+        and (trace is None or _is_sound_trace(trace))
     )
 
 
@@ -291,14 +294,14 @@ def _write_fields(out: bytearray, fields: tuple[_Field, ...], values: SessionLin
 
 
 def _read(body: bytes) -> SessionLink:
-    _, source, flags, turn, start, _, high, low, span_id = _HEAD.unpack_from(body)
+    _, source, flags_and_turn, start, _, high, low, span_id = _HEAD.unpack_from(body)
     trace_id = high << 64 | low
     values = _UNSAID.copy()
     read_fields(body, _HEAD_SIZE, _PLACES, values)
     duration, root, other_trace_id, names_session = values[_OTHERS_FROM:]
     values[_AT_SOURCE] = SOURCES[source] if source < len(SOURCES) else _SOURCE_OF_A_LATER_VERSION
-    values[_AT_TURN] = int.from_bytes(turn, "big")
-    values[_AT_SPAN] = new(SpanRef, (trace_id, span_id, flags))
+    values[_AT_TURN] = flags_and_turn & _LOW_56
+    values[_AT_SPAN] = new(SpanRef, (trace_id, span_id, flags_and_turn >> _TURN_BITS))
     values[_AT_START] = start
     values[_AT_END] = 0 if duration is None else start + unfolded(duration)
     if names_session:
@@ -308,7 +311,8 @@ def _read(body: bytes) -> SessionLink:
         trace[0] = trace_id if other_trace_id is None else int.from_bytes(other_trace_id, "big")
         trace[1], trace[2], trace[4] = _ROOT.unpack(root)
         values[_AT_TRACE] = new(SessionTrace, trace)
-    return new(SessionLink, values[:_LINK_SIZE])
+    del values[_LINK_SIZE:]
+    return new(SessionLink, values)
 
 
 def _read_v2(reader: Reader) -> SessionLink:

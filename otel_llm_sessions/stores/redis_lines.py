@@ -103,8 +103,7 @@ class OneConnection(Line):
                 self._connection = connection
             connection = self._connection
             connection.send_packed_command((_packed(commands),), check_health=False)
-            limit = {} if seconds is None else {"timeout": seconds}
-            return [_reply(connection, limit) for _ in commands]
+            return [_reply(connection, seconds) for _ in commands]
         except BaseException as error:
             self.close()
             raised = _before_redis(error)
@@ -333,8 +332,10 @@ def _packed(commands: list[Command]) -> bytes:
     return b"".join(out)
 
 
-def _reply(connection: Any, limit: dict[str, float]) -> Any:
+def _reply(connection: Any, seconds: float | None) -> Any:
     try:
-        return connection.read_response(disable_decoding=True, **limit)
+        if seconds is None:
+            return connection.read_response(disable_decoding=True)
+        return connection.read_response(disable_decoding=True, timeout=seconds)
     except ResponseError as refusal:
         return refusal

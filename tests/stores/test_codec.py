@@ -226,6 +226,13 @@ def test_a_huge_record_is_unknown_at_once(version, head, filler):
     assert time.thread_time() - begun < 0.2
 
 
+def test_a_text_that_is_longer_than_its_field_makes_a_record_unknown():
+    model = bytes([2 << 2 | 2, 3]) + b"\x05ab"  # five characters before its digits, of which two are there
+    body = encode(a_link()._replace(model="", response_id=""))[:-2]
+    assert decode(_with_checksum(body)) is not None
+    assert decode(_with_checksum(body + model)) is None
+
+
 def _written_unchecked(link: SessionLink, monkeypatch) -> bytes:
     with monkeypatch.context() as patched:
         patched.setattr(codec, "_is_sound", lambda link: True)
