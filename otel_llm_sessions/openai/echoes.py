@@ -22,7 +22,7 @@ from otel_llm_sessions.sessions.resolver import Tie
 MAX_ECHOED: Final = 12
 """How many ids of a request are looked up: those that stand last in it.
 
-One that others may have, too, counts twice: it takes a digest of what its call says.
+One that others may have, too, counts thrice: it takes a digest of what its call says.
 """
 
 MAX_WEIGHED: Final = 24
@@ -195,7 +195,7 @@ def _ties(
             room -= 1
             key = item_key(id_)
         elif is_call and bits >= EVIDENCE_BITS:
-            room -= 2
+            room -= 3
             key = keys_of(id_, beside or _call_of(id_, items, place), True, server, digests)[0]
         else:
             continue

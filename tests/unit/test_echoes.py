@@ -180,7 +180,7 @@ def call_ids(draw: Callable[[random.Random], str]) -> list[dict[str, Any]]:
     ("draw", "digests", "most"),
     [
         (lambda rng: "call_" + "".join(rng.choices(BASE62, k=24)), 0, 760),
-        (SHORT[0], MAX_ECHOED // 2, 760),
+        (SHORT[0], MAX_ECHOED // 3, 760),
         (lambda rng: f"call_{rng.randrange(1_000)}", 0, 1_250),
     ],
     ids=["long", "short", "counted"],
