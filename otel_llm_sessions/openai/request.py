@@ -114,8 +114,7 @@ def read_request(
     extra = NOTHING if extra_json is None else mapping(extra_json)
     asked = {**body, **extra} if extra else body  # as the client merges them
     model = asked.get("model")
-    if type(model) is not str or not 0 < len(model) <= MAX_TEXT:
-        model = text_of(model) or text_of(body.get("model"))
+    model = model if type(model) is str and 0 < len(model) <= MAX_TEXT else text_of(model) or text_of(body.get("model"))
     told = NONE_TOLD if keys.telling.isdisjoint(asked) else keys.telling.intersection(asked)
     streams = stream or ("stream" in told and asked["stream"] is True)
     name, model, first = _first_said(match.route, server, model, streams)
@@ -129,21 +128,24 @@ def read_request(
     headers = lowered(headers) if headers else NOTHING
     defaults = getattr(client, "_custom_headers", None)
     parent = parent_session(headers, defaults) if headers or defaults else ""
-    given = None
-    if told or headers or defaults or context:
-        given = given_session(headers, defaults, body, extra, told, context, keys)
-    if given is None and conversation is not None:
-        given = Given(name_of_conversation(conversation, server.name), "conversation")
+    may_tell = told or headers or defaults or context
+    given = given_session(headers, defaults, body, extra, told, context, keys) if may_tell else None
     before = attributes.get(semconv.REQUEST_PREVIOUS_RESPONSE_ID) if match.route.api == "responses" else None
     previous = match.response_id or before
-    if given is None and previous is None and context and keys.baggage:
-        given = from_baggage(context)
+    if given is None and (conversation is not None or context):
+        given = _given_else(conversation, server, context if previous is None and keys.baggage else None)
     evidence = evidence_of(match.route.api, given, previous, asked, server, keys.digests)
-    stored = "store" not in told or asked["store"] is not False
-    is_for_events, digests = streams and not stream, keys.digests
+    stored, for_events = "store" not in told or asked["store"] is not False, streams and not stream
     return Request(  # in this order: an unpacked tuple, or keywords, would cost as much as all fields
-        match, server, name, model, attributes, evidence, stream, stored, is_for_events, conversation, parent, digests
+        match, server, name, model, attributes, evidence, stream, stored, for_events, conversation, parent, keys.digests
     )
+
+
+def _given_else(conversation: str | None, server: Server, context: Context | None) -> Given | None:
+    """Return the session that a conversation is, else what baggage names; the context is None where that may not."""
+    if conversation is not None:
+        return Given(name_of_conversation(conversation, server.name), "conversation")
+    return from_baggage(context) if context else None
 
 
 def read_history(request: Request, sent: tuple[Any, ...], reader: HistoryReader) -> Request:
