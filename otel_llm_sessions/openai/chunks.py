@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.fields import Fields, field, fields_of
-from otel_llm_sessions.openai.response import TEXTS, Reply, note_compaction, read_choices, read_error, read_response
+from otel_llm_sessions.openai.response import TEXTS, Reply, read_choices, read_error, read_output, read_response
 from otel_llm_sessions.openai.streamed import Streamed
 
 CHUNK_TEXTS: Final = Fields(*TEXTS)
@@ -95,7 +95,7 @@ def see_response_event(reply: Reply, event: Any) -> bool:
 def see_item(reply: Reply, event: Any, *, is_done: bool) -> bool:
     """Take in an event that carries one output item; return whether a tool call is complete, which may be run now."""
     item = field(event, "item")
-    note_compaction(reply, (field(item, "type"),))
+    read_output(reply, (item,))
     said = fields_of(item, ("id", "call_id"))
     call_id = said.get("call_id")
     # What an item says before it is done is not yet what comes back.

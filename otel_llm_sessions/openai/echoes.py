@@ -83,12 +83,12 @@ def said_by(call: Any) -> tuple[str, Any] | None:
 def left_by_output(output: Any, server: Server, digests: DigestSource) -> Iterable[str]:
     """Return the keys of a response's output items."""
     keys: list[str] = []
-    if isinstance(output, (list, tuple)):
+    if type(output) is list or isinstance(output, (list, tuple)):
         for item in output if len(output) <= MAX_LEFT else output[-MAX_LEFT:]:
-            said = fields_of(item, ITEM_FIELDS)
-            if said.get("call_id") is not None and (call_id := id_of(said["call_id"])) is not None:
+            get = fields_of(item, ITEM_FIELDS).get
+            call_id, id_ = get("call_id"), id_of(get("id"))
+            if call_id is not None and (call_id := id_of(call_id)) is not None:
                 keys += keys_of(call_id, item, True, server, digests)
-            id_ = id_of(said.get("id"))
             # Whether it is one of a kind is looked at where it comes back; of most no request ever asks.
             if id_ is not None and len(id_) >= SHORTEST_UNIQUE:
                 keys.append(item_key(id_))

@@ -107,8 +107,8 @@ def _begin_at_once(call: Call) -> None:
 
 def deliver(call: Call) -> None:
     """Record what a call has left behind; waits no longer than the call's budget."""
-    runtime = call.runtime
-    while (record := take(call)) is not None:
+    runtime, outbox = call.runtime, call.outbox
+    while outbox and (record := take(call)) is not None:
         try:
             if runtime.never_waits and call.request.history is None:
                 runtime.store.put(record.keys, record.link)

@@ -11,9 +11,10 @@ from otel_llm_sessions.sessions.link import Record
 
 def take(call: Call) -> Record | None:
     """Take the next of what lies in a call's outbox; None if nothing does, or no store is there to record in."""
-    while call.outbox:
+    outbox = call.outbox
+    while outbox:
         try:
-            record = call.outbox.pop(0)
+            record = outbox.pop(0)
         except IndexError as error:  # another thread was faster
             pass_on(error)
             return None

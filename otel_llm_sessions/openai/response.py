@@ -167,8 +167,9 @@ class Reply:
         """Return what the reply has said in a field: all its ids, or what it and its stream have brought of another."""
         if name == "id":
             return self.ids
-        said = [self.kept[name]] if name in self.kept else []
-        return said if self.streamed is None else [*said, *self.streamed.said(name, self.choices)]
+        kept = self.kept.get(name)
+        said = () if kept is None else (kept,)
+        return said if self.streamed is None else (*said, *self.streamed.said(name, self.choices))
 
     def messages(self) -> list[Any]:
         """Return the messages of a chat reply, as far as they have come."""
@@ -287,44 +288,52 @@ def read_response(reply: Reply, response: Any) -> bool:
     reply.add_texts((model, tier, extras_of(response).get("system_fingerprint")))
     if usage is not None:
         reply.usage = usage
-    status = text_of(status)
-    if status is not None:
+    if status == "completed":
+        reply.status = "completed"
+    elif (status := text_of(status)) is not None:
         reply.status = status
     if conversation is not None:
         reply.conversation = conversation_id_in(conversation)
-    reply.goes_on = reply.status in UNFINISHED and background is True
-    kinds = kinds_of(output)
-    note_compaction(reply, kinds or ())
-    reason = finish_reason(reply.status, details, kinds)
+    reply.goes_on = background is True and reply.status in UNFINISHED
+    calls_tools = read_output(reply, output)
+    reason = finish_reason(reply.status, details, calls_tools)
     if reason is not None:
         reply.choices[0] = reason
-    read_error(reply, error)
+    if error:
+        read_error(reply, error)
     if reply.status == "failed" and reply.error_type is None and reply.route.is_turn:
         reply.error_type = "failed"
     return is_new
 
 
-def kinds_of(items: Any) -> list[Any] | None:
-    """Return the types of a response's output items; None where there is no list of them."""
-    return [field(item, "type") for item in items] if isinstance(items, (list, tuple)) else None
+def read_output(reply: Reply, items: Any) -> bool | None:
+    """Read the kinds of a response's output items; return whether it calls tools, None where there is no list of them.
 
-
-def note_compaction(reply: Reply, kinds: Sequence[Any]) -> None:
-    """Note that the server compacted what came before in order to answer; ``/responses/compact`` does nothing else."""
-    if COMPACTION in kinds and reply.route is RESPONSES:
-        reply.attributes[semconv.CONVERSATION_COMPACTED] = True
-
-
-def finish_reason(status: str | None, details: Any, kinds: list[Any] | None) -> str | None:
-    """Return why a response ended; None while it has not, or if it says nothing of it."""
-    if status == "incomplete":
-        reason = text_of(field(details, "reason")) or status
-        return INCOMPLETE_REASONS.get(reason, reason)
-    if status in STATUS_REASONS:
-        return STATUS_REASONS[status]
-    if status is None or status in UNFINISHED or kinds is None:
+    That the server compacted what came before in order to answer is noted; ``/responses/compact`` does nothing else.
+    """
+    if type(items) is not list and not isinstance(items, (list, tuple)):
         return None
-    return "tool_calls" if any(kind in TOOL_CALL_ITEMS for kind in kinds) else "stop"
+    calls_tools = False
+    for item in items:
+        kind = field(item, "type")
+        if kind in TOOL_CALL_ITEMS:
+            calls_tools = True
+        elif kind == COMPACTION and reply.route is RESPONSES:
+            reply.attributes[semconv.CONVERSATION_COMPACTED] = True
+    return calls_tools
+
+
+def finish_reason(status: str | None, details: Any, calls_tools: bool | None) -> str | None:
+    """Return why a response ended; None while it has not, or if it says nothing of it."""
+    if status != "completed":
+        if status == "incomplete":
+            reason = text_of(field(details, "reason")) or status
+            return INCOMPLETE_REASONS.get(reason, reason)
+        if status in STATUS_REASONS:
+            return STATUS_REASONS[status]
+        if status is None or status in UNFINISHED:
+            return None
+    return None if calls_tools is None else "tool_calls" if calls_tools else "stop"
 
 
 def read_error(reply: Reply, error: Any) -> None:

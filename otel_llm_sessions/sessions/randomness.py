@@ -60,8 +60,13 @@ _MANY: Final = 12
 _FEW: Final = 16
 """Characters among which there are so many as a rule, where they are random letters and digits."""
 
-_MANY_PAIRS: Final = 19
-"""Different pairs of hexadecimal digits of the 20 at an id's end: alone enough to make it one of a kind."""
+_PLENTY: Final = 36
+"""Hexadecimal digits at the end of a long id: alone enough to make it one of a kind, if they are random."""
+
+_MANY_PAIRS: Final = 17
+"""Different pairs of the 18 that these are: random ones are nearly always that many."""
+
+_bytes_of = bytes.fromhex
 
 _END: Final = 8
 
@@ -73,6 +78,7 @@ _LONGEST_TIME: Final = 19
 
 _BITS_OF_DIGIT: Final = 3.32
 _BITS_OF_HEX: Final = 4.0
+_BITS_OF_PLENTY: Final = _BITS_OF_HEX * _PLENTY
 _BITS_OF_36: Final = 5.17
 _BITS_OF_52: Final = 5.7
 _BITS_OF_62: Final = 5.95
@@ -91,8 +97,8 @@ def bits_of(id_: str) -> float:
     Args:
         id_: an id as a server made it: of a response, a conversation, an item or a tool call.
     """
-    if len(id_) > _LONG_ENOUGH and _has_many_pairs(id_[-_LONG_ENOUGH:]):
-        return _BITS_OF_HEX * _LONG_ENOUGH
+    if len(id_) > _LONG_ENOUGH and _has_many_pairs(id_[-_PLENTY:]):
+        return _BITS_OF_PLENTY
     if len(id_) < _LONG_ENOUGH and (bits := _bits_of_end(id_)) is not None:
         return bits
     if (usual := _USUAL.fullmatch(id_)) and not (end := usual[1][-_LONG_ENOUGH:]).isdigit():
@@ -127,7 +133,7 @@ def _has_many_pairs(end: str) -> bool:
     if end != end.lower():
         return False
     try:
-        return len(set(bytes.fromhex(end))) >= _MANY_PAIRS and not end.isdigit()
+        return len({*_bytes_of(end)}) >= _MANY_PAIRS and not end.isdigit()
     except ValueError as error:
         pass_on(error)
         return False

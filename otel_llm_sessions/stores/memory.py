@@ -12,7 +12,7 @@ from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.answer import Answer
-from otel_llm_sessions.stores.newest import MUTABLE_PREFIXES, goes_back
+from otel_llm_sessions.stores.newest import MUTABLE_KINDS, goes_back
 
 DEFAULT_MAX_KEYS = 50_000
 
@@ -51,7 +51,7 @@ class MemoryStore:
         """Remember ``link`` under each of ``keys``; the least recently used keys make room."""
         links = self._links
         for key in keys:
-            if key.startswith(MUTABLE_PREFIXES):
+            if key[0] in MUTABLE_KINDS:
                 self._put_newest(key, link)
                 continue
             # Without the lock, which takes half of a record: no other turn sets such a key, and each step is one of C.

@@ -26,8 +26,7 @@ IS_PLAIN = tuple(SpanContext(1, 1, False, SOME_FLAGS[1], NO_STATE)) == (1, 1, Fa
 def ref_of(context: SpanContext) -> SpanRef:
     """Return the identity of a span."""
     if type(context) is SpanContext:  # a tuple (opentelemetry-api 1.45), of which each property is a Python function
-        trace_id, span_id, _, flags = context[:4]
-        return new(SpanRef, (trace_id, span_id, flags & ALL_FLAGS))
+        return new(SpanRef, (context[0], context[1], context[3] & ALL_FLAGS))
     return SpanRef(context.trace_id, context.span_id, int(context.trace_flags))
 
 
