@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from otel_llm_sessions.cheap import new
 from otel_llm_sessions.openai.added import Noted, conversation_with
@@ -48,17 +48,11 @@ class Reader(NamedTuple):
     """One kind of evidence in requests."""
 
     field: str
-    """Which field of the body tells it; empty for the response before."""
+    """Which field of the body tells it."""
     ties: Callable[[Asked], Iterable[Tie]]
     """Returns what ties a request to earlier calls, the strongest first."""
     may_tell: Callable[[Any], bool] = bool
     """Whether the field's value may tell anything; most do not, which is to be seen at a glance."""
-
-
-def _previous_response(asked: Asked) -> Iterable[Tie]:
-    if asked.previous_id is None:
-        return ()
-    return (Tie("chain", response_key(asked.previous_id, asked.server.scope)),)
 
 
 def _echoed_items(asked: Asked) -> Iterable[Tie]:
@@ -92,14 +86,10 @@ def _cache_key(asked: Asked) -> Iterable[Tie]:
 
 
 READERS: Final[dict[str, tuple[Reader, ...]]] = {
-    "responses": (
-        Reader("", _previous_response),
-        Reader("input", _echoed_items, _may_be_items),
-        Reader("prompt_cache_key", _cache_key),
-    ),
+    "responses": (Reader("input", _echoed_items, _may_be_items), Reader("prompt_cache_key", _cache_key)),
     "chat_completions": (Reader("messages", _echoed_tool_calls, may_echo), Reader("prompt_cache_key", _cache_key)),
 }
-"""The kinds of evidence by API (``openai.api.type``), the strongest first."""
+"""The kinds of evidence by API (``openai.api.type``), the strongest first; stronger than all is the response before."""
 
 
 class Left(NamedTuple):
@@ -161,19 +151,21 @@ def evidence_of(
         digests: makes digests.
     """
     ties: list[Tie] = []
+    if previous_id is not None:
+        key = response_key(previous_id, server.scope)
+        ties.append(Tie("chain", key))
     for name, read, may_tell in READERS[api]:
-        if name and name not in body:  # as a rule
-            continue
-        said = body[name] if name else previous_id
-        if said is not None and may_tell(said):
+        if name in body and (said := body[name]) is not None and may_tell(said):
             ties.extend(read(new(Asked, (body, previous_id, server, digests))))
     if previous_id is not None:
-        return Evidence(given, tuple(ties), previous_id, _name_of(previous_id, ties[0].key, server))
-    return Evidence(given, tuple(ties)) if ties or given is not None else NOTHING_TOLD
+        return Evidence(given, tuple(ties), previous_id, _name_of(previous_id, key, server))
+    if ties:
+        return Evidence(given, tuple(ties))
+    return NOTHING_TOLD if given is None else Evidence(given)
 
 
 def _name_of(previous_id: str, key: str, server: Server) -> SessionId:
     # Most ids are one of a kind, as the key tells, and then name the session as they are.
     if len(previous_id) <= MAX_NAME and not key.startswith(SCOPED_PREFIX):
-        return cast(SessionId, previous_id)
+        return previous_id  # type: ignore[return-value]  # a cast is a call
     return name_of_response(previous_id, server.name)

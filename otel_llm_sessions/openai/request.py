@@ -130,7 +130,7 @@ def read_request(
     parent = parent_session(headers, defaults) if headers or defaults else ""
     may_tell = told or headers or defaults or context
     given = given_session(headers, defaults, body, extra, told, context, keys) if may_tell else None
-    before = attributes.get(semconv.REQUEST_PREVIOUS_RESPONSE_ID) if match.route.api == "responses" else None
+    before = attributes.get(semconv.REQUEST_PREVIOUS_RESPONSE_ID) if match.route is not CHAT else None
     previous = match.response_id or before
     if given is None and (conversation is not None or context):
         given = _given_else(conversation, server, context if previous is None and keys.baggage else None)
