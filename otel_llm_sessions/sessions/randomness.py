@@ -60,11 +60,11 @@ _MANY: Final = 12
 _FEW: Final = 16
 """Characters among which there are so many as a rule, where they are random letters and digits."""
 
-_PLENTY: Final = 36
+_PLENTY: Final = 40
 """Hexadecimal digits at the end of a long id: alone enough to make it one of a kind, if they are random."""
 
-_MANY_PAIRS: Final = 17
-"""Different pairs of the 18 that these are: random ones are nearly always that many."""
+_MANY_PAIRS: Final = 19
+"""Different pairs of the 20 that these are: random ones are nearly always that many."""
 
 _bytes_of = bytes.fromhex
 
