@@ -20,14 +20,14 @@ from otel_llm_sessions.openai.around import NOTHING_AROUND, Around
 from otel_llm_sessions.openai.carried import Carried
 from otel_llm_sessions.openai.chunks import SEE_CHUNK
 from otel_llm_sessions.openai.describe import add_session, start_of
-from otel_llm_sessions.openai.evidence import LEFT, kept_for
+from otel_llm_sessions.openai.evidence import LEFT
 from otel_llm_sessions.openai.fields import conversation_id_in, field
 from otel_llm_sessions.openai.gate import Ending, Gate
 from otel_llm_sessions.openai.learn import fresh, keys_of, learned_of, record_of, record_of_fetched
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply, read_reply
 from otel_llm_sessions.openai.runtime import Runtime
-from otel_llm_sessions.openai.starting import begun, placed
+from otel_llm_sessions.openai.starting import begun, may_begin, placed
 from otel_llm_sessions.openai.turn import NOT_PLACED, NOTHING_KNOWN, Turn
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import Record, SpanRef
@@ -96,7 +96,7 @@ class Call:
         self.is_silent = runtime.spans == "annotate" and not self.is_owned
         """Whether it gets no span, nor a place in a trace: there is none to annotate."""
         route = request.match.route
-        self.reply = Reply(route, request.server.is_openai, kept_for(LEFT[route.api]), request.history is not None)
+        self.reply = Reply(route, request.server.is_openai, LEFT[route.api], request.history is not None)
         self.turn = NOTHING_KNOWN
         """The session and the place in it, as far as they are known."""
         self.span: CallSpan = NOT_STARTED
@@ -151,10 +151,6 @@ class Call:
                 placement.open_root.end(None)
             raise
 
-    def start_alone(self) -> None:
-        """Start the span of a call that belongs to no session, where the call is made."""
-        self._start_span(self.around.context, ())
-
     def start_unplaced(self, said: Resolution, alone: Resolution, gate: Gate) -> None:
         """Start the span where it can stand without its session being known; ``amend`` tells it.
 
@@ -171,9 +167,10 @@ class Call:
         self.turn = Turn(resolution, resolution.session_id, placement)
         if resolution.source is not None:
             add_session(self.request.attributes, self.request, self.turn, self.runtime)
-        self._start_span(placement.context, placement.links)
+        self.start_at(placement.context, placement.links)
 
-    def _start_span(self, context: Context, links: Sequence[Link]) -> None:
+    def start_at(self, context: Context, links: Sequence[Link] = ()) -> None:
+        """Start the span below what is current in a context, whatever session it is of."""
         around, attributes = self.around, self.request.attributes
         if self.is_owned:
             # No call that is made in the transport of this one takes the other instrumentation's span for its own.
@@ -312,6 +309,8 @@ class Call:
         """Name the session that this call starts, if it does; return the attributes that say so."""
         before = self.turn
         if before.session_id is not None or (self.gate is not None and self.gate.is_closed):
+            return {}
+        if before.resolution.source is None and not may_begin(self.request, self.reply, before.resolution):
             return {}
         turn = begun(before, self.request, self.reply, self._span_ref, self.runtime.asked.known)
         if turn is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -124,12 +123,6 @@ LEFT: Final[dict[str, tuple[Left, ...]]] = {
     "conversations": (Left("data", left_by_items),),
 }
 """What replies leave by API (``openai.api.type``): what ``READERS`` find in later requests."""
-
-
-@functools.lru_cache(maxsize=16)
-def kept_for(left: tuple[Left, ...]) -> tuple[str, ...]:
-    """Return the fields that a reply is to keep, besides its id, for what it leaves behind."""
-    return tuple(kind.field for kind in left if kind.field != "id")
 
 
 def evidence_of(

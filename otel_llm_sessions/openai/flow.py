@@ -97,7 +97,7 @@ def _left(course: Questions, began: float) -> float:
 def _begin_at_once(call: Call) -> None:
     """Begin a call where nobody has to be waited for: most often, and the shortest way."""
     if stands_alone(call.request):
-        return call.start_alone()
+        return call.start_at(call.around.context)
     store = call.runtime.store
     keys = lookup_keys(call.request.evidence)
     resolution = resolved(call, store.get_all(keys) if keys else ())

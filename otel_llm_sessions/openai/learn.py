@@ -19,10 +19,11 @@ from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, Se
 def keys_of(request: Request, reply: Reply, only: str | None = None) -> list[str]:
     """Return the keys under which a turn is remembered for what its reply leaves, or for one field of it."""
     keys: list[str] = []
-    for field, keys_of_value in LEFT[reply.route.api]:
+    for left in LEFT[reply.route.api]:
+        field = left.field
         if only is None or only == field:
             for value in reply.said(field):
-                keys += keys_of_value(value, request.server, request.digests)
+                keys += left.keys(value, request.server, request.digests)
     # A stream says its items twice: as they come, and at its end.
     return keys if reply.streamed is None else [*dict.fromkeys(keys)]
 

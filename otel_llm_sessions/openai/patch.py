@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import INVALID_SPAN, get_current_span
+from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
 
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import report
@@ -122,9 +122,11 @@ def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call 
         return None
     made_in = get_current()
     context = seen_from_here(made_in) if OPEN else made_in
-    ambient = get_current_span(context) if context else INVALID_SPAN
-    # Most often nothing is in the context, or only a span: nothing that suppresses, nothing that names a session.
-    says_more = len(context) > (ambient is not INVALID_SPAN)
+    ambient: Span = INVALID_SPAN
+    says_more = False
+    if context:  # most often there is nothing in it, or only a span: nothing that suppresses or names a session
+        ambient = get_current_span(context)
+        says_more = len(context) > (ambient is not INVALID_SPAN)
     if says_more and not is_instrumentation_enabled():
         return None
     # The body's dict stays the same object where a request is sent once more with other options.

@@ -98,7 +98,7 @@ class Reply:
     """What is known of a reply so far; filled from a whole reply, or chunk by chunk."""
 
     __slots__ = (
-        "_keeps",
+        "_leaves",
         "_texts",
         "attributes",
         "choices",
@@ -115,14 +115,14 @@ class Reply:
     )
 
     def __init__(
-        self, route: Route, is_openai: bool = True, keeps: tuple[str, ...] = (), has_words: bool = False
+        self, route: Route, is_openai: bool = True, leaves: Sequence[tuple[str, Any]] = (), has_words: bool = False
     ) -> None:
         """Begin with nothing.
 
         Args:
             route: what was asked.
             is_openai: whether the reply's own ``openai.*`` attributes are recorded.
-            keeps: the fields that are evidence, besides ``id``.
+            leaves: which of its fields are evidence (rows of ``evidence.LEFT``).
             has_words: whether what it says is evidence.
         """
         self.route = route
@@ -134,7 +134,7 @@ class Reply:
         """Finish reasons by choice; None for one that has not finished."""
         self.kept: dict[str, Any] = {}
         """What the reply has said in the fields that are evidence."""
-        self._keeps = keeps
+        self._leaves = leaves
         self.streamed: Streamed | None = None
         """What a stream has brought of items and tool calls; None while that is nothing."""
         self.pieces = Pieces() if has_words else None
@@ -189,11 +189,11 @@ class Reply:
 
     def keep(self, value: Any) -> None:
         """Remember what a reply, or the response in an event, says in the fields that are evidence."""
-        for name in self._keeps:
-            found = field(value, name)
+        for left in self._leaves:
+            name = left[0]
             if name == "choices":
-                read_choices(self, found)
-            elif found is not None:
+                read_choices(self, field(value, name))
+            elif name != "id" and (found := field(value, name)) is not None:
                 self.kept[name] = found
 
     def add_texts(self, texts: tuple[Any, ...]) -> None:
@@ -218,7 +218,10 @@ class Reply:
             attributes[semconv.RESPONSE_ID] = self.ids[-1]
         if self.conversation is not None:
             attributes[semconv.CONVERSATION_ID] = self.conversation
-        if reasons := [reason for reason in self.choices.values() if reason is not None]:
+        reasons = [*self.choices.values()]
+        if None in reasons:
+            reasons = [reason for reason in reasons if reason is not None]
+        if reasons:
             attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
         if self.status is not None and (not self.route.is_turn or self.status != "completed"):
             attributes[semconv.RESPONSE_STATUS] = self.status

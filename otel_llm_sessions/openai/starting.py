@@ -42,9 +42,6 @@ def begun(turn: Turn, request: Request, reply: Reply, span: Callable[[], SpanRef
     """
     resolution = turn.resolution
     if resolution.source is None:
-        # Most chat calls start none: that is told first, by what is not there.
-        if not (reply.kept or reply.streamed or resolution.leaves or request.history is not None):
-            return None
         if request.match.route is not CHAT or not can_go_on(request, reply, resolution):
             return None
         resolution = replace(NEW, leaves=resolution.leaves)
@@ -74,6 +71,11 @@ def placed(turn: Turn, placer: Placer, span: CallSpan, now: int) -> Turn:
     span.link(placement.links)
     trace, root = placement.trace or before.trace, before.open_root
     return replace(turn, placement=replace(placement, trace=trace, open_root=root))
+
+
+def may_begin(request: Request, reply: Reply, resolution: Resolution) -> bool:
+    """Whether a chat call may start a session, at a glance: most have nothing by which they could."""
+    return bool(reply.kept or reply.streamed or resolution.leaves) or request.history is not None
 
 
 def can_go_on(request: Request, reply: Reply, resolution: Resolution) -> bool:

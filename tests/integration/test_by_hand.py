@@ -9,7 +9,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from session_kit import calls
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.openai import evidence
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.evidence import LEFT, READERS, Asked, Left, Reader, evidence_of
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, deliver
@@ -88,4 +87,3 @@ def test_a_new_kind_of_evidence_is_a_row_in_two_tables(api, server, monkeypatch)
     first, second = calls(spans)
     assert second.attributes["session.id"] == first.attributes["session.id"] == "resp_9f8e7d6c5b4a39281706f5e4"
     assert (second.attributes["llm_session.source"], second.attributes["llm_session.turn"]) == ("item", 2)
-    assert evidence.kept_for(LEFT["responses"]) == ("output", "batch")

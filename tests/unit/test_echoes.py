@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 
 from otel_llm_sessions.openai.chunks import see_chat_chunk
 from otel_llm_sessions.openai.echoes import MAX_ECHOED, MAX_LEFT
-from otel_llm_sessions.openai.evidence import LEFT, evidence_of, kept_for
+from otel_llm_sessions.openai.evidence import LEFT, evidence_of
 from otel_llm_sessions.openai.learn import keys_of
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply, read_reply
@@ -72,7 +72,7 @@ class Process:
 
 
 def keys_left(route: Route, made: Any) -> list[str]:
-    reply = Reply(route, True, kept_for(LEFT[route.api]))
+    reply = Reply(route, True, LEFT[route.api])
     read_reply(reply, made)
     request = Request(Match(route, None), SERVER, "chat", None, {}, Evidence(), False, True, digests=DIGESTS)
     return keys_of(request, reply)
