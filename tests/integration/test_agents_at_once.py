@@ -36,6 +36,7 @@ from echo_kit import (
 )
 from held_backend import HeldBackend
 from session_kit import calls
+from store_kit import Lateness
 from waiting import until
 
 from otel_llm_sessions.stores.guarded import GuardedStore
@@ -54,6 +55,11 @@ SHARED_IDS = ("0G84QFMp3", "Zk31mVb9q", "call_x8k2m9qa")
 
 
 OPTIONS: Json = {"api_key": "x", "base_url": "http://a.test/v1", "max_retries": 0}
+
+
+KEEPS_TIME = 0.02
+"""Seconds by which a machine may be late and is still quiet: there numbers are looked at. On a busier one, turns
+that are tied by counted replies may go back by one or two, which they should not: a fault that is open."""
 
 
 class LateBackend(HeldBackend):
@@ -202,14 +208,16 @@ def transport(agents: Sequence[Agent]) -> Any:
 @pytest.mark.parametrize("seed", range(4))
 def test_each_of_many_agents_has_one_session(seed, at_once, traces):
     agents = [Agent(f"agent-{number}", 100 * seed + number) for number in range(6)]
-    with capture_spans(store=GuardedStore(LateBackend(seed)), traces=traces) as spans:
+    with capture_spans(store=GuardedStore(LateBackend(seed)), traces=traces) as spans, Lateness() as machine:
         at_once(agents, turns=12)
         until(lambda: len(calls(spans)) == sum(agent.made_calls for agent in agents))
-    agents_of, sessions_of = defaultdict(set), defaultdict(set)
-    for span in calls(spans):
+    agents_of, sessions_of = defaultdict(set), defaultdict(list)
+    for span in sorted(calls(spans), key=lambda span: span.start_time):
         session_id, name = span.attributes.get("session.id"), span.attributes["gen_ai.request.model"]
         agents_of[session_id].add(name)
-        sessions_of[name].add(session_id)
+        sessions_of[name].append((session_id, span.attributes.get("llm_session.turn")))
     assert {len(names) for names in agents_of.values()} == {1}, "strangers"
-    assert {len(ids) for ids in sessions_of.values()} == {1}, "one session cut in two"
-    # The numbers are not looked at: on a machine that is busy, besides, one may go back by one or two.
+    assert {name: len({id_ for id_, _ in seen}) for name, seen in sessions_of.items()} == dict.fromkeys(sessions_of, 1)
+    for seen in sessions_of.values() if machine.worst < KEEPS_TIME else ():
+        numbers = [turn for _, turn in seen]
+        assert numbers == sorted(numbers), "a call that is made again has the same number, and no other goes back"
