@@ -108,6 +108,7 @@ def _link(
             resolution.name,
             before,
             "" if turn.placement.trace is not None else request.parent,
+            reply.told,
         ),
     )
 

@@ -14,6 +14,7 @@ from otel_llm_sessions.openai.pieces import Pieces
 from otel_llm_sessions.openai.routes import RESPONSES, Route
 from otel_llm_sessions.openai.streamed import Streamed
 from otel_llm_sessions.openai.usage import add_usage
+from otel_llm_sessions.sessions.link import Told
 from otel_llm_sessions.sessions.names import id_of
 from otel_llm_sessions.telemetry.values import OTHER, error_code_of, text_of
 
@@ -111,6 +112,7 @@ class Reply:
         "route",
         "status",
         "streamed",
+        "told",
         "usage",
     )
 
@@ -146,6 +148,8 @@ class Reply:
         self.error_type: str | None = None
         self.goes_on = False
         """Whether the server works on in the background when nobody reads the stream any more."""
+        self.told: Told | None = None
+        """What the turn has recorded of what was said; None while that is nothing."""
 
     def add_id(self, id_: Any) -> bool:
         """Remember an id; return whether it is a new one."""

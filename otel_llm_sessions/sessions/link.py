@@ -1,4 +1,4 @@
-"""What is remembered of a session: ids, times, counts and the name that it was given, never content."""
+"""What is remembered of a session: ids, times, counts, digests and the name that it was given, never content."""
 
 from __future__ import annotations
 
@@ -60,11 +60,27 @@ class SessionTrace(NamedTuple):
         return bool(self.flags & SAMPLED)
 
 
+class Told(NamedTuple):
+    """What a turn has recorded of what was said, as a count and keyed digests of 64 bits; 0 where there is nothing.
+
+    Its words are where its span is; this tells whether a later turn goes on from them.
+    """
+
+    messages: int
+    """How many messages the conversation has with the turn's reply; 0 where the server keeps them."""
+    context: int
+    """The digest of these messages; of what names the conversation where the server keeps it."""
+    instructions: int = 0
+    """The digest of the turn's system instructions."""
+    tools: int = 0
+    """The digest of its tool definitions."""
+
+
 class SessionLink(NamedTuple):
     """What is kept about a session's newest turn under each piece of evidence the turn left.
 
-    A store maps evidence keys to links. A link holds ids, times, counts and a name; it never holds prompts, replies
-    or API keys. A tuple, since one is made in every call, in a fifth of the time that a frozen dataclass takes.
+    A store maps evidence keys to links. A link holds ids, times, counts, digests and a name; it never holds prompts,
+    replies or API keys. A tuple, since one is made in every call, in a fifth of the time that a frozen dataclass takes.
 
     Example, of a store of your own::
 
@@ -96,6 +112,8 @@ class SessionLink(NamedTuple):
     another process, walks up by it once the store knows more. Empty for any other turn."""
     parent: str = ""
     """The session in which this one was opened, while it has no trace whose root could say so; else empty."""
+    told: Told | None = None
+    """What the turn has recorded of what was said; None if that is nothing: content is off, or the turn unsampled."""
 
 
 class Record(NamedTuple):

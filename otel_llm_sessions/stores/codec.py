@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import pass_on, report
 from otel_llm_sessions.sessions import keys, names, sources
-from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, Source, SpanRef
+from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, Source, SpanRef, Told
 from otel_llm_sessions.sessions.tracestate import MAX_STATE
 from otel_llm_sessions.stores import binary, codec_v2
 from otel_llm_sessions.stores.binary import Place, Reader, folded, read_fields, unfolded, write_field
@@ -69,6 +69,11 @@ RANK = slice(3, 19)
 VERSIONS_WITH_RANK = range(3, 32)
 # root span id, flags, started
 _ROOT = struct.Struct(">QBQ")
+# messages, digest of the context; and those of instructions and tools, where there are any
+_TOLD = struct.Struct(">IQQQ")
+_SHORTEST_TOLD = 12
+_LONGEST_TOLD = 128
+"""What a later version may write there; what it adds is not looked at."""
 _CHECKSUM_SIZE = 2
 _LOW_64 = (1 << 64) - 1
 _LOW_56 = (1 << _TURN_BITS) - 1
@@ -116,6 +121,7 @@ _DURATION = 8
 _ROOT_FOLLOWS = 9
 _OTHER_TRACE_ID = 10
 _RESPONSE_NAMES_SESSION = 11
+_TOLD_FOLLOWS = 18
 
 _LINK_FIELDS = tuple(field for field in _FIELDS if field.of == "link")
 _TRACE_FIELDS = tuple(field for field in _FIELDS if field.of == "trace")
@@ -130,6 +136,7 @@ _OTHERS = (
     (_ROOT_FOLLOWS, binary.BYTES, _ROOT.size),
     (_OTHER_TRACE_ID, binary.BYTES, 16),
     (_RESPONSE_NAMES_SESSION, binary.NUMBER, 1),
+    (_TOLD_FOLLOWS, binary.BYTES, _LONGEST_TOLD),
 )
 _UNSAID: list[Any] = [
     *(SessionLink._field_defaults.get(name) for name in _LINK_AT),
@@ -151,8 +158,8 @@ _PLACES = binary.places(
         *((number, (kind,), (at, most, "")) for at, (number, kind, most) in enumerate(_OTHERS, _OTHERS_FROM)),
     ]
 )
-_AT_SOURCE, _AT_TURN, _AT_SPAN, _AT_START, _AT_END, _AT_RESPONSE, _AT_TRACE = map(
-    _LINK_AT.__getitem__, ("source", "turn", "span", "start", "end", "response_id", "trace")
+_AT_SOURCE, _AT_TURN, _AT_SPAN, _AT_START, _AT_END, _AT_RESPONSE, _AT_TRACE, _AT_TOLD = map(
+    _LINK_AT.__getitem__, ("source", "turn", "span", "start", "end", "response_id", "trace", "told")
 )
 
 
@@ -246,7 +253,7 @@ def _is_sound(link: SessionLink) -> bool:
 
 def _is_possible(link: SessionLink) -> bool:
     """As ``_is_sound``, for a link whose texts have been checked."""
-    id_, _, turn, span, start, end, _, _, _, _, trace, _, _, _ = link
+    id_, _, turn, span, start, end, _, _, _, _, trace, _, _, _, _ = link
     trace_id, span_id, _ = span
     return (
         bool(id_)
@@ -277,6 +284,9 @@ def _write_link(out: bytearray, link: SessionLink) -> None:
     if names_session:
         write_field(out, _RESPONSE_NAMES_SESSION, 1)
     _write_fields(out, _LINK_FIELDS, link._replace(response_id="") if names_session else link)
+    if link.told is not None:
+        data = _TOLD.pack(*link.told)
+        write_field(out, _TOLD_FOLLOWS, data if any(link.told[2:]) else data[:_SHORTEST_TOLD])
 
 
 def _write_trace(out: bytearray, trace: SessionTrace, span_trace_id: int) -> None:
@@ -298,7 +308,7 @@ def _read(body: bytes) -> SessionLink:
     trace_id = high << 64 | low
     values = _UNSAID.copy()
     read_fields(body, _HEAD_SIZE, _PLACES, values)
-    duration, root, other_trace_id, names_session = values[_OTHERS_FROM:]
+    duration, root, other_trace_id, names_session, told = values[_OTHERS_FROM:]
     values[_AT_SOURCE] = SOURCES[source] if source < len(SOURCES) else _SOURCE_OF_A_LATER_VERSION
     values[_AT_TURN] = flags_and_turn & _LOW_56
     values[_AT_SPAN] = new(SpanRef, (trace_id, span_id, flags_and_turn >> _TURN_BITS))
@@ -311,8 +321,16 @@ def _read(body: bytes) -> SessionLink:
         trace[0] = trace_id if other_trace_id is None else int.from_bytes(other_trace_id, "big")
         trace[1], trace[2], trace[4] = _ROOT.unpack(root)
         values[_AT_TRACE] = new(SessionTrace, trace)
+    if told is not None:
+        values[_AT_TOLD] = _told_in(told)
     del values[_LINK_SIZE:]
     return new(SessionLink, values)
+
+
+def _told_in(data: bytes) -> Told:
+    if len(data) < _SHORTEST_TOLD:
+        raise ValueError("a count or a digest is missing")
+    return new(Told, _TOLD.unpack(data[: _TOLD.size].ljust(_TOLD.size, b"\0")))
 
 
 def _read_v2(reader: Reader) -> SessionLink:

@@ -19,8 +19,8 @@ def lacks(store: object) -> list[str]:
 class SessionStore(Protocol):
     """Maps evidence keys to the newest turn that left them.
 
-    Implementations are thread-safe and fork-safe, hold ids, times, counts and names only, and bound what they keep.
-    The ``a`` variants are for callers on an event loop and never block it. Example::
+    Implementations are thread-safe and fork-safe, hold ids, times, counts, digests and names only, and bound what they
+    keep. The ``a`` variants are for callers on an event loop and never block it. Example::
 
         OpenAISessionsInstrumentor().instrument(store=my_store)
     """

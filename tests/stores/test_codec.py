@@ -13,7 +13,7 @@ from store_kit import a_link
 from strategies import flags, states
 
 from otel_llm_sessions.sessions.keys import response_key
-from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, SpanRef
+from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, SpanRef, Told
 from otel_llm_sessions.stores import codec
 from otel_llm_sessions.stores.codec import RANK, SOURCES, VERSION, decode, encode, hashed, rows_of
 
@@ -28,8 +28,10 @@ ids = st.tuples(st.sampled_from(["", "resp_", "chatcmpl-", "é0"]), st.text("012
 texts = st.text(max_size=256).filter(str.isprintable) | ids
 names = texts.filter(lambda text: text and not text.isspace())
 
+digests = st.integers(0, 2**64 - 1)
 spans = st.builds(SpanRef, of_128_bits, of_64_bits, flags) | st.just(SpanRef(0, 0, 0))
 traces = st.builds(SessionTrace, of_128_bits, of_64_bits, flags, numbers, times, numbers, states)
+told = st.builds(Told, st.integers(0, 2**32 - 1), digests, digests, digests)
 links = st.builds(
     SessionLink,
     session_id=names,
@@ -46,6 +48,7 @@ links = st.builds(
     name=texts,
     before=st.just("") | texts.map(lambda id_: response_key(id_ or "resp_1", "a.test:80")),
     parent=st.just("") | names,
+    told=st.none() | told,
 )
 
 
@@ -210,6 +213,20 @@ def test_a_record_of_a_later_version_is_read_without_what_is_new_in_it(link):
 
 def test_a_session_that_a_later_version_found_in_a_way_of_its_own_is_still_that_session():
     assert decode(_of_a_later_version(KNOWN, source=200)) == KNOWN._replace(source="chain")
+
+
+def test_what_a_turn_has_told_takes_few_bytes_and_none_where_it_has_told_nothing():
+    plain = len(encode(KNOWN))
+    assert len(encode(KNOWN._replace(told=Told(7, 2**64 - 1)))) == plain + 14
+    assert len(encode(KNOWN._replace(told=Told(7, 2**64 - 1, 1, 1)))) == plain + 30
+
+
+def test_what_a_later_version_adds_to_what_a_turn_has_told_is_not_looked_at():
+    told = KNOWN._replace(told=Told(7, 8, 9, 10))
+    body = encode(KNOWN)[:-2]
+    later = struct.pack(">IQQQ", *Told(7, 8, 9, 10)) + b"more"
+    assert decode(_with_checksum(body + bytes([18 << 2 | 3, len(later)]) + later)) == told
+    assert decode(_with_checksum(body + bytes([18 << 2 | 3, 11]) + later[:11])) is None
 
 
 # --- what a store holds is not trusted --------------------------------------------------------------------------
