@@ -33,6 +33,8 @@ from otel_llm_sessions.telemetry.span import is_being_sent, outside
 from otel_llm_sessions.telemetry.values import error_type_of
 
 NOTHING_SAID = Context()
+UNSAID = object()
+"""What an argument is that was not passed."""
 
 Reader = Callable[[Any, Call], None]
 """Reads a reply, or begins to watch it being read."""
@@ -223,10 +225,12 @@ def _give_up(call: Call | None, error: BaseException) -> None:
     report("start a span", error)
 
 
-def _with(original: Callable[..., Any], args: Any, kwargs: Any) -> Callable[..., Any]:
-    """Return what sends a request with arguments that the newest client's methods do not pass (openai 3.57)."""
-    # The two that they do pass are passed by their names: stars would cost as much as a third of reading the request.
-    return lambda self, cast_to, options, **said: original(self, cast_to, options, *args, **said, **kwargs)
+def _as_said(original: Callable[..., Any], args: Any, said: dict[str, Any]) -> Callable[..., Any]:
+    """Return what sends a request with the arguments that were passed, and with no others."""
+    # `get` and `post` of the newest client (openai 3.57) pass these two, and nothing else: they are named throughout,
+    # since stars would cost as much as a third of reading the request.
+    passed = {name: value for name, value in said.items() if value is not UNSAID}
+    return lambda self, cast_to, options, **_: original(self, cast_to, options, *args, **passed)
 
 
 # In the two wrappers all stands in one `try`: what interrupts it anywhere (Ctrl-C, a time limit) leaves neither a span
@@ -238,14 +242,14 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
 
     @functools.wraps(original)
     def request(
-        self: Any, cast_to: Any, options: Any, *args: Any, stream: Any = False, stream_cls: Any = None, **kwargs: Any
+        self: Any, cast_to: Any, options: Any, *args: Any, stream: Any = UNSAID, stream_cls: Any = UNSAID, **more: Any
     ) -> Any:
         call, send = None, original
         try:
-            if args or kwargs:
-                send = _with(original, args, kwargs)
+            if args or more or stream is UNSAID or stream_cls is UNSAID:
+                send = _as_said(original, args, {"stream": stream, "stream_cls": stream_cls, **more})
             if switch.is_on:
-                call = _start(runtime, self, options, bool(stream), original)
+                call = _start(runtime, self, options, stream is not UNSAID and bool(stream), original)
             if call is None:
                 return send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             if runtime.propagation is not None:
@@ -275,14 +279,14 @@ def _async_request(
 
     @functools.wraps(original)
     async def request(
-        self: Any, cast_to: Any, options: Any, *args: Any, stream: Any = False, stream_cls: Any = None, **kwargs: Any
+        self: Any, cast_to: Any, options: Any, *args: Any, stream: Any = UNSAID, stream_cls: Any = UNSAID, **more: Any
     ) -> Any:
         call, send = None, original
         try:
-            if args or kwargs:
-                send = _with(original, args, kwargs)
+            if args or more or stream is UNSAID or stream_cls is UNSAID:
+                send = _as_said(original, args, {"stream": stream, "stream_cls": stream_cls, **more})
             if switch.is_on:
-                started = (runtime, self, options, bool(stream), original)
+                started = (runtime, self, options, stream is not UNSAID and bool(stream), original)
                 call = _start(*started) if starts_at_once else await _astart(*started)
             if call is None:
                 return await send(self, cast_to, options, stream=stream, stream_cls=stream_cls)

@@ -12,6 +12,7 @@ import openai
 import pytest
 from loopback_client import MESSAGES, MODEL
 from openai import AsyncOpenAI, OpenAI
+from openai._models import FinalRequestOptions
 from opentelemetry import trace
 from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -170,6 +171,45 @@ def test_a_request_that_calls_request_is_one_span(server, client, monkeypatch):
         client.chat.completions.create(model=MODEL, messages=MESSAGES)
     assert len(spans) == 1
     assert spans[0].attributes["gen_ai.response.id"]
+
+
+ASKED = [
+    ("post", "/chat/completions", {"cast_to": object, "body": {"model": MODEL, "messages": MESSAGES}}),
+    ("post", "/embeddings", {"cast_to": object, "body": {}}),
+    ("get", "/models", {"cast_to": object}),
+    ("put", "/files/x", {"cast_to": object, "body": {}}),
+    ("patch", "/files/x", {"cast_to": object, "body": {}}),
+    ("delete", "/files/x", {"cast_to": object}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "arguments"), ASKED, ids=[row[0] + row[1] for row in ASKED])
+@pytest.mark.parametrize("kind", [OpenAI, AsyncOpenAI])
+def test_whoever_patched_the_client_before_is_passed_what_the_client_passes(monkeypatch, kind, method, path, arguments):
+    passed: list[Any] = []
+
+    def before(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+        passed.append((args, kwargs))
+        return answer() if kind is AsyncOpenAI else {}
+
+    async def answer() -> Any:
+        return {}
+
+    def ask(client: Any) -> None:
+        done(getattr(client, method)(path, **arguments))
+        done(client.request(object, FinalRequestOptions(method="get", url="/models"), 3, other=4))
+
+    def done(reply: Any) -> Any:
+        return asyncio.run(reply) if kind is AsyncOpenAI else reply
+
+    monkeypatch.setattr(kind, "request", before, raising=False)
+    client = kind(api_key="x", base_url="http://a.test/v1")
+    ask(client)
+    bare = passed.copy()
+    passed.clear()
+    with capture_spans():
+        ask(client)
+    assert passed == bare
 
 
 def test_pagination_is_none_of_ours(server, client, spans):
