@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from otel_llm_sessions.guard import say
 from otel_llm_sessions.sessions import sources
 from otel_llm_sessions.sessions.root_names import DEFAULT_TEMPLATE, MAX_TEMPLATE, checked_template
-from otel_llm_sessions.stores.urls import redacted
+from otel_llm_sessions.stores.urls import ALLOWED, SCHEMES, redacted
 
 PREFIX = "OTEL_LLM_SESSIONS_"
 
@@ -25,7 +25,6 @@ Propagation = Literal["metadata", "headers", "litellm"]
 PROPAGATIONS = frozenset(get_args(Propagation))
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_STORE_SCHEMES = ("memory://", "sqlite:///", "redis://", "rediss://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,8 @@ def _duration(value: Any) -> float:
 
 def _store(value: Any) -> str:
     text = str(value).strip()
-    if not text.startswith(_STORE_SCHEMES) or text == "sqlite:///":
+    scheme, separator, _ = text.partition("://")
+    if not separator or scheme.lower() not in SCHEMES:
         raise ValueError
     return text
 
@@ -150,7 +150,7 @@ _DURATION_ALLOWED = "a time greater than 0, such as 90s, 30m, 24h or 7d"
 _COUNT_ALLOWED = "a whole number greater than 0"
 
 _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "store": (_store, "memory://, sqlite:///PATH, redis://… or rediss://…"),
+    "store": (_store, ALLOWED),
     "traces": _one_of("session", "turn"),
     "spans": _one_of("auto", "always", "annotate"),
     "headers": (_header_names, f"{_NAMES_ALLOWED}, each with at most one * for any characters beside others"),

@@ -10,15 +10,9 @@ from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
 from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.stores.shared import DEFAULT_TTL
-from otel_llm_sessions.stores.urls import redacted
+from otel_llm_sessions.stores.urls import ALLOWED, redacted
 
 SETTING = "OTEL_LLM_SESSIONS_STORE"
-
-_ALLOWED = (
-    "memory://, sqlite:///file (relative; sqlite:////file is absolute), redis://host:port/db, rediss://, valkey:// or"
-    " valkeys:// likewise, unix:///socket?db=0, redis+cluster://host:port,host:port, rediss+cluster:// likewise,"
-    " redis+sentinel://host:port,host:port/master"
-)
 
 _DATABASE = r"/?|/[0-9]+", "the number of a database, and nothing else, follows the host and a slash"
 _ONLY_DATABASE = r"/?|/0", "a cluster has no databases: nothing follows its hosts"
@@ -42,7 +36,7 @@ class StoreSettingError(ValueError):
     """The setting of the store is wrong; the message names it, its value and what is allowed."""
 
     def __init__(self, url: object, why: str) -> None:
-        super().__init__(f"{SETTING}={redacted(url)!r}: {why}. Allowed: {_ALLOWED}")
+        super().__init__(f"{SETTING}={redacted(url)!r}: {why}. Allowed: {ALLOWED}")
 
 
 class MissingExtraError(StoreSettingError, ImportError):

@@ -264,8 +264,6 @@ _KINDS: dict[str, tuple[str, Callable[[str], Line]]] = {
 }
 """What each scheme is to redis-py's reader of URLs, and the way that it names."""
 
-SCHEMES = tuple(_KINDS)
-
 
 def _hosts(parts: SplitResult, port: int) -> list[tuple[str, int]]:
     hosts = []

@@ -1,9 +1,22 @@
-"""Shows the URL of a store in a message, without what must not be shown."""
+"""The URLs of stores: which there are, and how one is shown in a message without what must not be shown."""
 
 from __future__ import annotations
 
 import re
+from typing import Final
 from urllib.parse import unquote_plus
+
+SCHEMES: Final = (
+    *("memory", "sqlite", "redis", "rediss", "valkey", "valkeys", "unix"),
+    *("redis+cluster", "rediss+cluster", "redis+sentinel"),
+)
+
+ALLOWED: Final = (
+    "memory://, sqlite:///file (relative; sqlite:////file is absolute), redis://host:port/db, rediss://, valkey:// or"
+    " valkeys:// likewise, unix:///socket?db=0, redis+cluster://host:port,host:port, rediss+cluster:// likewise,"
+    " redis+sentinel://host:port,host:port/master"
+)
+"""What is said of them where a URL is of no store."""
 
 _OPTION = re.compile(r"([?&;#])([^=&;#]*)=([^&]*)")
 _SECRET_OPTION = re.compile(r"pass|pwd|secret|token|credential|auth|key", re.IGNORECASE)

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, SessionSpanProcessor, session
+from otel_llm_sessions.stores.urls import ALLOWED
 from otel_llm_sessions.view.receiver import OtlpReceiver
 
 CLEARED = ("OTEL_", "OPENAI_", "AZURE_OPENAI_", "PYTHONWARNINGS")
@@ -308,7 +309,7 @@ WRONG = [
     ("conversation_id", "sometimes", "one of given, always"),
     ("max_turns", "0", "a whole number greater than 0"),
     ("max_age", "yesterday", "a time greater than 0, such as 90s, 30m, 24h or 7d"),
-    ("store", "mysql://localhost", "memory://, sqlite:///PATH, redis://… or rediss://…"),
+    ("store", "mysql://localhost", ALLOWED),
 ]
 
 
@@ -344,6 +345,8 @@ WRONG_URLS = [
     "redis://:hunter2@host:port",
     "redis://localhost?no_such_option=1",
     "sqlite:///f.db?mode=ro",
+    "sqlite:///",
+    "redis+cluster://one,two/3",
     "memory://x",
 ]
 

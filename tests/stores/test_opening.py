@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
+from otel_llm_sessions.settings import settings_from
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.memory import MemoryStore
-from otel_llm_sessions.stores.opening import MissingExtraError, open_store
-from otel_llm_sessions.stores.urls import redacted
+from otel_llm_sessions.stores.opening import SETTING, MissingExtraError, open_store
+from otel_llm_sessions.stores.urls import SCHEMES, redacted
 
 
 def test_memory_needs_no_guard(closing):
@@ -37,18 +38,28 @@ def test_three_slashes_are_a_path_from_here_also_when_the_process_goes_elsewhere
     assert (tmp_path / "here.db").exists()
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        *("redis://localhost", "redis://user:pw@[::1]:6380/3", "rediss://host:6379/0?ssl_cert_reqs=none"),
-        *("valkey://localhost/2", "valkeys://:pw@host", "unix:///run/redis.sock", "unix://user@/run/redis.sock?db=2"),
-        *("redis+cluster://one,two:7001", "rediss+cluster://user:pw@one:7000,[::1]:7001/0?ssl_cert_reqs=none"),
-        *("redis+sentinel://one,two:26380/main", "redis+sentinel://:pw@one/main/3", "Redis://localhost"),
-    ],
-)
+REDIS = [
+    *("redis://localhost", "redis://user:pw@[::1]:6380/3", "rediss://host:6379/0?ssl_cert_reqs=none"),
+    *("valkey://localhost/2", "valkeys://:pw@host", "unix:///run/redis.sock", "unix://user@/run/redis.sock?db=2"),
+    *("redis+cluster://one,two:7001", "rediss+cluster://user:pw@one:7000,[::1]:7001/0?ssl_cert_reqs=none"),
+    *("redis+sentinel://one,two:26380/main", "redis+sentinel://:pw@one/main/3", "Redis://localhost"),
+]
+
+
+@pytest.mark.parametrize("url", REDIS)
 def test_redis_is_not_connected_by_opening_it(closing, url):
     pytest.importorskip("redis")
     assert isinstance(closing(open_store(url)), GuardedStore)
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///here.db", *REDIS])
+def test_whatever_names_a_store_is_a_setting(url):
+    assert settings_from({"store": url}).store == url
+    assert settings_from({}, {SETTING: url}).store == url
+
+
+def test_every_scheme_is_one_of_those_that_are_tried_here():
+    assert {url.partition("://")[0].lower() for url in ("memory://", "sqlite:///", *REDIS)} == set(SCHEMES)
 
 
 WRONG = [

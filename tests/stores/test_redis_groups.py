@@ -14,6 +14,7 @@ from waiting import until
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.opening import open_store
 from otel_llm_sessions.stores.redis import RedisBackend
+from otel_llm_sessions.testing import capture_spans
 
 TURNS = 60
 
@@ -74,6 +75,12 @@ class TestMoreThanOne:
         before = commands(group, "get")
         assert other.get_all(["r:before"])[0] is not None
         assert commands(group, "get") - before == 1
+
+    def test_an_application_names_it_in_its_environment(self, group, open_one, monkeypatch, client):
+        monkeypatch.setenv("OTEL_LLM_SESSIONS_STORE", group.url)
+        with capture_spans():
+            response = client.responses.create(model="gpt-4o-mini", input="Hello")
+        until(lambda: open_one().get_all([f"r:{response.id}"])[0])
 
     def test_a_child_has_connections_of_its_own(self, open_one):
         store = open_one()

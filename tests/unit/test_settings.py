@@ -39,7 +39,7 @@ GOOD: list[tuple[str, str, Any]] = [
 
 BAD: list[tuple[str, str, str]] = [
     ("store", "mysql://x", "redis://"),
-    ("store", "sqlite:///", "sqlite:///PATH"),
+    ("store", "/var/lib/sessions.db", "sqlite:///file"),
     ("traces", "both", "session, turn"),
     ("spans", "never", "auto, always, annotate"),
     ("headers", "a\tb\x00", "comma-separated"),
