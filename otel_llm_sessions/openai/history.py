@@ -25,7 +25,8 @@ MOST: Final = 4096
 MOST_CHOICES: Final = 16
 """How many choices of a reply are remembered."""
 
-_BEFORE_ALL: Final = b""
+BEFORE_ALL: Final = b""
+"""The digest of no message."""
 
 
 @value
@@ -60,9 +61,9 @@ class Histories:
         if type(messages) not in (list, tuple) or not messages:
             return None
         try:
-            marks, forms, last = _walked(messages)
-            replied = self._digest(marks, forms, 0, last + 1, _BEFORE_ALL) if last >= 0 else None
-            whole = self._digest(marks, forms, last + 1, len(marks), _BEFORE_ALL if replied is None else replied)
+            marks, forms, last = walked(messages)
+            replied = self.digest(marks, forms, last + 1) if last >= 0 else None
+            whole = self.digest(marks, forms, len(marks), last + 1, BEFORE_ALL if replied is None else replied)
             return History(replied, whole, marks[-1])
         except (Odd, AttributeError, TypeError, ValueError, RecursionError) as error:
             pass_on(error)
@@ -79,15 +80,42 @@ class Histories:
             form = form_of(reply, ASSISTANT)
             if not says_something(form):
                 return None
-            digest = digest_of(history.whole, form)
-            self.known[hash((history.mark, form))] = digest
-            return digest
+            return self.digest_after(history.whole, history.mark, (form,))
         except (Odd, AttributeError, TypeError, ValueError, RecursionError) as error:
             pass_on(error)
             return None
 
-    def _digest(self, marks: Sequence[int], forms: Sequence[Form], start: int, end: int, digest: bytes) -> bytes:
-        """Return the digest of the messages up to ``end``, given that of those up to ``start``."""
+    def digest_after(self, digest: bytes, mark: int, forms: Sequence[Form]) -> bytes:
+        """Return the digest of a conversation with what follows it, and remember it.
+
+        Args:
+            digest: the digest of the conversation.
+            mark: what tells it from others.
+            forms: what follows.
+
+        Raises:
+            Odd: there is none.
+        """
+        for form in forms:
+            digest, mark = digest_of(digest, form), hash((mark, form))
+            self.known[mark] = digest
+        return digest
+
+    def digest(
+        self, marks: Sequence[int], forms: Sequence[Form], end: int, start: int = 0, digest: bytes = BEFORE_ALL
+    ) -> bytes:
+        """Return the digest of the messages up to ``end``, given that of those up to ``start``.
+
+        Args:
+            marks: of each message what tells the conversation up to it from others.
+            forms: what each says.
+            end: how many messages there are.
+            start: of how many of them the digest is known.
+            digest: that digest.
+
+        Raises:
+            Odd: there is none.
+        """
         known = self.known
         for position in range(end - 1, start - 1, -1):
             found = known.get(marks[position])
@@ -101,7 +129,7 @@ class Histories:
         return digest
 
 
-def _walked(messages: Sequence[Any]) -> tuple[list[int], list[Form], int]:
+def walked(messages: Sequence[Any]) -> tuple[list[int], list[Form], int]:
     """Return, for each message, what tells the conversation up to it from others, and what it says; and the last reply.
 
     The marks are hashes of 64 bits that only this process knows how to make.

@@ -33,6 +33,17 @@ _PASSING: Final = frozenset({"role", "content", "cache_control"})
 _UNSAID: Final = frozenset({"thinking", "redacted_thinking", "reasoning"})
 """Kinds of parts of a reply that clients are told to leave out."""
 
+_OF_ITEMS: Final = frozenset({"type", "id", "status"})
+"""What an item has beside what it says."""
+
+_KIND: Final = frozenset({"type"})
+
+_CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
+"""Kinds of items that are calls of tools, and where their arguments stand."""
+
+_ALSO_MODELS: Final = frozenset({"mcp_list_tools", "mcp_approval_request", "compaction"})
+"""Kinds of items that a model or its server has made, besides calls."""
+
 _EMPTY: Final = (str, list, tuple, Mapping)
 
 _LONGEST_ROLE: Final = 64
@@ -68,6 +79,35 @@ def form_of(message: Any, role: str | None = None) -> Form:
     else:
         more.extend(_pairs_of(said, _PASSING))
     return (role, text, *more) if more else (role, text)
+
+
+def form_of_item(item: Any) -> Form | None:
+    """Return what an item of a Responses ``input`` or ``output`` says; None of one that clients may leave out.
+
+    What a model has made is the same with and without its id and its status, which some clients do not send back.
+
+    Args:
+        item: a dict, or one of the client's models.
+
+    Raises:
+        Odd: it cannot be told.
+    """
+    said = _fields_of(item)
+    kind, role = said.get("type"), said.get("role")
+    if role is not None:
+        if role != ASSISTANT:
+            return form_of({name: value for name, value in said.items() if name not in _OF_ITEMS})
+        form = form_of(said)
+        return form if says_something(form) else None
+    if type(kind) is not str:
+        raise Odd
+    if kind in _UNSAID:
+        return None
+    if kind in _CALLS:
+        called = _called(_text(said.get("call_id")), said, _CALLS[kind])
+        return (ASSISTANT, "", ("tool_calls", (called,)))
+    is_models = kind.endswith("_call") or kind in _ALSO_MODELS
+    return (kind, "", *_pairs_of(said, _OF_ITEMS if is_models else _KIND))
 
 
 def says_something(form: Form) -> bool:
@@ -121,6 +161,10 @@ def _content_of(content: Any, role: str) -> tuple[str, Form]:
         return "" if content is None else str.__str__(content), ()
     if not isinstance(content, (list, tuple)):
         return "", (_frozen(content),)
+    if len(content) == 1 and type(content[0]) is dict and content[0].get("type") in _TEXTS:  # as most lists are
+        text = content[0].get("text")
+        if type(text) is str:
+            return text, ()
     parts = [part for part in map(_part_of, content) if not (role == ASSISTANT and _is_unsaid(part))]
     if all(type(part) is str for part in parts):
         return "".join(parts), ()
@@ -139,6 +183,7 @@ def _part_of(part: Any) -> Any:
     return tuple(_pairs_of(said, _MARKS))
 
 
+_TEXTS: Final = ("text", "output_text", "input_text")
 _MARKS: Final = frozenset({"cache_control"})
 
 
@@ -202,12 +247,14 @@ def _text(value: Any) -> str:
 
 def _pairs_of(said: Mapping[str, Any], passing: frozenset[str]) -> Iterator[tuple[str, Any]]:
     """Yield what stands in the fields of a mapping, in the order of their names; an empty field is none."""
-    if not all(type(name) is str for name in said):
-        raise Odd
-    for name in sorted(said.keys() - passing):
+    names = [name for name in said if name not in passing]
+    for name in names:
+        if type(name) is not str:
+            raise Odd
+    for name in sorted(names) if len(names) > 1 else names:
         value = said[name]
         if value or (value is not None and not isinstance(value, _EMPTY)):
-            yield name, _frozen(value)
+            yield name, value if type(value) is str else _frozen(value)
 
 
 def _frozen(value: Any) -> Any:

@@ -1,0 +1,166 @@
+"""What of a turn is new against the turn that it links to, and what it leaves for the next one to tell so.
+
+The context of a turn is its input where all of it is recorded (``full``), else the linked turn's context, that turn's
+reply, and its own input (``delta``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from otel_llm_sessions.cheap import value
+from otel_llm_sessions.guard import pass_on
+from otel_llm_sessions.openai.history import Histories
+from otel_llm_sessions.openai.talk import ODD, Talk, forms_replied, talk_of
+from otel_llm_sessions.sessions.digest import DigestSource
+from otel_llm_sessions.sessions.link import SessionLink, Told
+from otel_llm_sessions.sessions.resolver import Resolution
+
+Kind = Literal["delta", "full"]
+"""The values of ``llm_session.content``."""
+
+OF_CHAINS: Final = frozenset({"chain", "provider", "chain_partial"})
+"""Sources whose turn before is that of the response before."""
+
+
+NOBODY_KNOWS: Final = 1
+"""The digest of what is no JSON: nobody can say whether it is the same as before."""
+
+
+class News(NamedTuple):
+    """What of a turn's content is to be recorded."""
+
+    kind: Kind
+    first: int
+    """From which of its messages or items on."""
+    instructions: bool
+    """Whether its system instructions are."""
+    tools: bool
+    """Whether its tool definitions are."""
+
+
+@value
+class Saying:
+    """What a turn says, as far as it matters for what is new in it."""
+
+    talk: Talk | None
+    """Its messages; None where the server keeps those before, or where it cannot be told what they say."""
+    kept: int
+    """The digest of what names the conversation that the server keeps; 0 where it keeps none."""
+    instructions: int
+    """The digest of its system instructions; 0 where there are none."""
+    tools: int
+    """The digest of its tool definitions; 0 where there are none."""
+
+
+class Deltas:
+    """Tells what is new in turns.
+
+    Example::
+
+        deltas = Deltas(DigestSource(settings.key, lambda: store.scope))
+        said = deltas.said("chat_completions", body)
+        news = deltas.news(said, previous.told)
+        left = deltas.told("chat_completions", said, [message])
+    """
+
+    def __init__(self, digests: DigestSource) -> None:
+        """Args: what makes the digests that all who share the store make."""
+        self._digests = digests
+        self._histories = Histories()
+
+    def said(self, api: str, body: Mapping[str, Any], conversation: str | None = None) -> Saying:
+        """Return what a turn says.
+
+        Args:
+            api: the API that is called.
+            body: the request's JSON body.
+            conversation: the id of the provider's conversation that it belongs to.
+        """
+        instructions = self._of_json(body.get("instructions")) if api == "responses" else 0
+        tools = self._of_json(body.get("tools") or body.get("functions"))
+        if conversation is not None:
+            return Saying(None, self._keyed("conversation", conversation), instructions, tools)
+        is_chained = body.get("previous_response_id") is not None and api == "responses"
+        return Saying(None if is_chained else talk_of(api, body), 0, instructions, tools)
+
+    def news(self, said: Saying, before: Told | None, is_chained: bool = False) -> News:
+        """Return what is new in a turn.
+
+        Args:
+            said: what it says.
+            before: what the turn that it links to has left; None if that is not recorded.
+            is_chained: whether that is the turn of the response which it names as the one before.
+        """
+        first = None if before is None else 0 if is_chained else self._continues(said, before)
+        if before is None or first is None:
+            return News("full", 0, True, True)
+        instructions, tools = _differ(said.instructions, before.instructions), _differ(said.tools, before.tools)
+        return News("delta", first, instructions, tools)
+
+    def _continues(self, said: Saying, before: Told) -> int | None:
+        """Return where in a request begins what follows the turn before; None if it does not go on from that."""
+        talk, count = said.talk, before.messages
+        if said.kept:
+            return 0 if not count and said.kept == before.context else None
+        if talk is None or not 0 < count <= len(talk.marks):
+            return None
+        try:
+            digest = self._histories.digest(talk.marks, talk.forms, count)
+        except ODD as error:
+            pass_on(error)
+            return None
+        return talk.end(count) if self._keyed("context", digest.hex()) == before.context else None
+
+    def told(self, api: str, said: Saying, replied: Sequence[Any]) -> Told:
+        """Return what a turn leaves that has been recorded.
+
+        Args:
+            api: the API that was called.
+            said: what it says.
+            replied: the messages of a chat reply, or the output items of a response.
+        """
+        talk = said.talk
+        forms = None if talk is None else forms_replied(api, replied)
+        if talk is None or forms is None:
+            return Told(0, said.kept, said.instructions, said.tools)
+        try:
+            count = len(talk.marks)
+            digest = self._histories.digest(talk.marks, talk.forms, count)
+            digest = self._histories.digest_after(digest, talk.marks[-1] if count else 0, forms)
+        except ODD as error:
+            pass_on(error)
+            return Told(0, 0, said.instructions, said.tools)
+        return Told(count + len(forms), self._keyed("context", digest.hex()), said.instructions, said.tools)
+
+    def _of_json(self, said: Any) -> int:
+        """Return the digest of what a request says in a field; 0 of nothing."""
+        if not said:
+            return 0
+        try:
+            return self._keyed("json", json.dumps(said))
+        except ODD as error:
+            pass_on(error)
+            return NOBODY_KNOWS
+
+    def _keyed(self, kind: str, text: str) -> int:
+        return int(self._digests.get().of(kind, text), 16)
+
+
+def _differ(digest: int, before: int) -> bool:
+    return digest != before or digest == NOBODY_KNOWS
+
+
+def is_chained(previous_id: str | None, resolution: Resolution) -> bool:
+    """Whether the turn before a call is that of the response which it names as the one before.
+
+    Args:
+        previous_id: the request's ``previous_response_id``.
+        resolution: the session of the call, and the turn before it.
+    """
+    previous: SessionLink | None = resolution.previous
+    if previous_id is None or previous is None:
+        return False
+    return resolution.source in OF_CHAINS or previous.response_id == previous_id

@@ -1,0 +1,141 @@
+"""What a request says as a conversation: its messages or items, in the form in which they are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from otel_llm_sessions.guard import pass_on
+from otel_llm_sessions.openai.history import walked
+from otel_llm_sessions.openai.message import ASSISTANT, Form, Odd, form_of, form_of_item, says_something
+
+FIELD: Final = {"chat_completions": "messages", "responses": "input"}
+"""Where a request has its conversation, by API."""
+
+BINARY: Final = 16 * 1024
+"""Characters of an image, a file or a sound from which on some of them stand for all: only type and size are kept."""
+
+_SAMPLES: Final = 16
+_SAMPLE: Final = 256
+
+ODD: Final = (Odd, AttributeError, TypeError, ValueError, RecursionError)
+"""What is raised where nobody can say whether a message is the same as another."""
+
+
+class Talk(NamedTuple):
+    """A conversation as a request sends it."""
+
+    marks: Sequence[int]
+    """What tells the conversation up to each message from others within this process."""
+    forms: Sequence[Form]
+    """What each message says."""
+    ends: Sequence[int] | None
+    """Where in the request each message ends; None where that is behind its own place."""
+
+    def end(self, count: int) -> int:
+        """Return where in the request the first ``count`` messages end."""
+        return count if self.ends is None or not count else self.ends[count - 1]
+
+
+def talk_of(api: str, body: Mapping[str, Any]) -> Talk | None:
+    """Return the conversation that a request sends; None if it cannot be told.
+
+    Args:
+        api: the API that is called.
+        body: the request's JSON body.
+    """
+    said = body.get(FIELD[api])
+    try:
+        if isinstance(said, str):
+            return _talk_of_items(({"role": "user", "content": said},))
+        if not isinstance(said, (list, tuple)):
+            return None if said else _NOTHING
+        if api == "responses":
+            return _talk_of_items(said)
+        if any(map(_may_be_long, said)):
+            said = [*map(_shortened, said)]
+        marks, forms, _ = walked(said)
+        return Talk(marks, forms, None)
+    except ODD as error:
+        pass_on(error)
+        return None
+
+
+_NOTHING: Final = Talk((), (), None)
+
+
+def _talk_of_items(items: Iterable[Any]) -> Talk:
+    """Return the conversation that items are; what clients may leave out belongs to what stands before it."""
+    marks: list[int] = []
+    forms: list[Form] = []
+    ends: list[int] = []
+    mark = 0
+    for place, item in enumerate(items, 1):
+        if type(item) is dict and len(item) == 2 and item.get("role") == "user" and type(item.get("content")) is str:
+            form: Form | None = ("user", item["content"])
+        else:
+            form = form_of_item(_shortened(item))
+        if form is not None:
+            mark = hash((mark, form))
+            marks.append(mark)
+            forms.append(form)
+            ends.append(place)
+        elif ends:
+            ends[-1] = place
+    return Talk(marks, forms, ends)
+
+
+def forms_replied(api: str, replied: Sequence[Any]) -> list[Form] | None:
+    """Return what a reply says, as the next request sends it back; None if that cannot be told.
+
+    Args:
+        api: the API that was called.
+        replied: the messages of a chat reply, one for each of its choices; the output items of a response.
+    """
+    try:
+        if api == "responses":
+            items = (form_of_item(_shortened(item)) for item in replied)
+            return [form for form in items if form is not None]
+        if len(replied) > 1:  # of several choices nobody can say which one will be sent back
+            return None
+        return [form for form in (form_of(message, ASSISTANT) for message in replied) if says_something(form)]
+    except ODD as error:
+        pass_on(error)
+        return None
+
+
+# --- images, files, sounds --------------------------------------------------------------------------------------
+
+
+def _may_be_long(message: Any) -> bool:
+    """Whether a message or an item may hold an image, a file or a sound."""
+    if type(message) is not dict:
+        return False
+    content = message.get("content")
+    if type(content) is list:
+        return not all(type(part) is dict and part.get("type") in _TEXTS for part in content)
+    return content is None and (type(message.get("result")) is str or type(message.get("output")) is list)
+
+
+def _shortened(message: Any) -> Any:
+    """Return a message in which a few characters stand for each image, file and sound: to read all takes long."""
+    if not _may_be_long(message):
+        return message
+    return {name: _brief(value, name) if name in _HOLDERS else value for name, value in message.items()}
+
+
+_TEXTS: Final = ("text", "input_text", "output_text", "refusal")
+_HOLDERS: Final = frozenset({"content", "output", "result"})
+_HOLD: Final = frozenset({"url", "image_url", "video_url", "data", "input_audio", "file", "file_data", "result"})
+
+
+def _brief(value: Any, name: str) -> Any:
+    if type(value) is list:
+        return [_brief(part, name) for part in value]
+    if type(value) is dict:
+        return {name: _brief(held, name) if name in _HOLD else held for name, held in value.items()}
+    if type(value) is str and len(value) > BINARY and name in _HOLD:
+        step = len(value) // _SAMPLES
+        samples = [value[start : start + _SAMPLE] for start in range(0, len(value), step)]
+        return [len(value), *samples, value[-_SAMPLE:]]
+    return value

@@ -1,0 +1,166 @@
+"""What is new in a turn against the one that it links to: with it, a reader puts the conversation together."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from delta_kit import KINDS, Recorded, Talker, Turn, context_of, is_context
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_llm_sessions.openai.delta import Deltas
+from otel_llm_sessions.openai.talk import FIELD
+from otel_llm_sessions.sessions.digest import DigestSource
+from otel_llm_sessions.sessions.link import Told
+
+KEYED = DigestSource("key", str)
+
+
+class Recorder:
+    """Records turns as a process does, which may have begun just now."""
+
+    def __init__(self) -> None:
+        self.deltas = Deltas(KEYED)
+        self.told: dict[str, Told | None] = {}
+        self.turns: dict[str, Recorded] = {}
+
+    def record(self, turn: Turn, before: Turn | None) -> Recorded | None:
+        conversation = turn.body.get("conversation")
+        said = self.deltas.said(turn.api, turn.body, conversation)
+        told = self.told[before.id] if before is not None else None
+        is_chained = before is not None and turn.body.get("previous_response_id") == before.id
+        news = self.deltas.news(said, told, is_chained)
+        if not turn.is_recorded:
+            self.told[turn.id] = None
+            return None
+        sent = turn.body[FIELD[turn.api]]
+        new = sent[news.first :] if news.first else sent
+        output = [] if turn.fails else turn.reply
+        self.told[turn.id] = self.deltas.told(turn.api, said, output)
+        recorded = self.turns[turn.id] = Recorded(news.kind, before.id if before is not None else None, new, output)
+        return recorded
+
+
+def linked(turn: Turn, turns: list[Turn]) -> Turn | None:
+    """The turn that a turn links to: that which it names, else the newest."""
+    if "previous_response_id" in turn.body or turn.kind in ("chat", "items"):
+        return turn.before
+    return turns[-1] if turns else None
+
+
+def goes_on(turn: Turn, before: Turn | None) -> bool:
+    if before is None or not before.is_recorded:
+        return False
+    if turn.kind == "chain":
+        return "previous_response_id" in turn.body
+    return turn.context[: len(before.after)] == before.after
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.integers(0, 2**32))
+@settings(max_examples=150)
+def test_a_conversation_is_read_back_whole_and_nothing_is_recorded_twice(kind, seed):
+    chance, recorder, turns = random.Random(seed), Recorder(), list[Turn]()
+    talker = Talker(kind, chance)
+    for _ in range(chance.randrange(2, 12)):
+        turn = talker.play()
+        before = linked(turn, turns)
+        if chance.random() < 0.2:
+            recorder.deltas = Deltas(KEYED)  # another process
+        recorded = recorder.record(turn, before)
+        turns.append(turn)
+        if recorded is not None:
+            assert recorded.kind == ("delta" if goes_on(turn, before) else "full")
+            assert is_context(context_of(turn.id, recorder.turns), turn)
+
+
+def told_of(deltas: Deltas, messages: list[Any], reply: Any = None, **body: Any) -> Told:
+    said = deltas.said("chat_completions", {"messages": messages, **body})
+    return deltas.told("chat_completions", said, [reply] if reply else [])
+
+
+ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+REPLY = {"role": "assistant", "content": "Hi"}
+MORE = {"role": "user", "content": "Go on"}
+
+
+def news(before: Told | None, messages: list[Any], deltas: Deltas | None = None, **body: Any) -> Any:
+    deltas = deltas or Deltas(KEYED)
+    return deltas.news(deltas.said("chat_completions", {"messages": messages, **body}), before)
+
+
+def test_what_differs_of_tools_is_recorded_and_what_does_not_is_not():
+    left = told_of(Deltas(KEYED), ASKED, REPLY, tools=[{"name": "add"}])
+    same, other, none = (
+        news(left, [*ASKED, REPLY, MORE], tools=tools) for tools in ([{"name": "add"}], [{"name": "sub"}], [])
+    )
+    assert (same.tools, other.tools, none.tools) == (False, True, True)
+
+
+def test_tools_that_are_no_json_are_always_recorded():
+    deltas, odd = Deltas(KEYED), [object()]
+    left = told_of(deltas, ASKED, REPLY, tools=odd)
+    assert news(left, [*ASKED, REPLY, MORE], tools=odd).tools
+
+
+def test_another_key_tells_nothing():
+    left = told_of(Deltas(KEYED), ASKED, REPLY)
+    assert news(left, [*ASKED, REPLY, MORE], Deltas(DigestSource("other", str))).kind == "full"
+    assert news(left, [*ASKED, REPLY, MORE]).kind == "delta"
+
+
+def test_of_several_choices_nobody_knows_which_goes_on():
+    deltas = Deltas(KEYED)
+    said = deltas.said("chat_completions", {"messages": ASKED})
+    left = deltas.told("chat_completions", said, [REPLY, {"role": "assistant", "content": "Ho"}])
+    assert news(left, [*ASKED, REPLY, MORE]).kind == "full"
+
+
+def test_a_request_that_is_sent_again_brings_nothing_new():
+    left = told_of(Deltas(KEYED), ASKED)
+    assert news(left, ASKED) == ("delta", len(ASKED), False, False)
+
+
+@pytest.mark.parametrize("messages", [None, 1, {}, "Hello", [None], [{"role": 1}], [{"content": [object()]}]])
+@pytest.mark.parametrize("api", ["chat_completions", "responses"])
+def test_odd_messages_are_recorded_in_full(api, messages):
+    deltas = Deltas(KEYED)
+    said = deltas.said(api, {FIELD[api]: messages})
+    left = deltas.told(api, said, [REPLY, None])
+    assert deltas.news(said, left).kind == "full"
+
+
+def test_the_items_of_a_reply_go_on_whether_or_not_they_are_sent_back_with_their_ids():
+    deltas = Deltas(KEYED)
+    said = deltas.said("responses", {"input": "Hello"})
+    reasoning = {"type": "reasoning", "id": "rs_1", "summary": []}
+    text = {"type": "output_text", "text": "Hi", "annotations": [], "logprobs": None}
+    message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}
+    search = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"query": "x", "sources": None}}
+    left = deltas.told("responses", said, [reasoning, search, message])
+    asked = {"role": "user", "content": "Hello", "type": "message"}
+    there = [asked, reasoning, {**search, "created_by": None}, message, reasoning, MORE]
+    bare = [asked, {"type": "web_search_call", "action": {"query": "x"}}, {"role": "assistant", "content": "Hi"}, MORE]
+    for sent, first in ((there, 5), (bare, 3)):
+        assert deltas.news(deltas.said("responses", {"input": sent}), left)[:2] == ("delta", first)
+
+
+@pytest.mark.parametrize("id_", ["msg_1", "msg_2"])
+def test_a_reference_counts_by_its_id(id_):
+    deltas = Deltas(KEYED)
+    asked = [{"type": "item_reference", "id": "msg_1"}, MORE]
+    left = deltas.told("responses", deltas.said("responses", {"input": asked}), [REPLY])
+    again = [{"type": "item_reference", "id": id_}, MORE, REPLY, MORE]
+    assert deltas.news(deltas.said("responses", {"input": again}), left).kind == ("delta" if id_ == "msg_1" else "full")
+
+
+def test_an_image_is_not_read_through_to_know_it_again():
+    url = "data:image/png;base64," + "".join(random.Random(1).choices("abcd", k=100_000))
+    for part in ({"type": "image_url", "image_url": {"url": url}}, {"type": "input_image", "image_url": url}):
+        deltas, asked = Deltas(KEYED), [{"role": "user", "content": [part]}]
+        left = told_of(deltas, asked, REPLY)
+        other = {**part, "image_url": {"url": url[:-1]} if part["type"] == "image_url" else url[:-1]}
+        assert news(left, [*asked, REPLY, MORE], deltas).kind == "delta"
+        assert news(left, [{"role": "user", "content": [other]}, REPLY, MORE], deltas).kind == "full"
