@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
@@ -15,19 +15,19 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from otel_llm_sessions.decorating import decorated
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.semconv import LLM_SESSION_NAME, SESSION_ID
+from otel_llm_sessions.semconv import SESSION_ID
+from otel_llm_sessions.sessions.about import NOTHING_SAID, said_anew
 from otel_llm_sessions.sessions.blocks import OPEN, GeneratorBlock, block_of, generator_of, seen_from_here, within
 from otel_llm_sessions.sessions.inside import ENTRY_KEY, Inside, session_inside
 from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.sources import (
-    MAX_LENGTH,
     SESSION_CONTEXT_KEY,
+    about_in,
     from_baggage,
     from_context,
-    is_name,
-    name_in,
     session_id_of,
 )
+from otel_llm_sessions.sessions.texts import MAX_LENGTH
 from otel_llm_sessions.traces.ids import derived_trace_id
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -132,27 +132,34 @@ class session:
     Args:
         id: the session's id, a printable string of 1 to 256 characters, or a number; a new UUID by default (for a
             decorator, one for each call).
-        name: what to call the session, a printable string of at most 256 characters: on its root, its turns and all
-            that is started inside, as ``llm_session.name``. An inner block of the same session keeps it, one of
-            another session does not.
+        user: whose session it is, a printable string of at most 256 characters, or a number: on its root, its turns
+            and all that is started inside, as ``user.id``.
+        name: what to call the session, such a string: likewise, as ``llm_session.name``.
+        tags: a list, tuple or set of at most 16 such strings: likewise, as ``llm_session.tags``. An inner block of the
+            same session keeps the user, the name and the tags that it does not set anew; one of another session
+            inherits nothing.
         propagate: whether to set the W3C baggage entry ``session.id`` too, which instrumented HTTP clients send to
             the services they call.
 
     Raises:
-        ValueError: the id is none, or the name is not valid.
+        ValueError: the id is none, or the user, the name or the tags are not valid.
     """
 
-    def __init__(self, id: str | int | None = None, *, name: str | None = None, propagate: bool = False) -> None:
+    def __init__(
+        self,
+        id: str | int | None = None,
+        *,
+        user: str | int | None = None,
+        name: str | None = None,
+        tags: Collection[str] | None = None,
+        propagate: bool = False,
+    ) -> None:
         if id is not None and session_id_of(id) is None:
             raise ValueError(
                 f"session({id!r}) is not valid: expected a printable string of 1 to {MAX_LENGTH} characters or a number"
             )
         self._id = None if id is None else str(id)
-        if name is not None and not is_name(name):
-            raise ValueError(
-                f"name={name!r} is not valid: expected a printable string of at most {MAX_LENGTH} characters"
-            )
-        self._name = None if name is None else str.__str__(name)  # an enum's member too, as it reads
+        self._anew = said_anew(name, user, tags)
         self._propagate = propagate
         self._blocks: list[GeneratorBlock] = []
         """Those that generators have open; they hold this object, so that it goes with them."""
@@ -210,7 +217,7 @@ class session:
         return Session(self._id if self._id is not None else str(uuid.uuid4()))
 
     def _inside(self, named: Session, context: Context) -> Inside:
-        return session_inside(SessionId(named.id), context, name=self._name, propagate=self._propagate)
+        return session_inside(SessionId(named.id), context, anew=self._anew, propagate=self._propagate)
 
     def _into(self, named: Session, outside: Context) -> Context:
         context = self._inside(named, outside).into(outside, within())
@@ -238,7 +245,9 @@ class session:
         return cast(F, decorated(function, self._begin))
 
     def _begin(self) -> _Call:
-        return _Call(self._named().id, name=self._name, propagate=self._propagate)
+        call = _Call(self._named().id, propagate=self._propagate)
+        call._anew = self._anew
+        return call
 
 
 class _Call(session):
@@ -268,7 +277,9 @@ def current_session() -> Session | None:
 
 
 class SessionSpanProcessor(SpanProcessor):
-    """Stamps ``session.id`` and the name on every span started inside ``session(...)``, whoever starts it.
+    """Stamps ``session.id``, and what is said of the session, on every span started inside ``session(...)``.
+
+    Whoever starts it, and unless it says it itself: the user, the name and the tags.
 
     ``instrument()`` adds one to the tracer provider; add one yourself to a provider that is not the global one.
 
@@ -284,7 +295,7 @@ class SessionSpanProcessor(SpanProcessor):
         """What ends spans whose end is kept back, for ``force_flush``; the running instrumentation sets it."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Set ``session.id`` unless the span has one, and the session's name if that is its session."""
+        """Set ``session.id`` unless the span has one, and what is said of the session if that is its own."""
         if not self.enabled:
             return
         try:
@@ -299,9 +310,9 @@ class SessionSpanProcessor(SpanProcessor):
                 span.set_attribute(SESSION_ID, str(session_id))
             elif attributes[SESSION_ID] != session_id:
                 return
-            name = name_in(context, str(session_id))
-            if name and LLM_SESSION_NAME not in attributes:
-                span.set_attribute(LLM_SESSION_NAME, name)
+            about = about_in(context, str(session_id))
+            if about is not NOTHING_SAID:
+                span.set_attributes({key: value for key, value in about.attributes().items() if key not in attributes})
         except Exception as error:  # a span that is not the SDK's
             report("stamp a span", error)
 

@@ -18,7 +18,7 @@ from otel_llm_sessions.openai.beside import beside
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.chain_walk import Walk
 from otel_llm_sessions.openai.climb import Climb
-from otel_llm_sessions.openai.decide import named, planned, renew, resolved
+from otel_llm_sessions.openai.decide import described, planned, renew, resolved
 from otel_llm_sessions.openai.gate import Gate
 from otel_llm_sessions.openai.held import HELD
 from otel_llm_sessions.openai.history import ReadHistory
@@ -98,7 +98,7 @@ class Course:
         if is_unsure(resolution) and call.request.match.route.is_turn:
             self._alone = resolution
             self._note(resolution)
-            resolution = named(call, (yield from self._asked_further(resolution)))
+            resolution = described(call, (yield from self._asked_further(resolution)))
         yield from self._settled(resolution)
 
     def _made_sure(self, history: ReadHistory) -> Generator[Question, None, None]:
@@ -272,7 +272,7 @@ class Course:
         given = self._call.request.evidence.given
         if given is None:
             return NONE
-        return named(self._call, Resolution(given.session_id, given.source, given.source, 0, None, None))
+        return described(self._call, Resolution(given.session_id, given.source, given.source, 0, None, None))
 
     def _await(self, question: Question) -> None:
         if question.is_a_turns:  # others that wait may ask for what comes of this one

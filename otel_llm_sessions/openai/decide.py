@@ -10,7 +10,7 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.routes import CHAT
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Resolution, resolve
-from otel_llm_sessions.sessions.sources import NAME_CONTEXT_KEY, name_in, parent_in
+from otel_llm_sessions.sessions.sources import ABOUT_CONTEXT_KEY, about_in, parent_in
 from otel_llm_sessions.traces.roots import NO_PLAN, Plan
 
 
@@ -24,15 +24,16 @@ def resolved(call: Call, answers: Sequence[SessionLink | None]) -> Resolution:
     route = call.request.match.route
     resolution = resolve(call.request.evidence, answers, route.api == "responses" and route.is_turn)
     previous = resolution.previous
-    if NAME_CONTEXT_KEY in call.around.context or (previous is not None and previous.name):  # else nobody has named it
-        return named(call, resolution)
+    if ABOUT_CONTEXT_KEY in call.around.context:
+        return described(call, resolution)
+    if previous is not None and (previous.name or previous.user or previous.tags):
+        return resolution.described()
     return resolution
 
 
-def named(call: Call, resolution: Resolution) -> Resolution:
-    """Return a session with the name that the application has given it."""
-    context = call.around.context
-    return resolution.named(name_in(context, resolution.session_id) if context else "")
+def described(call: Call, resolution: Resolution) -> Resolution:
+    """Return a session with what the application has said of it."""
+    return resolution.described(about_in(call.around.context, resolution.session_id))
 
 
 def renew(call: Call) -> None:

@@ -8,6 +8,7 @@ from otel_llm_sessions import semconv
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.turn import Turn
+from otel_llm_sessions.sessions.about import NOTHING_SAID
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES
 from otel_llm_sessions.sessions.names import conversation_of
 
@@ -27,8 +28,8 @@ def add_session(attributes: dict[str, Any], request: Request, turn: Turn, runtim
         attributes[semconv.LLM_SESSION_TURN] = resolution.turn
     if trace is not None:
         attributes[semconv.LLM_SESSION_PART] = trace.part
-    if resolution.name:
-        attributes[semconv.LLM_SESSION_NAME] = resolution.name
+    if resolution.about is not NOTHING_SAID:
+        attributes.update(resolution.about.attributes())
 
 
 def start_of(before: Turn, turn: Turn, request: Request, runtime: Runtime) -> dict[str, Any]:

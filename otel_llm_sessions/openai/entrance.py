@@ -18,7 +18,7 @@ from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, SessionRoot, is_
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink
 from otel_llm_sessions.sessions.resolver import Evidence, Resolution, resolve
-from otel_llm_sessions.sessions.sources import Given, name_in, parent_in
+from otel_llm_sessions.sessions.sources import Given, about_in, parent_in
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.telemetry.span import outside
 from otel_llm_sessions.traces.roots import Plan
@@ -105,7 +105,7 @@ class _Entering:
         self.context = context
         """The context inside, once there is no more to be waited for."""
         self._session_id = session_id
-        self._name = name_in(context, session_id)
+        self._about = about_in(context, session_id)
         self._parent = parent_in(context, session_id)
         self._placer = runtime.homes.get().placer
         self._decided: tuple[Resolution, Plan] | None = None
@@ -122,7 +122,7 @@ class _Entering:
     def _claim(self, answers: Sequence[SessionLink | None]) -> Answer[bool] | None:
         """Decide where the block stands, and claim the root that has to be opened for it."""
         evidence = Evidence(Given(self._session_id, "context"))
-        resolution = resolve(evidence, answers, starts_session=False).named(self._name)
+        resolution = resolve(evidence, answers, starts_session=False).described(self._about)
         plan = self._placer.plan(resolution, is_turn=False)
         if plan.opening is not None and self._parent:
             plan = replace(plan, parent=self._parent)

@@ -90,6 +90,7 @@ def _link(
     resolution = turn.resolution
     assert resolution.origin is not None
     input_tokens, output_tokens = reply.token_counts()
+    name, user, tags = resolution.about
     before = resolution.key if resolution.origin == "chain_partial" else ""
     return new(
         SessionLink,
@@ -105,10 +106,12 @@ def _link(
             output_tokens,
             reply.ids[-1] if reply.ids else "",
             turn.placement.trace,
-            resolution.name,
+            name,
             before,
             "" if turn.placement.trace is not None else request.parent,
             reply.told,
+            user,
+            tags,
         ),
     )
 

@@ -41,7 +41,7 @@ def named_by_conversation(turn: Turn, session_id: SessionId, newest: SessionLink
     """
     resolution = replace(turn.resolution, source="conversation", origin="conversation")
     if newest is not None and newest.session_id == session_id:
-        resolution = replace(resolution, session_id=session_id, turn=newest.turn + 1, previous=newest)
+        resolution = replace(resolution, session_id=session_id, turn=newest.turn + 1, previous=newest).described()
     return Turn(resolution, session_id, turn.placement)
 
 

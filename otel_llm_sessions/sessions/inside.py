@@ -14,13 +14,14 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, get_current_span, set_span_in_context
 
 from otel_llm_sessions.semconv import SESSION_ID
+from otel_llm_sessions.sessions.about import NOTHING_ANEW, NOTHING_SAID, Anew
 from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.sources import (
-    NAME_CONTEXT_KEY,
+    ABOUT_CONTEXT_KEY,
     PARENT_CONTEXT_KEY,
     SESSION_CONTEXT_KEY,
+    about_in,
     from_context,
-    name_in,
     parent_in,
 )
 
@@ -36,7 +37,7 @@ ENTRY_KEY = "otel_llm_sessions.entry"
 WITHIN_KEY = "otel_llm_sessions.within"
 """Context key that holds the token of the generator's block which the context's own block was entered within."""
 
-SESSION_KEYS = (SESSION_CONTEXT_KEY, NAME_CONTEXT_KEY, PARENT_CONTEXT_KEY, PROPAGATED_KEY)
+SESSION_KEYS = (SESSION_CONTEXT_KEY, ABOUT_CONTEXT_KEY, PARENT_CONTEXT_KEY, PROPAGATED_KEY)
 """The keys that belong to a session: a block sets them, a job takes them along, another session's block has its own."""
 
 _RENEWED_KEYS = frozenset({*SESSION_KEYS, WITHIN_KEY})
@@ -78,15 +79,17 @@ class Inside(NamedTuple):
 
 
 def session_inside(
-    session_id: SessionId, context: Context, *, name: str | None = None, propagate: bool = False
+    session_id: SessionId, context: Context, *, anew: Anew = NOTHING_ANEW, propagate: bool = False
 ) -> Inside:
     """Return what a block of a session in ``context`` is inside of.
 
     A block of the same session as the one around keeps what it does not set anew; one of another inherits nothing.
     """
     values: dict[str, object] = {SESSION_CONTEXT_KEY: session_id}
-    if name := name_in(context, session_id) if name is None else name:
-        values[NAME_CONTEXT_KEY] = (session_id, name)
+    before = about_in(context, session_id)
+    about = before if anew is NOTHING_ANEW else anew.over(before)
+    if about != NOTHING_SAID:
+        values[ABOUT_CONTEXT_KEY] = (session_id, about)
     if parent := _parent(session_id, context):
         values[PARENT_CONTEXT_KEY] = (session_id, parent)
     if propagate or context.get(PROPAGATED_KEY) == session_id:

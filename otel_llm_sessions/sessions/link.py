@@ -1,9 +1,11 @@
-"""What is remembered of a session: ids, times, counts, digests and the name that it was given, never content."""
+"""What is remembered of a session: ids, times, counts, digests, what the application said of it, never content."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, NewType
+
+from otel_llm_sessions.sessions.about import About
 
 SessionId = NewType("SessionId", str)
 
@@ -79,8 +81,9 @@ class Told(NamedTuple):
 class SessionLink(NamedTuple):
     """What is kept about a session's newest turn under each piece of evidence the turn left.
 
-    A store maps evidence keys to links. A link holds ids, times, counts, digests and a name; it never holds prompts,
-    replies or API keys. A tuple, since one is made in every call, in a fifth of the time that a frozen dataclass takes.
+    A store maps evidence keys to links. A link holds ids, times, counts, digests, and the user, name and tags that the
+    application gave the session; it never holds prompts, replies or API keys. A tuple, since one is made in every
+    call, in a fifth of the time that a frozen dataclass takes.
 
     Example, of a store of your own::
 
@@ -114,6 +117,15 @@ class SessionLink(NamedTuple):
     """The session in which this one was opened, while it has no trace whose root could say so; else empty."""
     told: Told | None = None
     """What the turn has recorded of what was said; None if that is nothing: content is off, or the turn unsampled."""
+    user: str = ""
+    """Whose session it is; empty if the application did not say."""
+    tags: tuple[str, ...] = ()
+    """The session's tags; none if the application gave it none."""
+
+    @property
+    def about(self) -> About:
+        """What the application has said of the session."""
+        return About(self.name, self.user, self.tags)
 
 
 class Record(NamedTuple):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from otel_llm_sessions.cheap import value
+from otel_llm_sessions.sessions.about import NOTHING_SAID, About
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, Source
 from otel_llm_sessions.sessions.sources import Given
@@ -59,19 +60,19 @@ class Resolution:
     """The turn before this one."""
     other: SessionLink | None
     """The newest known turn of another session that the evidence names too."""
-    name: str = ""
-    """The session's name; empty if the application gave it none."""
+    about: About = NOTHING_SAID
+    """What the application has said of the session."""
     key: str = ""
     """The key under which the turn before is remembered, or would be if somebody knew it; empty if none ties to it."""
     leaves: tuple[str, ...] = ()
     """Keys under which the turn is to be remembered for what its request says."""
 
-    def named(self, name: str) -> Resolution:
-        """Return the same with the session's name: ``name``, or where that is empty what the turn before has."""
+    def described(self, about: About = NOTHING_SAID) -> Resolution:
+        """Return the same with what is said of the session: ``about``, else what the turn before has."""
         previous = self.previous
-        if not name and previous is not None and previous.session_id == self.session_id:
-            name = previous.name
-        return replace(self, name=name) if name else self
+        if previous is not None and previous.session_id == self.session_id:
+            about = about.over(previous.about)
+        return replace(self, about=about) if about != NOTHING_SAID else self
 
 
 NOTHING_FOUND: Final = (None, None)
@@ -116,11 +117,13 @@ def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_se
         return _given(evidence.given, tie, found, answers, leaves)
     if tie is not None and found is not None:
         other = _other(found.session_id, answers) if len(answers) > 1 else None
-        return Resolution(found.session_id, tie.source, found.source, found.turn + 1, found, other, "", tie.key, leaves)
+        return Resolution(
+            found.session_id, tie.source, found.source, found.turn + 1, found, other, NOTHING_SAID, tie.key, leaves
+        )
     if evidence.previous_name is not None:
         # Nobody knows the previous response; it names the session, of which it is the one turn known of.
         name, key = evidence.previous_name, ties[0].key
-        return Resolution(name, "chain_partial", "chain_partial", 2, None, None, "", key, leaves)
+        return Resolution(name, "chain_partial", "chain_partial", 2, None, None, NOTHING_SAID, key, leaves)
     alone = NEW if starts_session else NONE
     return replace(alone, leaves=leaves) if leaves else alone
 
@@ -192,4 +195,4 @@ def _given(
     other = _other(session_id, answers) if found is not None else None
     turn = previous.turn + 1 if previous is not None else 1
     key = tie.key if tie is not None else ""
-    return Resolution(session_id, source, source, turn, previous, other, "", key, leaves)
+    return Resolution(session_id, source, source, turn, previous, other, NOTHING_SAID, key, leaves)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,13 +11,15 @@ from opentelemetry.context import Context
 
 from otel_llm_sessions.guard import note_once
 from otel_llm_sessions.semconv import CONVERSATION_ID, SESSION_ID
+from otel_llm_sessions.sessions.about import NOTHING_SAID, About
 from otel_llm_sessions.sessions.link import SessionId, Source
+from otel_llm_sessions.sessions.texts import MAX_LENGTH, as_text
 
 SESSION_CONTEXT_KEY = "otel_llm_sessions.session"
 """Context key under which ``session(...)`` keeps its session's id."""
 
-NAME_CONTEXT_KEY = "otel_llm_sessions.name"
-"""Context key under which ``session(..., name=)`` keeps the name, and the id of the session that has it: inside, other
+ABOUT_CONTEXT_KEY = "otel_llm_sessions.about"
+"""Context key under which ``session(...)`` keeps the id of its session, and what is said of that: inside, other
 mechanisms may name another session."""
 
 PARENT_CONTEXT_KEY = "otel_llm_sessions.parent"
@@ -46,10 +47,6 @@ METADATA_KEYS = (
 PARENT_HEADER = "x-parent-session-id"
 """The header by which agents (opencode, LiteLLM 1.110) say in which session theirs was opened."""
 
-MAX_LENGTH = 256
-
-_TOO_LARGE = 10**MAX_LENGTH
-
 
 class Given(NamedTuple):
     """A session id that the application or the provider gave, and where it was found."""
@@ -60,24 +57,12 @@ class Given(NamedTuple):
 
 def session_id_of(value: Any) -> SessionId | None:
     """Return ``value`` as a session id: a printable string of 1 to 256 characters, or a number; else None."""
-    id_ = value if type(value) is str else _as_text(value)
-    if id_ and len(id_) <= MAX_LENGTH and id_.isprintable() and not id_.isspace():
+    id_ = value if type(value) is str else as_text(value)
+    if id_ and len(id_) <= MAX_LENGTH and id_.isprintable() and not id_.isspace():  # as ``is_id``, without a call
         return id_  # type: ignore[return-value]  # a cast is a call
     if value is not None:
         _note_ignored(value)
     return None
-
-
-def _as_text(value: Any) -> str:
-    """Return a number, or a string of a subclass (an enum's), as a plain string; an empty one for anything else."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, bool):
-        return ""
-    if isinstance(value, int):
-        # Python refuses to write out very large numbers.
-        return int.__repr__(value) if abs(value) < _TOO_LARGE else ""
-    return float.__repr__(value) if isinstance(value, float) and math.isfinite(value) else ""
 
 
 def _note_ignored(value: Any) -> None:
@@ -120,15 +105,10 @@ def from_baggage(context: Context) -> Given | None:
     return None
 
 
-def is_name(value: object) -> bool:
-    """Whether ``value`` can be a session's name: a printable string of at most 256 characters."""
-    return isinstance(value, str) and len(value) <= MAX_LENGTH and value.isprintable()
-
-
-def name_in(context: Context, session_id: str | None) -> str:
-    """Return the name that the application's context has for a session; an empty one if it has none."""
-    named = context.get(NAME_CONTEXT_KEY)
-    return named[1] if isinstance(named, tuple) and named[0] == session_id else ""
+def about_in(context: Context, session_id: str | None) -> About:
+    """Return what the application's context says of a session."""
+    said = context.get(ABOUT_CONTEXT_KEY)
+    return said[1] if isinstance(said, tuple) and said[0] == session_id else NOTHING_SAID
 
 
 def parent_in(context: Context, session_id: str | None) -> str:

@@ -16,8 +16,10 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import pass_on, report
-from otel_llm_sessions.sessions import keys, names, sources
+from otel_llm_sessions.sessions import keys, names
+from otel_llm_sessions.sessions.about import MAX_TAG_BYTES, tags_read, tags_written
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, Source, SpanRef, Told
+from otel_llm_sessions.sessions.texts import MAX_LENGTH
 from otel_llm_sessions.sessions.tracestate import MAX_STATE
 from otel_llm_sessions.stores import binary, codec_v2
 from otel_llm_sessions.stores.binary import Place, Reader, folded, read_fields, unfolded, write_field
@@ -56,7 +58,7 @@ MAX_RECORD = 16 * 1024
 MAX_COUNT = 2**53
 MAX_TIME = 2**63 - 1
 """Nanoseconds since the epoch: the year 2262."""
-MAX_ID = sources.MAX_LENGTH
+MAX_ID = MAX_LENGTH
 
 # version, source; span's flags (1 byte), then the rank: turn (7 bytes), start, whether it has ended; trace id (two
 # halves), span id
@@ -113,6 +115,7 @@ _FIELDS = (
     _Field(13, "link", "name", MAX_ID),
     _Field(14, "link", "before", 2 * keys.MAX_KEY, also="\n"),
     _Field(15, "link", "parent", MAX_ID),
+    _Field(16, "link", "user", MAX_ID),
 )
 """A new field of a link or of a session trace is a row here, with the next number after those below, too."""
 
@@ -122,6 +125,7 @@ _ROOT_FOLLOWS = 9
 _OTHER_TRACE_ID = 10
 _RESPONSE_NAMES_SESSION = 11
 _TOLD_FOLLOWS = 18
+_TAGS = 17
 
 _LINK_FIELDS = tuple(field for field in _FIELDS if field.of == "link")
 _TRACE_FIELDS = tuple(field for field in _FIELDS if field.of == "trace")
@@ -137,6 +141,7 @@ _OTHERS = (
     (_OTHER_TRACE_ID, binary.BYTES, 16),
     (_RESPONSE_NAMES_SESSION, binary.NUMBER, 1),
     (_TOLD_FOLLOWS, binary.BYTES, _LONGEST_TOLD),
+    (_TAGS, binary.BYTES, MAX_TAG_BYTES),
 )
 _UNSAID: list[Any] = [
     *(SessionLink._field_defaults.get(name) for name in _LINK_AT),
@@ -158,8 +163,8 @@ _PLACES = binary.places(
         *((number, (kind,), (at, most, "")) for at, (number, kind, most) in enumerate(_OTHERS, _OTHERS_FROM)),
     ]
 )
-_AT_SOURCE, _AT_TURN, _AT_SPAN, _AT_START, _AT_END, _AT_RESPONSE, _AT_TRACE, _AT_TOLD = map(
-    _LINK_AT.__getitem__, ("source", "turn", "span", "start", "end", "response_id", "trace", "told")
+_AT_SOURCE, _AT_TURN, _AT_SPAN, _AT_START, _AT_END, _AT_RESPONSE, _AT_TRACE, _AT_TOLD, _AT_TAGS = map(
+    _LINK_AT.__getitem__, ("source", "turn", "span", "start", "end", "response_id", "trace", "told", "tags")
 )
 
 
@@ -253,7 +258,7 @@ def _is_sound(link: SessionLink) -> bool:
 
 def _is_possible(link: SessionLink) -> bool:
     """As ``_is_sound``, for a link whose texts have been checked."""
-    id_, _, turn, span, start, end, _, _, _, _, trace, _, _, _, _ = link
+    id_, _, turn, span, start, end, _, _, _, _, trace, _, _, _, _, _, _ = link
     trace_id, span_id, _ = span
     return (
         bool(id_)
@@ -287,6 +292,8 @@ def _write_link(out: bytearray, link: SessionLink) -> None:
     if link.told is not None:
         data = _TOLD.pack(*link.told)
         write_field(out, _TOLD_FOLLOWS, data if any(link.told[2:]) else data[:_SHORTEST_TOLD])
+    if link.tags and (tags := tags_written(link.tags)):
+        write_field(out, _TAGS, tags)
 
 
 def _write_trace(out: bytearray, trace: SessionTrace, span_trace_id: int) -> None:
@@ -308,7 +315,7 @@ def _read(body: bytes) -> SessionLink:
     trace_id = high << 64 | low
     values = _UNSAID.copy()
     read_fields(body, _HEAD_SIZE, _PLACES, values)
-    duration, root, other_trace_id, names_session, told = values[_OTHERS_FROM:]
+    duration, root, other_trace_id, names_session, told, tags = values[_OTHERS_FROM:]
     values[_AT_SOURCE] = SOURCES[source] if source < len(SOURCES) else _SOURCE_OF_A_LATER_VERSION
     values[_AT_TURN] = flags_and_turn & _LOW_56
     values[_AT_SPAN] = new(SpanRef, (trace_id, span_id, flags_and_turn >> _TURN_BITS))
@@ -316,6 +323,8 @@ def _read(body: bytes) -> SessionLink:
     values[_AT_END] = 0 if duration is None else start + unfolded(duration)
     if names_session:
         values[_AT_RESPONSE] = values[0]
+    if tags is not None:
+        values[_AT_TAGS] = tags_read(tags)
     if root is not None:
         trace = values[_LINK_SIZE:_OTHERS_FROM]
         trace[0] = trace_id if other_trace_id is None else int.from_bytes(other_trace_id, "big")

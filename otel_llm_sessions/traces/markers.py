@@ -47,8 +47,8 @@ def _attributes(turn: SessionLink, trace: SessionTrace, error_type: str | None) 
     attributes: dict[str, Any] = {semconv.SESSION_ID: turn.session_id, semconv.LLM_SESSION_TURN: turn.turn}
     if part := trace.part:
         attributes[semconv.LLM_SESSION_PART] = part
-    if name := turn.name:
-        attributes[semconv.LLM_SESSION_NAME] = name
+    if turn.name or turn.user or turn.tags:
+        attributes.update(turn.about.attributes())
     if model := turn.model:
         attributes[semconv.REQUEST_MODEL] = model
     if response_id := turn.response_id:

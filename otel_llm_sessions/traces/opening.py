@@ -10,6 +10,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext, SpanKind,
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.sessions.about import NOTHING_SAID, About
 from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source
 from otel_llm_sessions.sessions.root_names import ROOT_NAME, part_name
 from otel_llm_sessions.sessions.tracestate import state_text
@@ -34,8 +35,8 @@ class Opening(NamedTuple):
     """The trace of the part before, which the root links to."""
     claim_key: str
     """The key that exactly one of all who open the part gets from the store."""
-    name: str = ""
-    """The session's name, if the application gave it one."""
+    about: About = NOTHING_SAID
+    """What the application has said of the session."""
     is_again: bool = False
     """Whether it was opened here before, below a root that another caller claimed."""
 
@@ -71,8 +72,8 @@ def told(opening: Opening, root: Span) -> dict[str, Any]:
     attributes = {name: value for name, value in attributes.items() if has.get(name) != value}
     if opening.source is not None:
         attributes[semconv.LLM_SESSION_SOURCE] = opening.source
-    if opening.name:
-        attributes[semconv.LLM_SESSION_NAME] = opening.name
+    if opening.about is not NOTHING_SAID:
+        attributes.update(opening.about.attributes())
     return attributes
 
 

@@ -159,18 +159,18 @@ class SessionPlacer:
         return plan
 
     def _looked_at(self, session_id: SessionId, resolution: Resolution, is_turn: bool, now: int) -> Plan:
-        previous, name = resolution.previous, resolution.name
+        previous, about = resolution.previous, resolution.about
         if previous is None or previous.session_id != session_id:
-            plan = self._roots.plan(session_id, resolution.origin, start=now, name=name)
+            plan = self._roots.plan(session_id, resolution.origin, start=now, about=about)
         elif previous.trace is None:
             # Of a turn that only the provider knows there is no span to mark.
             proves = bool(previous.span.trace_id)
             first_turn, start = (previous.turn, previous.start) if proves else (resolution.turn, now)
-            plan = self._roots.plan(session_id, resolution.origin, start=start, first_turn=first_turn, name=name)
+            plan = self._roots.plan(session_id, resolution.origin, start=start, first_turn=first_turn, about=about)
             if plan.opening and proves:
                 plan = replace(plan, proven=previous)
         else:
-            plan = self._roots.resume(session_id, resolution.origin, previous.trace, name=name)
+            plan = self._roots.resume(session_id, resolution.origin, previous.trace, about=about)
         plan = self._with_room(plan, resolution, is_turn, now)
         # Fetching a response proves no session, nor does it know yet which one the response itself names.
         opening = plan.opening
@@ -200,7 +200,7 @@ class SessionPlacer:
                 start=now,
                 # Turns in parallel may fill a part before its root is there; the ids of that are known already.
                 before=plan.trace or self._roots.expected(plan.opening),
-                name=resolution.name,
+                about=resolution.about,
             )
         return plan
 

@@ -18,6 +18,7 @@ from otel_llm_sessions import forks, semconv
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.cheap import value
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.sessions.about import NOTHING_SAID, About
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
 from otel_llm_sessions.sessions.root_names import ROOT_NAME, UNNAMED_ROOT_NAME, RootNames, part_name
 from otel_llm_sessions.sessions.tracestate import state_text
@@ -156,7 +157,7 @@ class Roots:
         first_turn: int = 1,
         start: int | None = None,
         before: SessionTrace | None = None,
-        name: str = "",
+        about: About = NOTHING_SAID,
     ) -> Plan:
         """Return the trace of a part of a session, or what has to be opened for it."""
         known = self.known(session_id, part)
@@ -175,11 +176,13 @@ class Roots:
                 root_span_id,
                 before,
                 self._claim_key(trace_id, root_span_id),
-                name,
+                about,
             )
         )
 
-    def resume(self, session_id: SessionId, source: Source | None, trace: SessionTrace, *, name: str = "") -> Plan:
+    def resume(
+        self, session_id: SessionId, source: Source | None, trace: SessionTrace, *, about: About = NOTHING_SAID
+    ) -> Plan:
         """Return the plan for a trace that was opened before.
 
         Its root is emitted again if the provider it was opened for has been replaced: its spans went elsewhere.
@@ -191,7 +194,7 @@ class Roots:
             return Plan(known)
         ids = trace.trace_id, trace.root_span_id
         again = Opening(
-            session_id, source, trace.part, trace.first_turn, trace.started, *ids, None, self._claim_key(*ids), name
+            session_id, source, trace.part, trace.first_turn, trace.started, *ids, None, self._claim_key(*ids), about
         )
         return Plan(opening=again)
 
@@ -276,7 +279,7 @@ class Roots:
             root.set_attributes(told(opening, root))
             if parent and opening.part == 1:
                 self._link_to_parent(root, opening.session_id, parent)
-            name = self._names.name_of(opening.session_id, opening.name, opening.part)
+            name = self._names.name_of(opening.session_id, opening.about.name, opening.part)
             if name != part_name(ROOT_NAME, opening.part):
                 root.update_name(name)
             root.end(opening.start + ROOT_NANOSECONDS)

@@ -93,7 +93,23 @@ class ArrivedSession:
     @property
     def name(self) -> str:
         """What the application called the session; empty if nothing."""
-        return str(self.root.attributes.get(semconv.LLM_SESSION_NAME, "")) if self.root else ""
+        return str(self._said(semconv.LLM_SESSION_NAME) or "")
+
+    @property
+    def user(self) -> str:
+        """Whose session it is; empty if nobody said."""
+        return str(self._said(semconv.USER_ID) or "")
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The session's tags."""
+        said = self._said(semconv.LLM_SESSION_TAGS)
+        return tuple(map(str, said)) if isinstance(said, (list, tuple)) else ()
+
+    def _said(self, attribute: str) -> object:
+        """What the root says, else the first turn that says it."""
+        spans = [self.root, *(turn.call or turn.span for turn in self.turns)]
+        return next((span.attributes[attribute] for span in spans if span and attribute in span.attributes), None)
 
     @property
     def service(self) -> str:

@@ -73,6 +73,8 @@ def _heading(session: ArrivedSession) -> Text:
     parts = [
         (f"session {shortened(session.id)}", "bold cyan"),
         (shortened(session.name), "bold"),
+        (f"of {shortened(session.user)}" if session.user else "", ""),
+        (" ".join(f"#{shortened(tag)}" for tag in session.tags), "yellow"),
         (session.service, "bold"),
         (f"part {session.part}" if session.part > 1 else "", "bold"),
         (f"{number} turn{'s' if number != 1 else ''}", ""),

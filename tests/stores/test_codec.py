@@ -49,6 +49,8 @@ links = st.builds(
     before=st.just("") | texts.map(lambda id_: response_key(id_ or "resp_1", "a.test:80")),
     parent=st.just("") | names,
     told=st.none() | told,
+    user=texts,
+    tags=st.lists(names.map(lambda tag: tag[:64]).filter(lambda tag: not tag.isspace()), max_size=16).map(tuple),
 )
 
 

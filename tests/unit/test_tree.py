@@ -182,6 +182,17 @@ def test_the_name_of_a_session_is_shown_and_a_span_that_is_only_named_session_is
     assert heading.startswith("session s-1  refund  ")
 
 
+def test_whose_a_session_is_and_its_tags_are_shown_where_they_are(root):
+    said = {"user.id": "u-1", "llm_session.tags": ("beta", "de")}
+    told = replace(root, attributes={**root.attributes, **said})
+    assert drawn([told, call(1, SESSION_TRACE, parent=told)])[0].startswith(
+        "session s-1  of u-1  #beta #de  shop  1 turn  "
+    )
+    alone = call(1, REQUEST_1)
+    (session,) = sessions_of([replace(alone, attributes={**alone.attributes, "session.id": "s-1", **said})])
+    assert (session.user, session.tags, session.name) == ("u-1", ("beta", "de"), "")
+
+
 # ---------------------------------------------------------------- what the demo verifies
 
 
