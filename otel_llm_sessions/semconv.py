@@ -53,6 +53,11 @@ USAGE_IMAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.image.output_tokens"
 USAGE_TEXT_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.text.cache_read.input_tokens"
 USAGE_AUDIO_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.audio.cache_read.input_tokens"
 USAGE_IMAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.image.cache_read.input_tokens"
+USAGE_COST_AMOUNT: Final = "gen_ai.usage.cost.amount"
+USAGE_COST_CURRENCY: Final = "gen_ai.usage.cost.currency"
+USAGE_COST_SOURCE: Final = "gen_ai.usage.cost.source"
+"""What a call cost, by a draft of the conventions: their pull request 443, which is open (November 2026)."""
+COST_ATTRIBUTES: Final = frozenset({USAGE_COST_AMOUNT, USAGE_COST_CURRENCY, USAGE_COST_SOURCE})
 TOKEN_TYPE: Final = "gen_ai.token.type"
 TOKEN_MODALITY: Final = "gen_ai.token.modality"
 OPENAI_API_TYPE: Final = "openai.api.type"
@@ -125,6 +130,9 @@ OPENAI_PROVIDERS: Final = frozenset({"openai", "azure.ai.openai"})
 OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
 TOKEN_USAGE: Final = "gen_ai.client.token.usage"
 TIME_TO_FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
+OPERATION_COST: Final = "gen_ai.client.operation.cost"
+"""Of the same draft: a histogram whose currency is an attribute, and so no unit of its own."""
+COST_DESCRIPTION: Final = "Cost of GenAI operations, where it is known"
 DURATION_DESCRIPTION: Final = "Duration of GenAI client operation"
 FIRST_CHUNK_DESCRIPTION: Final = (
     "Time to receive the first chunk, measured from when the client issues the generation request to when the first "
@@ -179,3 +187,7 @@ DURATION_BUCKETS: Final = (
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
 )  # fmt: skip
 TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
+COST_BUCKETS: Final = (
+    0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5,
+)  # fmt: skip
+"""Our own: the draft's, if it has any, are not known."""

@@ -20,6 +20,7 @@ TracesMode = Literal["session", "turn"]
 SpansMode = Literal["auto", "always", "annotate"]
 ConversationIdMode = Literal["given", "always"]
 ThreadsMode = Literal["jobs", "all", "none"]
+CostMode = Literal["provider", "none"]
 Propagation = Literal["metadata", "headers", "litellm"]
 
 PROPAGATIONS = frozenset(get_args(Propagation))
@@ -48,6 +49,7 @@ class Settings:
     max_turns: int = 500
     max_age: float = 24 * 3600.0
     conversation_id: ConversationIdMode = "given"
+    cost: CostMode = "provider"
     ttl: float = 30 * 24 * 3600.0
     max_keys: int = 50_000
 
@@ -170,6 +172,7 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "max_turns": (_count, _COUNT_ALLOWED),
     "max_age": (_duration, _DURATION_ALLOWED),
     "conversation_id": _one_of("given", "always"),
+    "cost": _one_of("provider", "none"),
     "ttl": (_duration, _DURATION_ALLOWED),
     "max_keys": (_count, _COUNT_ALLOWED),
 }

@@ -109,8 +109,8 @@ class Wire:
         given: dict[str, Any] = {"messages": []} if api == "chat" else {"input": "x"}
         asked = {"model": MODEL, **given, **({"stream": True} if stream else {}), **asked}
         if kind == "async":
-            return self.loop.run_until_complete(_acall(_resource(self.async_client, api), how, asked))
-        return _call(_resource(self.client, api), how, asked)
+            return self.loop.run_until_complete(acall_by(resource_of(self.async_client, api), how, asked))
+        return call_by(resource_of(self.client, api), how, asked)
 
     def outcome(self, *arguments: Any, **named: Any) -> Any:
         """As ``call``; an exception is an outcome like any other."""
@@ -126,11 +126,11 @@ class Wire:
         self.loop.close()
 
 
-def _resource(client: Any, api: str) -> Any:
+def resource_of(client: Any, api: str) -> Any:
     return client.chat.completions if api == "chat" else client.responses
 
 
-def _call(resource: Any, how: str, asked: dict[str, Any]) -> Any:
+def call_by(resource: Any, how: str, asked: dict[str, Any]) -> Any:
     if how == "streaming":
         with resource.with_streaming_response.create(**asked) as raw:
             return list(raw.iter_lines())
@@ -140,7 +140,7 @@ def _call(resource: Any, how: str, asked: dict[str, Any]) -> Any:
     return [repr(event) for event in reply] if isinstance(reply, openai.Stream) else repr(reply)
 
 
-async def _acall(resource: Any, how: str, asked: dict[str, Any]) -> Any:
+async def acall_by(resource: Any, how: str, asked: dict[str, Any]) -> Any:
     if how == "streaming":
         async with resource.with_streaming_response.create(**asked) as raw:
             return [line async for line in raw.iter_lines()]

@@ -359,14 +359,15 @@ class Call:
             if cut_short:
                 self.reply.cut_short()
             error_type = error_type or self.reply.error_type
-            named, span = self._name(), self.span
+            named, span, costs = self._name(), self.span, self.runtime.costs
             if span.is_ours:
                 attributes = self.reply.final_attributes()
+                attributes.update(costs.of(self.reply, span.asked))
                 if named:  # with the others: each setting by itself costs as much as several attributes
                     attributes.update(named)
                 span.tell(attributes, error_type, (ended - self.started) / SECOND, self.first_chunk)
-            elif named:
-                span.set(named)
+            elif self.is_owned:
+                span.set({**named, **costs.of(self.reply, span.asked)})
         except Exception as error:
             report("describe a call", error)
         finally:

@@ -233,6 +233,7 @@ def watch_http(response: Any, call: Call) -> None:
         response: the client's HTTP response (``httpx2``, ``httpx`` with older clients), read or not.
         call: the call it answers.
     """
+    call.runtime.costs.see_headers(call.reply, response, is_stream=call.request.stream)
     if is_read(response):
         return read_whole(response, call)
     if response.is_closed:  # by whoever read it piece by piece, and kept nothing: nothing comes any more

@@ -104,6 +104,7 @@ class Reply:
         "attributes",
         "choices",
         "conversation",
+        "cost",
         "error_type",
         "goes_on",
         "ids",
@@ -142,6 +143,8 @@ class Reply:
         self.pieces = Pieces() if has_words else None
         """What a stream has said; None where that is no evidence."""
         self.usage: Any = None
+        self.cost: float | None = None
+        """What its headers say that it cost, in US dollars."""
         self.conversation: str | None = None
         """The id of the conversation that a response says it belongs to."""
         self.status: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from otel_llm_sessions.openai.costs import Costs, NoCosts
 from otel_llm_sessions.openai.history import HistoryReader
 from otel_llm_sessions.openai.propagation import Propagation
 from otel_llm_sessions.openai.provider_lookup import ProviderLookup
@@ -38,6 +39,7 @@ class Runtime:
     """Whether the store answers at once, always."""
     homes: Homes
     metrics: MetricsSource
+    costs: Costs
     lookup: ProviderLookup | None
     propagation: Propagation | None
     histories: HistoryReader | None
@@ -77,6 +79,7 @@ def make_runtime(settings: Settings, store: SessionStore, homes: Homes, metrics:
         never_waits=not getattr(store, "waits", True),
         homes=homes,
         metrics=metrics,
+        costs=Costs() if settings.cost != "none" else NoCosts(),
         lookup=ProviderLookup(asked_store, switch, settings) if settings.provider_lookup else None,
         propagation=Propagation(settings.propagate, settings.key) if settings.propagate else None,
         histories=_histories(settings, store) if settings.history else None,

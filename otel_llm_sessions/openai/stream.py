@@ -18,6 +18,7 @@ def watch_stream(stream: Any, call: Call) -> None:
     methods stay what they were. Closing goes to the stream of the HTTP response, whichever way the application does
     it. Where the reply has been read already, nothing of it comes from there: it is read at once, and has ended.
     """
+    call.runtime.costs.see_headers(call.reply, stream.response, is_stream=True)
     if is_read(stream.response):
         return read_whole(stream.response, call)
     watch = Watch(call, complete=partial(note_emptiness, call))

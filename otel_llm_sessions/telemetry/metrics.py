@@ -23,6 +23,8 @@ Attributes = Mapping[str, AttributeValue]
 UNKNOWN = "unknown"
 """``gen_ai.token.modality`` of tokens that the reply does not tell apart."""
 
+_TOLD_OF_COST = (semconv.USAGE_COST_CURRENCY, semconv.USAGE_COST_SOURCE)
+
 NO_EXEMPLARS = set_value("otel_llm_sessions.no_exemplars", True, Context())
 """The context of token counts, in which there is no span. The duration's exemplars already lead to the call's; offering
 one for each count too costs the SDK (1.45) a sixth of a record. An empty context would mean the current one."""
@@ -126,6 +128,24 @@ class _Times:
             self.first_chunk.record(first_chunk, kept, context=context)
 
 
+class _Costs:
+    """The histogram of what calls cost: by what token counts are told apart by, currency and source."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._histogram = meter.create_histogram(
+            semconv.OPERATION_COST,
+            unit="{cost}",
+            description=semconv.COST_DESCRIPTION,
+            explicit_bucket_boundaries_advisory=semconv.COST_BUCKETS,
+        )
+
+    def record(self, kept: Attributes, answered: Attributes) -> None:
+        amount = answered[semconv.USAGE_COST_AMOUNT]
+        told = {name: answered[name] for name in _TOLD_OF_COST if name in answered}
+        if isinstance(amount, float):
+            self._histogram.record(amount, _sorted({**_of_tokens(kept), **told}), context=NO_EXEMPLARS)
+
+
 class CurrentMetrics:
     """The metrics under the names that today's official instrumentation emits."""
 
@@ -139,6 +159,7 @@ class CurrentMetrics:
             description="Number of input and output tokens used by GenAI clients",
             explicit_bucket_boundaries_advisory=semconv.TOKEN_BUCKETS,
         )
+        self._costs = _Costs(meter)
 
     def record(
         self, asked: Attributes, answered: Attributes, seconds: float, first_chunk: float | None, context: Context
@@ -153,6 +174,8 @@ class CurrentMetrics:
             count = answered.get(name)
             if isinstance(count, int):
                 self._tokens.record(count, attributes, context=NO_EXEMPLARS)
+        if semconv.USAGE_COST_AMOUNT in answered:
+            self._costs.record(kept, answered)
 
     def _of_new(self, key: tuple[object, ...], asked: Attributes, answered: Attributes) -> _Series:
         kept = _sorted(self._cardinality.bounded(_kept(asked, answered)))
@@ -187,6 +210,7 @@ class LatestMetrics:
             attribute: meter.create_counter(name, unit="{token}")
             for attribute, name in semconv.LATEST_TOKEN_COUNTERS.items()
         }
+        self._costs = _Costs(meter)
 
     def record(
         self, asked: Attributes, answered: Attributes, seconds: float, first_chunk: float | None, context: Context
@@ -196,6 +220,8 @@ class LatestMetrics:
         if asked.get(semconv.OPERATION_NAME) not in semconv.INFERENCE_OPERATIONS:
             return self._other_times.record(seconds, first_chunk, kept, context)
         self._times.record(seconds, first_chunk, kept, context)
+        if semconv.USAGE_COST_AMOUNT in answered:
+            self._costs.record(kept, answered)
         return self._count(kept, answered)
 
     def _count(self, kept: dict[str, AttributeValue], answered: Attributes) -> None:

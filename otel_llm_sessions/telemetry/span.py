@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from opentelemetry.context import Context
@@ -116,7 +116,7 @@ def _is_among(one: object, others: tuple[object, ...]) -> bool:
 def annotate(context: Context, current: Span, attributes: Mapping[str, Any]) -> None:
     """Set attributes on the span that another instrumentation has for a call.
 
-    Its own ``gen_ai.conversation.id`` is left as it is.
+    Its own ``gen_ai.conversation.id`` is left as it is, and so is what it says itself that the call cost.
 
     util-genai copies what is in the data it keeps in the context onto its span, and onto its event, when the span
     ends; so they get there also where another span has become the current one.
@@ -128,6 +128,8 @@ def annotate(context: Context, current: Span, attributes: Mapping[str, Any]) -> 
     """
     conversation = attributes.get(semconv.CONVERSATION_ID)
     others = {name: value for name, value in attributes.items() if name != semconv.CONVERSATION_ID}
+    if semconv.USAGE_COST_AMOUNT in others and _is_priced(context, current):
+        others = {name: value for name, value in others.items() if name not in semconv.COST_ATTRIBUTES}
     if current.is_recording():  # its owner may have ended it before the stream is read
         current.set_attributes(others)
         if conversation is not None and semconv.CONVERSATION_ID not in (getattr(current, "attributes", None) or ()):
@@ -139,3 +141,10 @@ def annotate(context: Context, current: Span, attributes: Mapping[str, Any]) -> 
             # Among the attributes it would replace what the owner has; here what the owner has goes first.
             if conversation is not None and getattr(data, "conversation_id", conversation) is None:
                 data.conversation_id = conversation
+
+
+def _is_priced(context: Context, current: Span) -> bool:
+    """Whether another instrumentation says itself what its call cost."""
+    data: Iterator[Any] = (context.get(key) for key in UTIL_GENAI)
+    said = (getattr(current, "attributes", None), *(getattr(each, "attributes", None) for each in data))
+    return any(semconv.USAGE_COST_AMOUNT in attributes for attributes in said if attributes)

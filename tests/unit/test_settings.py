@@ -33,6 +33,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("max_age", "1.5h", 5400.0),
     ("max_age", "30", 30.0),
     ("conversation_id", "always", "always"),
+    ("cost", "none", "none"),
     ("ttl", "7d", 7 * 86400.0),
     ("max_keys", "10", 10),
 ]
@@ -55,6 +56,7 @@ BAD: list[tuple[str, str, str]] = [
     ("max_age", "0", "greater than 0"),
     ("max_age", "-1h", "greater than 0"),
     ("conversation_id", "never", "given, always"),
+    ("cost", "true", "provider, none"),
     ("ttl", "1y", "7d"),
     ("max_keys", "many", "greater than 0"),
 ]
@@ -67,6 +69,7 @@ def test_the_defaults_are_those_of_the_documentation():
     assert (settings.max_turns, settings.max_age, settings.conversation_id) == (500, 86400.0, "given")
     assert settings.namespace is None
     assert (settings.provider_lookup, settings.propagate) == (False, frozenset())
+    assert settings.cost == "provider"
     assert (settings.ttl, settings.max_keys) == (30 * 86400.0, 50_000)
 
 
