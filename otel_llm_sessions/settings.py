@@ -52,6 +52,7 @@ class Settings:
     cost: CostMode = "provider"
     ttl: float = 30 * 24 * 3600.0
     max_keys: int = 50_000
+    user: bool = False
 
     def __repr__(self) -> str:
         """Show all but secrets."""
@@ -175,6 +176,7 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "cost": _one_of("provider", "none"),
     "ttl": (_duration, _DURATION_ALLOWED),
     "max_keys": (_count, _COUNT_ALLOWED),
+    "user": (_boolean, "true or false"),
 }
 
 

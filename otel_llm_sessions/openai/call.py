@@ -19,7 +19,7 @@ from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.around import NOTHING_AROUND, Around
 from otel_llm_sessions.openai.carried import Carried
 from otel_llm_sessions.openai.chunks import SEE_CHUNK
-from otel_llm_sessions.openai.describe import add_session, start_of
+from otel_llm_sessions.openai.describe import add_session, start_of, with_user
 from otel_llm_sessions.openai.evidence import LEFT
 from otel_llm_sessions.openai.fields import conversation_id_in, field
 from otel_llm_sessions.openai.gate import Ending, Gate
@@ -258,7 +258,7 @@ class Call:
         placement = Placement(self.turn.placement.context, [], trace, is_marked)
         self.turn = Turn(resolution, resolution.session_id, placement)
         if (record := self.leave(ended)) is not None and is_marked:
-            self.home.placer.mark(record.link)
+            self.home.placer.mark(with_user(record.link, self.request))
 
     # --- while the reply comes in ---------------------------------------------------------------------------
 
@@ -374,7 +374,7 @@ class Call:
             self._close(ended)
         record = self.leave(ended)
         if record is not None and self.turn.placement.is_marked and self.request.match.route.is_turn:
-            self.home.placer.mark(record.link, error_type)
+            self.home.placer.mark(with_user(record.link, self.request), error_type)
         return record
 
     def _close(self, ended: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.routes import CHAT
+from otel_llm_sessions.sessions.about import About
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Resolution, resolve
 from otel_llm_sessions.sessions.sources import ABOUT_CONTEXT_KEY, about_in, parent_in
@@ -50,8 +51,18 @@ def planned(call: Call, resolution: Resolution) -> Plan:
     plan = call.home.placer.plan(resolution, is_turn=call.request.match.route.is_turn, now=call.started)
     if plan.opening is None and resolution.session_id is not None:  # as a rule
         return plan
+    if user := call.request.user:
+        plan = _of_user(plan, user)
     parent = _parent_of(call, resolution)
     return replace(plan, parent=parent) if parent else plan
+
+
+def _of_user(plan: Plan, user: str) -> Plan:
+    """Return a plan whose root, if it is this call that opens it, says whom the request names."""
+    opening = plan.opening
+    if opening is None:
+        return replace(plan, user=user)
+    return replace(plan, opening=opening._replace(about=opening.about.over(About(user=user))))
 
 
 def _parent_of(call: Call, resolution: Resolution) -> str:

@@ -9,13 +9,15 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.turn import Turn
 from otel_llm_sessions.sessions.about import NOTHING_SAID
-from otel_llm_sessions.sessions.link import GIVEN_SOURCES
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionLink
 from otel_llm_sessions.sessions.names import conversation_of
 
 
 def add_session(attributes: dict[str, Any], request: Request, turn: Turn, runtime: Runtime) -> None:
     """Add the attributes that say to which session a call belongs, and as which of its turns."""
     resolution, session_id = turn.resolution, turn.session_id
+    if request.user:
+        attributes[semconv.USER_ID] = request.user
     if resolution.source is None or (session_id is None and turn.is_pending):
         return
     trace = turn.placement.trace
@@ -30,6 +32,11 @@ def add_session(attributes: dict[str, Any], request: Request, turn: Turn, runtim
         attributes[semconv.LLM_SESSION_PART] = trace.part
     if resolution.about is not NOTHING_SAID:
         attributes.update(resolution.about.attributes())
+
+
+def with_user(link: SessionLink, request: Request) -> SessionLink:
+    """Return a turn as its marker says it: with the user that its request names, where the application names none."""
+    return link._replace(user=request.user) if request.user and not link.user else link
 
 
 def start_of(before: Turn, turn: Turn, request: Request, runtime: Runtime) -> dict[str, Any]:

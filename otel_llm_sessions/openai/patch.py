@@ -26,6 +26,7 @@ from otel_llm_sessions.openai.routes import CONVERSATIONS, find
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.openai.stream import watch_stream
+from otel_llm_sessions.openai.users import read_user
 from otel_llm_sessions.sessions.blocks import OPEN, seen_from_here, within
 from otel_llm_sessions.sessions.inside import session_inside
 from otel_llm_sessions.sessions.sources import Given, from_baggage, from_context
@@ -146,6 +147,8 @@ def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call 
     request = read_request(match, client, options, sent, server, named_in, runtime.keys, stream)
     if runtime.histories is not None:
         request = read_history(request, sent, runtime.histories)
+    if runtime.settings.user:
+        request = read_user(request, client, sent)
     if says_more and request.evidence.given is not None:
         context = _of_the_calls_session(request.evidence.given, context)
     return Call(runtime, request, Around(made_in, context, ambient), sending)

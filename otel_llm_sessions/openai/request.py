@@ -75,6 +75,8 @@ class Request:
     """Makes the digests of what is beside an id that is not one of a kind."""
     history: ReadHistory | None = None
     """The history that a chat request sends; None where it is no evidence."""
+    user: str = ""
+    """Whose it says that it is, where the setting ``USER`` has that read (``users``)."""
 
 
 def sent_by(options: Any) -> tuple[Any, ...]:

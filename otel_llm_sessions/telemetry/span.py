@@ -116,7 +116,8 @@ def _is_among(one: object, others: tuple[object, ...]) -> bool:
 def annotate(context: Context, current: Span, attributes: Mapping[str, Any]) -> None:
     """Set attributes on the span that another instrumentation has for a call.
 
-    Its own ``gen_ai.conversation.id`` is left as it is, and so is what it says itself that the call cost.
+    Its own ``gen_ai.conversation.id`` and ``user.id`` are left as they are, and so is what it says itself that the call
+    cost.
 
     util-genai copies what is in the data it keeps in the context onto its span, and onto its event, when the span
     ends; so they get there also where another span has become the current one.
@@ -127,12 +128,17 @@ def annotate(context: Context, current: Span, attributes: Mapping[str, Any]) -> 
         attributes: what to set.
     """
     conversation = attributes.get(semconv.CONVERSATION_ID)
-    others = {name: value for name, value in attributes.items() if name != semconv.CONVERSATION_ID}
+    has: Any = getattr(current, "attributes", None) or ()
+    others = {
+        name: value
+        for name, value in attributes.items()
+        if name != semconv.CONVERSATION_ID and (name != semconv.USER_ID or name not in has)
+    }
     if semconv.USAGE_COST_AMOUNT in others and _is_priced(context, current):
         others = {name: value for name, value in others.items() if name not in semconv.COST_ATTRIBUTES}
     if current.is_recording():  # its owner may have ended it before the stream is read
         current.set_attributes(others)
-        if conversation is not None and semconv.CONVERSATION_ID not in (getattr(current, "attributes", None) or ()):
+        if conversation is not None and semconv.CONVERSATION_ID not in has:
             current.set_attribute(semconv.CONVERSATION_ID, conversation)
     for key in UTIL_GENAI:
         data: Any = context.get(key)

@@ -255,7 +255,7 @@ class SessionPlacer:
             return Placement(context, [], None)
         fresh: FreshRoot | None = None
         try:
-            fresh = self._roots.fresh(now or time.time_ns(), plan.parent)
+            fresh = self._roots.fresh(now or time.time_ns(), plan.parent, plan.user)
             if fresh is None or fresh.trace.trace_id == 0:
                 return Placement(context, [], None)
             above = NonRecordingSpan(fresh.span.get_span_context())

@@ -55,6 +55,8 @@ class Plan:
     """The session in which this one is opened; empty if in none. A root that is emitted links to that session's."""
     context: Context | None = None
     """The context below the trace's root, and nothing else, where it has been made before."""
+    user: str = ""
+    """Whom the first call of a session that has no id yet names; stands on its root."""
 
 
 NO_PLAN: Final = Plan()
@@ -321,12 +323,13 @@ class Roots:
             self._known[opening.session_id, opening.part] = trace
         return trace
 
-    def fresh(self, start: int, parent: str = "") -> FreshRoot | None:
+    def fresh(self, start: int, parent: str = "", user: str = "") -> FreshRoot | None:
         """Start the root of a session that has no id yet, in a trace with a random id.
 
         Args:
             start: when, in nanoseconds since the epoch.
             parent: the session in which it is opened, to whose root it links.
+            user: whose the call is that opens it, if that says so.
 
         Returns:
             The root, left open to be named; None if a sampler or a processor of the application's raises.
@@ -350,6 +353,8 @@ class Roots:
             trace = SessionTrace(context.trace_id, context.span_id, flags, 1, start, 1, state)
             if parent:
                 self._link_to_parent(root, None, parent)
+            if user:
+                root.set_attribute(semconv.USER_ID, user)
             return FreshRoot(root, trace, self._names)
         except BaseException:
             end_early(root)
