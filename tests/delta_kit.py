@@ -17,6 +17,8 @@ from openai.types.chat import ChatCompletionMessage
 
 Json = dict[str, Any]
 
+CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
 KINDS = ("chat", "items", "chain", "conversation")
 
 
@@ -39,7 +41,10 @@ class Turn:
     context: list[str]
     """All that the model was told, in order."""
     is_recorded: bool = True
+    is_unsampled: bool = False
     fails: bool = False
+    amid: list[str] = field(default_factory=list)
+    """The turns that went on when it began."""
 
     @property
     def api(self) -> str:
@@ -69,7 +74,7 @@ class Talker:
         return f"w{self.random.randrange(1 << 30)}{self._words:04}w"
 
     def play(self) -> Turn:
-        """The next turn."""
+        """The next turn; ``keep`` takes in what came of it."""
         before = self.turns[-1] if self.turns else None
         if before is None:
             self._open()
@@ -85,11 +90,10 @@ class Talker:
         self._say()
         turn = Turn(self.kind, self._body(before), [], before, hexadecimal("resp"), self._context(before))
         turn.fails = bool(self.turns) and self.random.random() < 0.05
-        turn.is_recorded = self.random.random() > 0.1
-        turn.reply = self._reply()
+        chance = self.random.random()
+        turn.is_recorded, turn.is_unsampled = chance > 0.1, chance < 0.05
+        turn.reply = self._reply(turn)
         self.turns.append(turn)
-        if not turn.fails:
-            self._keep(turn)
         return turn
 
     # --- what the application sends -----------------------------------------------------------------------------
@@ -163,14 +167,22 @@ class Talker:
 
     # --- what comes back ----------------------------------------------------------------------------------------
 
-    def _reply(self) -> list[Json]:
-        calls = self.random.random() < 0.3
+    def _reply(self, turn: Turn) -> list[Json]:
+        calls, chance = self.random.random() < 0.3, self.random.random()
         if self.kind == "chat":
-            if not calls:
-                return [{"role": "assistant", "content": self.random.choice(("{}", " {}\n")).format(self.word())}]
-            return [{"role": "assistant", "content": None, "tool_calls": [self._call() for _ in range(2)]}]
+            if calls:
+                return [{"role": "assistant", "content": None, "tool_calls": [self._call() for _ in range(2)]}]
+            if chance < 0.05:
+                return [{"role": "assistant", "content": ""}]
+            if chance < 0.1:
+                turn.body["n"] = 2
+            said = self.random.choice(("{} {}", " {} {}\n"))
+            return [
+                {"role": "assistant", "content": said.format(self.word(), self.word())}
+                for _ in range(turn.body.get("n", 1))
+            ]
         items: list[Json] = []
-        if self.random.random() < 0.3:
+        if chance < 0.3:
             items.append({"type": "reasoning", "id": hexadecimal("rs"), "summary": []})
         if calls and self.kind == "items":
             arguments = json.dumps({"of": self.word(), "b": 1})
@@ -184,10 +196,15 @@ class Talker:
         function = {"name": "add", "arguments": json.dumps({"of": self.word(), "b": 1})}
         return {"id": call_id(), "type": "function", "function": function}
 
-    def _keep(self, turn: Turn) -> None:
+    def keep(self, turn: Turn) -> None:
+        """Take in the reply to a turn."""
+        if turn.fails:
+            return
         ways = CHAT_WAYS if self.kind == "chat" else ITEM_WAYS
         back = self.random.choice([*ways.values()])
-        self.history += [sent for item in turn.reply if (sent := back(item)) is not None]
+        self.history += [
+            sent for item in (turn.reply[:1] if self.kind == "chat" else turn.reply) if (sent := back(item)) is not None
+        ]
         self._states = [*self._states[-3:], ([*self.history], turn)]
 
 
@@ -233,13 +250,19 @@ class Recorded:
     output: Any
 
 
-def context_of(id_: str, recorded: Mapping[str, Recorded]) -> list[str]:
-    """The context of a turn, as docs/content.md defines it: what the model was told, in order."""
-    own, before = words_in(recorded[id_].input), recorded[id_].before
+def context_of(id_: str, recorded: Mapping[str, Recorded], read: Callable[[Any], list[Any]] = words_in) -> list[Any]:
+    """The context of a turn, as docs/content.md defines it: what the model was told, in order.
+
+    Args:
+        id_: the turn.
+        recorded: all turns.
+        read: returns the messages in what is recorded of a turn's input or output.
+    """
+    own, before = read(recorded[id_].input), recorded[id_].before
     if recorded[id_].kind == "full":
         return own
     assert before is not None, "nothing is new against nothing"
-    return [*context_of(before, recorded), *words_in(recorded[before].output), *own]
+    return [*context_of(before, recorded, read), *read(recorded[before].output), *own]
 
 
 def is_context(found: list[str], turn: Turn) -> bool:

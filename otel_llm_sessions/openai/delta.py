@@ -41,6 +41,9 @@ class News(NamedTuple):
     """Whether its tool definitions are."""
 
 
+ALL: Final = News("full", 0, True, True)
+
+
 @value
 class Saying:
     """What a turn says, as far as it matters for what is new in it."""
@@ -96,7 +99,7 @@ class Deltas:
         """
         first = None if before is None else 0 if is_chained else self._continues(said, before)
         if before is None or first is None:
-            return News("full", 0, True, True)
+            return ALL
         instructions, tools = _differ(said.instructions, before.instructions), _differ(said.tools, before.tools)
         return News("delta", first, instructions, tools)
 
@@ -114,14 +117,18 @@ class Deltas:
             return None
         return talk.end(count) if self._keyed("context", digest.hex()) == before.context else None
 
-    def told(self, api: str, said: Saying, replied: Sequence[Any]) -> Told:
+    def told(self, api: str, said: Saying, replied: Sequence[Any], conversation: str | None = None) -> Told:
         """Return what a turn leaves that has been recorded.
 
         Args:
             api: the API that was called.
             said: what it says.
             replied: the messages of a chat reply, or the output items of a response.
+            conversation: the id of the provider's conversation that the reply says it belongs to.
         """
+        if conversation is not None:
+            kept = self._keyed("conversation", conversation)
+            return Told(0, kept, said.instructions, said.tools)
         talk = said.talk
         forms = None if talk is None else forms_replied(api, replied)
         if talk is None or forms is None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.cheap import value
 from otel_llm_sessions.guard import pass_on
-from otel_llm_sessions.openai.message import ASSISTANT, Form, Odd, digest_of, form_of, says_something
+from otel_llm_sessions.openai.message import ASSISTANT, Form, Odd, digest_of, form_of, plain_form, says_something
 from otel_llm_sessions.sessions.digest import DigestSource
 from otel_llm_sessions.sessions.keys import doubt_key, history_key
 from otel_llm_sessions.sessions.resolver import Evidence, Tie
@@ -61,7 +61,7 @@ class Histories:
         if type(messages) not in (list, tuple) or not messages:
             return None
         try:
-            marks, forms, last = walked(messages)
+            marks, forms, last = _walked(messages)
             replied = self.digest(marks, forms, last + 1) if last >= 0 else None
             whole = self.digest(marks, forms, len(marks), last + 1, BEFORE_ALL if replied is None else replied)
             return History(replied, whole, marks[-1])
@@ -129,7 +129,7 @@ class Histories:
         return digest
 
 
-def walked(messages: Sequence[Any]) -> tuple[list[int], list[Form], int]:
+def _walked(messages: Sequence[Any]) -> tuple[list[int], list[Form], int]:
     """Return, for each message, what tells the conversation up to it from others, and what it says; and the last reply.
 
     The marks are hashes of 64 bits that only this process knows how to make.
@@ -138,12 +138,7 @@ def walked(messages: Sequence[Any]) -> tuple[list[int], list[Form], int]:
     forms: list[Form] = []
     mark, last = 0, -1
     for message in messages:
-        # Most are of this shape, and what is said of others is said of it as well.
-        if type(message) is dict and len(message) == 2:
-            role, content = message.get("role"), message.get("content")
-            form = (role, content) if type(role) is str and type(content) is str else form_of(message)
-        else:
-            form = form_of(message)
+        form = plain_form(message) or form_of(message)
         if form[0] == ASSISTANT:
             last = len(marks)
         mark = hash((mark, form))

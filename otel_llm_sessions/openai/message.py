@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from otel_llm_sessions.cheap import new
 from otel_llm_sessions.openai.fields import field, fields_of
 from otel_llm_sessions.sessions.digest import canonical
 
@@ -26,6 +27,8 @@ ASSISTANT: Final = "assistant"
 
 SAID: Final = ("role", "content", "refusal", "tool_calls", "function_call", "audio")
 """All that an assistant's message is looked at for."""
+
+_BESIDE: Final = ("tool_calls", "function_call", "audio")
 
 _PASSING: Final = frozenset({"role", "content", "cache_control"})
 """What is read elsewhere, and a gateway's mark that wanders from message to message."""
@@ -79,6 +82,52 @@ def form_of(message: Any, role: str | None = None) -> Form:
     else:
         more.extend(_pairs_of(said, _PASSING))
     return (role, text, *more) if more else (role, text)
+
+
+def plain_form(message: Any) -> Form | None:
+    """Return what most messages say, told at a glance, as ``form_of`` does; None of any other."""
+    if type(message) is not dict:
+        return None
+    role, text = message.get("role"), message.get("content")
+    if role == ASSISTANT:
+        return _plain_reply(message, text)
+    if type(role) is not str or type(text) is not str:
+        return None
+    if len(message) == 2:
+        return (role, text)
+    id_ = message.get("tool_call_id")
+    return (role, text, ("tool_call_id", id_)) if id_ and type(id_) is str and len(message) == 3 else None
+
+
+def _plain_reply(message: dict[str, Any], text: Any) -> Form | None:
+    get = message.get
+    if len(message) > 2 and (get("function_call") is not None or get("audio") is not None):
+        return None
+    calls = get("tool_calls")
+    if not calls:
+        return (ASSISTANT, text) if type(text) is str and text else None
+    if text is None and type(calls) is list and get("refusal") is None:
+        return (ASSISTANT, "", ("tool_calls", tuple(map(_call_of, calls))))
+    return None
+
+
+def plain_item(item: Any) -> Form | None:
+    """Return what most items say, told at a glance, as ``form_of_item`` does; None of any other."""
+    if type(item) is not dict:
+        return None
+    kind, content = item.get("type"), item.get("content")
+    if kind == "function_call":
+        id_, name, arguments = item.get("call_id"), item.get("name"), item.get("arguments")
+        if type(id_) is str and type(name) is str and type(arguments) is str:
+            return (ASSISTANT, "", ("tool_calls", (new(Called, (id_, name, arguments)),)))
+    elif type(content) is str:
+        return ("user", content) if len(item) == 2 and item.get("role") == "user" else None
+    elif type(content) is list and len(content) == 1 and item.get("role") == ASSISTANT and kind == "message":
+        (part,) = content
+        if type(part) is dict and part.get("type") == "output_text":
+            text = part.get("text")
+            return (ASSISTANT, text) if type(text) is str and text.strip() else None
+    return None
 
 
 def form_of_item(item: Any) -> Form | None:
@@ -232,6 +281,10 @@ def _beside(said: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _call_of(call: Any) -> Called:
+    if type(call) is dict and type(function := call.get("function")) is dict:  # as a rule
+        id_, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
+        if type(id_) is str and type(name) is str and type(arguments) is str:
+            return new(Called, (id_, name, arguments))
     id_, function = _text(field(call, "id")), field(call, "function")
     return _called(id_, field(call, "custom"), "input") if function is None else _called(id_, function, "arguments")
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from otel_llm_sessions.guard import pass_on
-from otel_llm_sessions.openai.history import walked
-from otel_llm_sessions.openai.message import ASSISTANT, Form, Odd, form_of, form_of_item, says_something
+from otel_llm_sessions.openai.message import (
+    ASSISTANT,
+    Form,
+    Odd,
+    form_of,
+    form_of_item,
+    plain_form,
+    plain_item,
+    says_something,
+)
 
 FIELD: Final = {"chat_completions": "messages", "responses": "input"}
 """Where a request has its conversation, by API."""
@@ -29,12 +37,12 @@ class Talk(NamedTuple):
     """What tells the conversation up to each message from others within this process."""
     forms: Sequence[Form]
     """What each message says."""
-    ends: Sequence[int] | None
-    """Where in the request each message ends; None where that is behind its own place."""
+    ends: Sequence[int]
+    """Where in the request each message ends."""
 
     def end(self, count: int) -> int:
         """Return where in the request the first ``count`` messages end."""
-        return count if self.ends is None or not count else self.ends[count - 1]
+        return self.ends[count - 1] if count else 0
 
 
 def talk_of(api: str, body: Mapping[str, Any]) -> Talk | None:
@@ -47,34 +55,28 @@ def talk_of(api: str, body: Mapping[str, Any]) -> Talk | None:
     said = body.get(FIELD[api])
     try:
         if isinstance(said, str):
-            return _talk_of_items(({"role": "user", "content": said},))
+            said = ({"role": "user", "content": said},)
         if not isinstance(said, (list, tuple)):
             return None if said else _NOTHING
-        if api == "responses":
-            return _talk_of_items(said)
-        if any(map(_may_be_long, said)):
-            said = [*map(_shortened, said)]
-        marks, forms, _ = walked(said)
-        return Talk(marks, forms, None)
+        return _walked(said, plain_item, form_of_item) if api == "responses" else _walked(said, plain_form, form_of)
     except ODD as error:
         pass_on(error)
         return None
 
 
-_NOTHING: Final = Talk((), (), None)
+_NOTHING: Final = Talk((), (), ())
 
 
-def _talk_of_items(items: Iterable[Any]) -> Talk:
-    """Return the conversation that items are; what clients may leave out belongs to what stands before it."""
+def _walked(
+    messages: Sequence[Any], at_a_glance: Callable[[Any], Form | None], form_of: Callable[[Any], Form | None]
+) -> Talk:
+    """Return the conversation that messages are; what clients may leave out belongs to what stands before it."""
     marks: list[int] = []
     forms: list[Form] = []
     ends: list[int] = []
     mark = 0
-    for place, item in enumerate(items, 1):
-        if type(item) is dict and len(item) == 2 and item.get("role") == "user" and type(item.get("content")) is str:
-            form: Form | None = ("user", item["content"])
-        else:
-            form = form_of_item(_shortened(item))
+    for place, message in enumerate(messages, 1):
+        form = at_a_glance(message) or form_of(_shortened(message))
         if form is not None:
             mark = hash((mark, form))
             marks.append(mark)
@@ -112,8 +114,10 @@ def _may_be_long(message: Any) -> bool:
     if type(message) is not dict:
         return False
     content = message.get("content")
+    if type(content) is str:
+        return False
     if type(content) is list:
-        return not all(type(part) is dict and part.get("type") in _TEXTS for part in content)
+        return any(type(part) is not dict or part.get("type") not in _TEXTS for part in content)
     return content is None and (type(message.get("result")) is str or type(message.get("output")) is list)
 
 

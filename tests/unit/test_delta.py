@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import random
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from delta_kit import KINDS, Recorded, Talker, Turn, context_of, is_context
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessage
 
 from otel_llm_sessions.openai.delta import Deltas
 from otel_llm_sessions.openai.talk import FIELD
 from otel_llm_sessions.sessions.digest import DigestSource
 from otel_llm_sessions.sessions.link import Told
+
+MOST_LONGER = 200e-6
+"""Seconds by which turn 100 of a conversation may take longer than turn 10."""
 
 KEYED = DigestSource("key", str)
 
@@ -66,6 +73,7 @@ def test_a_conversation_is_read_back_whole_and_nothing_is_recorded_twice(kind, s
     talker = Talker(kind, chance)
     for _ in range(chance.randrange(2, 12)):
         turn = talker.play()
+        talker.keep(turn)
         before = linked(turn, turns)
         if chance.random() < 0.2:
             recorder.deltas = Deltas(KEYED)  # another process
@@ -164,3 +172,37 @@ def test_an_image_is_not_read_through_to_know_it_again():
         other = {**part, "image_url": {"url": url[:-1]} if part["type"] == "image_url" else url[:-1]}
         assert news(left, [*asked, REPLY, MORE], deltas).kind == "delta"
         assert news(left, [{"role": "user", "content": [other]}, REPLY, MORE], deltas).kind == "full"
+
+
+def turn_of(kind: str, number: int, text: Callable[[], str]) -> tuple[list[Any], dict[str, Any]]:
+    """What a turn adds to a conversation, and what is replied."""
+    if kind == "tools":
+        function = {"name": "look_up", "arguments": json.dumps({"name": text()})}
+        calls = [{"id": f"call_{number}", "type": "function", "function": function}]
+        before = {"role": "tool", "tool_call_id": f"call_{number - 1}", "content": text()}
+        return [before], {"role": "assistant", "content": None, "tool_calls": calls}
+    asked = {"role": "user", "content": text()}
+    if kind == "items":
+        made = {"type": "message", "id": f"msg_{number}", "role": "assistant", "status": "completed"}
+        return [asked], {**made, "content": [{"type": "output_text", "text": text(), "annotations": []}]}
+    return [asked], ChatCompletionMessage(role="assistant", content=text()).model_dump()
+
+
+@pytest.mark.parametrize("kind", ["chat", "tools", "items"])
+def test_a_late_turn_takes_hardly_longer_than_an_early_one(kind):
+    chance, history, taken = random.Random(1), list[Any](), dict[int, float]()
+    deltas, told, api = Deltas(KEYED), None, "responses" if kind == "items" else "chat_completions"
+    for number in range(1, 101):
+        added, reply = turn_of(kind, number, lambda: "".join(chance.choices("abcdefgh ", k=400)))
+        history += added
+        times = []
+        for _ in range(30 if number in (10, 100) else 1):
+            body = {FIELD[api]: [dict(message) for message in history]}  # as the client makes them anew
+            begun = time.thread_time()
+            said = deltas.said(api, body)
+            news, left = deltas.news(said, told), deltas.told(api, said, [reply])
+            times.append(time.thread_time() - begun)
+            assert news[:2] == (("delta", len(history) - len(added)) if told else ("full", 0))
+        told, taken[number] = left, min(times)
+        history.append(reply)
+    assert taken[100] - taken[10] < MOST_LONGER

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionMessage
 
 from otel_llm_sessions.openai.history import Histories, History, HistoryReader
+from otel_llm_sessions.openai.message import form_of, form_of_item, plain_form, plain_item
 from otel_llm_sessions.sessions.digest import DigestSource
 
 # Said by anybody, with what delimiters there are.
@@ -95,6 +96,28 @@ def test_two_conversations_have_the_same_digest_only_if_they_say_the_same(one, r
     histories = Histories()
     left = histories.replied(of(histories, one), reply), histories.replied(of(histories, another), other)
     assert (left[0] == left[1]) == (said([*one, reply]) == said([*another, other]))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@given(asked | replies)
+@settings(max_examples=50)
+def test_what_is_told_of_a_message_at_a_glance_is_what_it_says(way, message):
+    sent = WAYS[way](message) if message["role"] == "assistant" else message
+    assert plain_form(sent) in (None, form_of(sent))
+
+
+@given(
+    st.sampled_from(["function_call", "function_call_output", "message", None]),
+    st.dictionaries(st.sampled_from(["id", "status", "output", "extra"]), words),
+    st.dictionaries(st.sampled_from(["call_id", "name", "arguments"]), words | st.none()),
+    st.sampled_from(["user", "assistant", "system", None]),
+    st.none() | words | words.map(lambda text: [{"type": "output_text", "text": text, "annotations": []}]),
+)
+def test_what_is_told_of_an_item_at_a_glance_is_what_it_says(kind, beside, called, role, content):
+    fields = {"type": kind, "role": role, "content": content}
+    item = {**{name: value for name, value in fields.items() if value is not None}, **beside, **called}
+    glanced = plain_item(item)
+    assert glanced is None or glanced == form_of_item(item)
 
 
 def said(messages: list[dict[str, Any]]) -> list[Any]:
