@@ -20,7 +20,7 @@ TracesMode = Literal["session", "turn"]
 SpansMode = Literal["auto", "always", "annotate"]
 ConversationIdMode = Literal["given", "always"]
 ThreadsMode = Literal["jobs", "all", "none"]
-CostMode = Literal["provider", "none"]
+CostMode = Literal["provider", "prices", "none"]
 Propagation = Literal["metadata", "headers", "litellm"]
 
 PROPAGATIONS = frozenset(get_args(Propagation))
@@ -173,7 +173,7 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "max_turns": (_count, _COUNT_ALLOWED),
     "max_age": (_duration, _DURATION_ALLOWED),
     "conversation_id": _one_of("given", "always"),
-    "cost": _one_of("provider", "none"),
+    "cost": _one_of("provider", "prices", "none"),
     "ttl": (_duration, _DURATION_ALLOWED),
     "max_keys": (_count, _COUNT_ALLOWED),
     "user": (_boolean, "true or false"),

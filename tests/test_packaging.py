@@ -23,7 +23,7 @@ PUBLIC = {
     "SessionStore",
     "SessionLink",
 }
-EXTRAS = {"instruments", "otlp", "redis", "demo", "dev"}
+EXTRAS = {"instruments", "otlp", "redis", "cost", "demo", "dev"}
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,7 @@ class Patch:
         if not self._runtime.switch.is_on:
             return
         types = ReplyTypes(openai)
+        self._runtime.costs.prepare()  # what it imports needs much of what openai does, which is there now
         for name, wrap in (("OpenAI", _sync_request), ("AsyncOpenAI", _async_request)):
             client: Any = getattr(openai, name)
             if any(client is patched for patched, _, _ in self._patched):

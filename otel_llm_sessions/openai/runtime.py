@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from otel_llm_sessions.openai.costs import Costs, NoCosts
+from otel_llm_sessions.openai.costs import Costs, NoCosts, PricedCosts
 from otel_llm_sessions.openai.history import HistoryReader
 from otel_llm_sessions.openai.propagation import Propagation
 from otel_llm_sessions.openai.provider_lookup import ProviderLookup
@@ -16,6 +16,7 @@ from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.asking import AskedStore, asked
 from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.telemetry.metrics import MetricsSource
+from otel_llm_sessions.telemetry.prices import Prices
 from otel_llm_sessions.traces.home import Homes
 
 
@@ -79,11 +80,17 @@ def make_runtime(settings: Settings, store: SessionStore, homes: Homes, metrics:
         never_waits=not getattr(store, "waits", True),
         homes=homes,
         metrics=metrics,
-        costs=Costs() if settings.cost != "none" else NoCosts(),
+        costs=_costs(settings.cost),
         lookup=ProviderLookup(asked_store, switch, settings) if settings.provider_lookup else None,
         propagation=Propagation(settings.propagate, settings.key) if settings.propagate else None,
         histories=_histories(settings, store) if settings.history else None,
     )
+
+
+def _costs(mode: str) -> Costs:
+    if mode == "prices":
+        return PricedCosts(Prices())
+    return Costs() if mode == "provider" else NoCosts()
 
 
 def _histories(settings: Settings, store: SessionStore) -> HistoryReader:

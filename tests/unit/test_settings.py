@@ -33,6 +33,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("max_age", "1.5h", 5400.0),
     ("max_age", "30", 30.0),
     ("conversation_id", "always", "always"),
+    ("cost", "Prices", "prices"),
     ("cost", "none", "none"),
     ("ttl", "7d", 7 * 86400.0),
     ("max_keys", "10", 10),
@@ -56,7 +57,7 @@ BAD: list[tuple[str, str, str]] = [
     ("max_age", "0", "greater than 0"),
     ("max_age", "-1h", "greater than 0"),
     ("conversation_id", "never", "given, always"),
-    ("cost", "true", "provider, none"),
+    ("cost", "true", "provider, prices, none"),
     ("ttl", "1y", "7d"),
     ("max_keys", "many", "greater than 0"),
 ]
