@@ -1,5 +1,6 @@
 """OpenTelemetry instrumentation for the ``openai`` client that shows each LLM session as one thing."""
 
+from otel_llm_sessions.evaluating import aevaluate, evaluate
 from otel_llm_sessions.instrumentor import OpenAISessionsInstrumentor
 from otel_llm_sessions.session import (
     Session,
@@ -19,7 +20,9 @@ __all__ = [
     "SessionSpanProcessor",
     "SessionStore",
     "__version__",
+    "aevaluate",
     "current_session",
+    "evaluate",
     "session",
     "session_trace_id",
 ]

@@ -17,6 +17,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 
 from otel_llm_sessions import forks, threads
 from otel_llm_sessions.again import watch_later_imports
+from otel_llm_sessions.evaluating import set_evaluator
 from otel_llm_sessions.guard import report, say
 from otel_llm_sessions.session import SessionSpanProcessor, set_entrance
 from otel_llm_sessions.settings import Settings, settings_from
@@ -24,6 +25,7 @@ from otel_llm_sessions.stores.protocol import SessionStore, lacks
 
 if TYPE_CHECKING:
     from otel_llm_sessions.openai.entrance import SessionEntrance
+    from otel_llm_sessions.openai.evaluating import SessionEvaluator
     from otel_llm_sessions.openai.patch import Patch
     from otel_llm_sessions.openai.runtime import Runtime
 
@@ -66,6 +68,7 @@ class Instrumentation:
         self._meter_provider = keywords.get("meter_provider")
         self._lock = forks.Lock()
         self._made: tuple[Runtime, Patch, SessionEntrance] | None = None
+        self._evaluator: SessionEvaluator | None = None
         try:
             add_processor(self._tracer_provider if self._tracer_provider is not None else trace.get_tracer_provider())
         except Exception as error:
@@ -85,6 +88,16 @@ class Instrumentation:
         except Exception as error:
             report("open a session", error)
             return None
+
+    def evaluator(self) -> SessionEvaluator:
+        """Return what takes judgements."""
+        if self._evaluator is None:
+            from otel_llm_sessions.openai.evaluating import SessionEvaluator
+            from otel_llm_sessions.openai.watch import end_all_at_exit
+            from otel_llm_sessions.telemetry.events import EventsSource
+
+            self._evaluator = SessionEvaluator(self._make()[0], EventsSource(None, end_all_at_exit))
+        return self._evaluator
 
     def stop(self) -> None:
         """Put everything back as it was; a store that the application made stays open."""
@@ -236,6 +249,7 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         store = store_of(given_store, settings)
         self._running = _running = Instrumentation(settings, store, store is not given_store, kwargs)
         set_entrance(_running.entrance, baggage=settings.baggage)
+        set_evaluator(_running.evaluator)
         if sys.modules.get("openai") is not None:
             import openai  # already there, or a moment later: another thread may be importing it
 
@@ -246,6 +260,7 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         global _running
         _running = None
         set_entrance(None)
+        set_evaluator(None)
         self._running.stop()
 
 

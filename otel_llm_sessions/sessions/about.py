@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 from otel_llm_sessions.semconv import LLM_SESSION_NAME, LLM_SESSION_TAGS, USER_ID
-from otel_llm_sessions.sessions.texts import MAX_LENGTH, as_text, is_id, is_name
+from otel_llm_sessions.sessions.texts import MAX_LENGTH, as_text, is_id, is_name, refuse
 
 MAX_TAGS: Final = 16
-
-_SHOWN: Final = 100
-"""Characters of a wrong value that an error shows."""
 
 
 class About(NamedTuple):
@@ -90,9 +87,9 @@ def said_anew(name: Any, user: Any, tags: Any) -> Anew:
         ValueError: one of them is something else; the message names it, its value, and what is allowed.
     """
     if name is not None and not is_name(name):
-        _refuse("name", name, f"a printable string of at most {MAX_LENGTH} characters")
+        refuse("name", name, f"a printable string of at most {MAX_LENGTH} characters")
     if user is not None and not (is_name(user) or is_id(as_text(user))):
-        _refuse("user", user, f"a printable string of at most {MAX_LENGTH} characters, or a number")
+        refuse("user", user, f"a printable string of at most {MAX_LENGTH} characters, or a number")
     # An enum's member too, as it reads.
     name, user = (None if value is None else as_text(value) for value in (name, user))
     return Anew(name, user, None if tags is None else _tags(tags))
@@ -104,10 +101,4 @@ def _tags(tags: Any) -> tuple[str, ...]:
         if len(each) <= MAX_TAGS:
             return tuple(each)
     allowed = f"a list, tuple or set of at most {MAX_TAGS} printable strings of 1 to {MAX_LENGTH} characters each"
-    return _refuse("tags", tags, allowed)
-
-
-def _refuse(parameter: str, value: Any, allowed: str) -> NoReturn:
-    shown = repr(value)
-    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
-    raise ValueError(f"{parameter}={shown} is not valid: expected {allowed}")
+    refuse("tags", tags, allowed)

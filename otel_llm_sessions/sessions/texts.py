@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 MAX_LENGTH: Final = 256
 """Characters of a session's id, of its name, of a user and of a tag."""
 
 _TOO_LARGE: Final = 10**MAX_LENGTH
+
+_SHOWN: Final = 100
+"""Characters of a wrong value that an error shows."""
 
 
 def as_text(value: Any) -> str:
@@ -31,3 +34,17 @@ def is_id(text: str) -> bool:
 def is_name(value: object) -> bool:
     """Whether ``value`` can be a name: a printable string of at most 256 characters."""
     return isinstance(value, str) and len(value) <= MAX_LENGTH and value.isprintable()
+
+
+def refuse(parameter: str, value: Any, allowed: str) -> NoReturn:
+    """Say that a parameter's value is not valid, and what would be.
+
+    Raises:
+        ValueError: always.
+    """
+    try:
+        shown = repr(value)
+    except Exception:  # one of the application's own classes
+        shown = type(value).__qualname__
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+    raise ValueError(f"{parameter}={shown} is not valid: expected {allowed}")

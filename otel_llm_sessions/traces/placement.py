@@ -18,9 +18,10 @@ from otel_llm_sessions.semconv import LLM_SESSION_LINK
 from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, is_session_root
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionId, SessionLink, SessionTrace
 from otel_llm_sessions.sessions.resolver import Resolution
-from otel_llm_sessions.traces.below import below, below_root
+from otel_llm_sessions.traces.below import below, below_root, below_span
 from otel_llm_sessions.traces.links import root_target, turn_links
 from otel_llm_sessions.traces.markers import emit_marker
+from otel_llm_sessions.traces.opening import NOWHERE
 from otel_llm_sessions.traces.parts import TurnCounts
 from otel_llm_sessions.traces.roots import NO_PLAN, FreshRoot, Plan, Roots
 
@@ -93,6 +94,25 @@ class Placer(Protocol):
         """Emit the root of a plan that was placed before its claim was got."""
         ...
 
+    def plan_beside(self, resolution: Resolution, now: int) -> Plan:
+        """Return the trace for what is no turn, beside the turns of a session: where the turn before it stands.
+
+        Args:
+            resolution: the session; the turn before is the one that is meant, or the newest that is known.
+            now: this moment, in nanoseconds since the epoch.
+        """
+        ...
+
+    def beside(self, plan: Plan, owner: bool, turn: SessionLink | None) -> Context:
+        """Return the context in which something starts beside the turns of a session.
+
+        Args:
+            plan: what ``plan_beside`` returned.
+            owner: whether this caller got the claim of ``plan.opening``.
+            turn: the turn that is meant, if it is known.
+        """
+        ...
+
     def mark(self, turn: SessionLink, error_type: str | None = None) -> None:
         """Emit the marker of a turn that stands outside of its session's trace.
 
@@ -131,6 +151,14 @@ class TurnPlacer:
     def open(self, plan: Plan) -> None:
         """See ``Placer.open``."""
 
+    def plan_beside(self, resolution: Resolution, now: int) -> Plan:
+        """See ``Placer.plan_beside``."""
+        return NO_PLAN
+
+    def beside(self, plan: Plan, owner: bool, turn: SessionLink | None) -> Context:
+        """See ``Placer.beside``: below the turn itself, or nowhere."""
+        return NOWHERE if turn is None else below_span(turn.span)
+
     def mark(self, turn: SessionLink, error_type: str | None = None) -> None:
         """See ``Placer.mark``."""
 
@@ -159,24 +187,25 @@ class SessionPlacer:
         return plan
 
     def _looked_at(self, session_id: SessionId, resolution: Resolution, is_turn: bool, now: int) -> Plan:
-        previous, about = resolution.previous, resolution.about
-        if previous is None or previous.session_id != session_id:
-            plan = self._roots.plan(session_id, resolution.origin, start=now, about=about)
-        elif previous.trace is None:
-            # Of a turn that only the provider knows there is no span to mark.
-            proves = bool(previous.span.trace_id)
-            first_turn, start = (previous.turn, previous.start) if proves else (resolution.turn, now)
-            plan = self._roots.plan(session_id, resolution.origin, start=start, first_turn=first_turn, about=about)
-            if plan.opening and proves:
-                plan = replace(plan, proven=previous)
-        else:
-            plan = self._roots.resume(session_id, resolution.origin, previous.trace, about=about)
-        plan = self._with_room(plan, resolution, is_turn, now)
+        plan = self._with_room(self._after(session_id, resolution, now), resolution, is_turn, now)
         # Fetching a response proves no session, nor does it know yet which one the response itself names.
         opening = plan.opening
         if opening is None or is_turn or resolution.origin in GIVEN_SOURCES:
             return plan
         return Plan(self._roots.known(session_id, opening.part)) if opening.is_again else NO_PLAN
+
+    def _after(self, session_id: SessionId, resolution: Resolution, now: int) -> Plan:
+        """Return the part of a session's trace in which its turn before stands, or that is to be opened for it."""
+        previous, about = resolution.previous, resolution.about
+        if previous is None or previous.session_id != session_id:
+            return self._roots.plan(session_id, resolution.origin, start=now, about=about)
+        if previous.trace is not None:
+            return self._roots.resume(session_id, resolution.origin, previous.trace, about=about)
+        # Of a turn that only the provider knows there is no span to mark.
+        proves = bool(previous.span.trace_id)
+        first_turn, start = (previous.turn, previous.start) if proves else (resolution.turn, now)
+        plan = self._roots.plan(session_id, resolution.origin, start=start, first_turn=first_turn, about=about)
+        return replace(plan, proven=previous) if plan.opening and proves else plan
 
     def _with_room(self, plan: Plan, resolution: Resolution, is_turn: bool, now: int) -> Plan:
         """Return ``plan``, or that of the first part after it that is not full."""
@@ -229,14 +258,10 @@ class SessionPlacer:
         self, resolution: Resolution, plan: Plan, owner: bool, context: Context, around: SpanContext | None
     ) -> Placement:
         """Return where a turn stands: in the trace of ``around``, or if that is None below its session's root."""
-        trace = plan.trace
-        if plan.opening is not None:
-            trace = self._roots.open(plan.opening, owner, plan.parent)
+        trace = plan.trace if plan.opening is None else self._opened(plan, owner)
         if trace is None or (plan.context is None and trace.trace_id == 0):
             return Placement(context, turn_links(resolution), None)
         is_sampled = trace.flags & SAMPLED
-        if plan.proven is not None and owner and is_sampled:
-            self.mark(plan.proven._replace(trace=trace))
         # Traces are sampled as a whole: where neither the session's nor the one around is, nobody sees links.
         is_seen = is_sampled or (around is not None and around.trace_flags.sampled)
         links = turn_links(resolution) if is_seen else []
@@ -267,11 +292,27 @@ class SessionPlacer:
 
     def open(self, plan: Plan) -> None:
         """See ``Placer.open``."""
-        if plan.opening is None:
-            return
-        trace = self._roots.open(plan.opening, True, plan.parent)
-        if plan.proven is not None and trace.is_sampled:
+        if plan.opening is not None:
+            self._opened(plan, True)
+
+    def _opened(self, plan: Plan, owner: bool) -> SessionTrace | None:
+        """Return a plan's trace, opened if it was not yet; its owner emits the root, and what that proves."""
+        trace = plan.trace
+        if plan.opening is not None:
+            trace = self._roots.open(plan.opening, owner, plan.parent)
+        if trace is not None and plan.proven is not None and owner and trace.is_sampled:
             self.mark(plan.proven._replace(trace=trace))
+        return trace
+
+    def plan_beside(self, resolution: Resolution, now: int) -> Plan:
+        """See ``Placer.plan_beside``."""
+        session_id = resolution.session_id
+        return NO_PLAN if session_id is None else self._after(session_id, resolution, now)
+
+    def beside(self, plan: Plan, owner: bool, turn: SessionLink | None) -> Context:
+        """See ``Placer.beside``: below the session's root."""
+        trace = self._opened(plan, owner)
+        return NOWHERE if trace is None or not trace.trace_id else below_root(trace)
 
     def mark(self, turn: SessionLink, error_type: str | None = None) -> None:
         """See ``Placer.mark``."""
