@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from otel_llm_sessions.openai.fields import Fields, extras_of, field
+from otel_llm_sessions.guard import pass_on
+from otel_llm_sessions.openai.fields import Fields, extras_of, field, fields_of
+from otel_llm_sessions.openai.words.beside import PART, Beside
 
 DELTA: Final = Fields("content", "refusal", "tool_calls", "function_call")
+
+_AUDIO: Final = ("audio",)
 
 MOST: Final = 128
 """Choices of one reply, and tool calls of one choice: OpenAI's ``n`` goes to 128, and so do its tools."""
 
 MAX_SIZE: Final = 4 * 1024 * 1024
 """Characters of one reply; of a longer one there is no message."""
-
-_PART: Final = 1000
-"""What a part of a content counts for that comes as a list: it may be anything."""
 
 
 class Pieces:
@@ -30,14 +31,27 @@ class Pieces:
         pieces.messages()  # [{"role": "assistant", "content": ["Hel", "lo"]}]
     """
 
-    __slots__ = ("_choices", "_size")
+    __slots__ = ("_choices", "_is_evidence", "_is_whole", "_size")
 
-    def __init__(self) -> None:
+    def __init__(self, is_whole: bool = False, is_evidence: bool = True) -> None:
+        """Begin with nothing.
+
+        Args:
+            is_whole: whether what clients do not send back is put together, too: reasoning, sounds, sources.
+            is_evidence: whether it matters when a choice ends.
+        """
         self._choices: dict[int, _Message] = {}
+        self._is_whole = is_whole
+        self._is_evidence = is_evidence
         self._size = 0
 
     def add(self, chunk: Any) -> bool:
-        """Take in a chunk: a model, a dict, or whatever a server sent in its place; return whether it ends a choice."""
+        """Take in a chunk: a model, a dict, or whatever a server sent in its place; return whether it ends a choice.
+
+        Where that is no evidence, it never does.
+        """
+        if self._adds_text(chunk):
+            return False
         choices, ends = field(chunk, "choices"), False
         for position, choice in enumerate(choices) if isinstance(choices, (list, tuple)) else ():
             delta = field(choice, "delta")
@@ -45,18 +59,43 @@ class Pieces:
                 message = self._message(_index_of(choice, position))
                 self._size += message.add(delta)
             ends = ends or bool(field(choice, "finish_reason"))
-        return ends
+        return ends and self._is_evidence
+
+    def _adds_text(self, chunk: Any) -> bool:
+        """Take in the common chunk, at the cost of a few look-ups: one choice, which goes on with a piece of text."""
+        try:
+            (choice,) = chunk.__dict__["choices"]
+            said = choice.__dict__
+            delta = said["delta"]
+            fields = delta.__dict__
+            content = fields["content"]
+            if type(content) is not str or said["finish_reason"] is not None or fields["tool_calls"] is not None:
+                return False
+            if fields["refusal"] is not None or fields["function_call"] is not None or fields.get("audio") is not None:
+                return False
+            if delta.__pydantic_extra__ or self._size > MAX_SIZE:
+                return False
+            self._choices[said["index"]].content.append(content)
+        except (AttributeError, KeyError, TypeError, ValueError) as odd:  # or the first of a choice
+            pass_on(odd)
+            return False
+        self._size += len(content)
+        return True
 
     def messages(self) -> list[dict[str, Any]]:
         """Return the messages as far as they have come, in the order of the choices; none if they are too long."""
         if self._size > MAX_SIZE:
             return []
-        return [message.whole() for _, message in sorted(self._choices.items())]
+        return [message for _, message in self.so_far()]
+
+    def so_far(self) -> list[tuple[int, dict[str, Any]]]:
+        """Return the messages as far as they have come, and as far as they fit, with the index of each choice."""
+        return [(index, message.whole()) for index, message in sorted(self._choices.items())]
 
     def _message(self, index: int) -> _Message:
         message = self._choices.get(index)
         if message is None:
-            message = _Message()
+            message = _Message(Beside() if self._is_whole else None)
             if len(self._choices) < MOST:
                 self._choices[index] = message
         return message
@@ -65,9 +104,10 @@ class Pieces:
 class _Message:
     """One choice."""
 
-    __slots__ = ("audio", "called", "calls", "content", "refusal")
+    __slots__ = ("audio", "beside", "called", "calls", "content", "refusal")
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Beside | None) -> None:
+        self.beside = beside
         self.content: list[Any] = []
         self.refusal: list[str] = []
         self.calls: list[_Call] = []
@@ -83,7 +123,7 @@ class _Message:
             size = len(content)
         elif type(content) is list:  # Mistral's
             self.content.extend(content)
-            size = _PART * len(content)
+            size = PART * len(content)
         if refusal and isinstance(refusal, str):
             self.refusal.append(refusal)
             size += len(refusal)
@@ -92,8 +132,11 @@ class _Message:
         if called is not None:
             self.called = self.called or _Call(None)
             size += self.called.add_named(called, "arguments")
-        if audio := extras_of(delta).get("audio"):
+        # The model of a delta knows it since openai 3; of those before, it is one of the extras.
+        if audio := fields_of(delta, _AUDIO).get("audio"):
             self.audio = field(audio, "id") or self.audio
+        if self.beside is not None:
+            size += self.beside.add(extras_of(delta), audio)
         return size
 
     def _add_call(self, delta: Any) -> int:
@@ -122,6 +165,8 @@ class _Message:
             message["function_call"] = dict(self.called.named())
         if self.audio is not None:
             message["audio"] = {"id": self.audio}
+        if self.beside is not None:
+            message.update(self.beside.whole())
         return message
 
 

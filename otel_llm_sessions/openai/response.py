@@ -14,6 +14,7 @@ from otel_llm_sessions.openai.pieces import Pieces
 from otel_llm_sessions.openai.routes import RESPONSES, Route
 from otel_llm_sessions.openai.streamed import Streamed
 from otel_llm_sessions.openai.usage import add_usage
+from otel_llm_sessions.openai.words.events import Events
 from otel_llm_sessions.sessions.link import Told
 from otel_llm_sessions.sessions.names import id_of
 from otel_llm_sessions.telemetry.values import OTHER, error_code_of, text_of
@@ -118,7 +119,12 @@ class Reply:
     )
 
     def __init__(
-        self, route: Route, is_openai: bool = True, leaves: Sequence[tuple[str, Any]] = (), has_words: bool = False
+        self,
+        route: Route,
+        is_openai: bool = True,
+        leaves: Sequence[tuple[str, Any]] = (),
+        has_words: bool = False,
+        is_recorded: bool = False,
     ) -> None:
         """Begin with nothing.
 
@@ -127,6 +133,7 @@ class Reply:
             is_openai: whether the reply's own ``openai.*`` attributes are recorded.
             leaves: which of its fields are evidence (rows of ``evidence.LEFT``).
             has_words: whether what it says is evidence.
+            is_recorded: whether what it says is recorded: all of it, for ``words.replied``.
         """
         self.route = route
         self._texts = OPENAI_TEXTS if is_openai else ANY_TEXTS
@@ -140,8 +147,12 @@ class Reply:
         self._leaves = leaves
         self.streamed: Streamed | None = None
         """What a stream has brought of items and tool calls; None while that is nothing."""
-        self.pieces = Pieces() if has_words else None
-        """What a stream has said; None where that is no evidence."""
+        self.pieces: Pieces | Events | None = None
+        """What a stream has said; None where that is neither evidence nor recorded."""
+        if is_recorded:
+            self.pieces = Events() if route.api == "responses" else Pieces(is_whole=True, is_evidence=has_words)
+        elif has_words:
+            self.pieces = Pieces()
         self.usage: Any = None
         self.cost: float | None = None
         """What its headers say that it cost, in US dollars."""
@@ -180,7 +191,7 @@ class Reply:
 
     def messages(self) -> list[Any]:
         """Return the messages of a chat reply, as far as they have come."""
-        streamed = self.pieces.messages() if self.pieces is not None else []
+        streamed = self.pieces.messages() if isinstance(self.pieces, Pieces) else []
         whole = (field(choice, "message") for said in self.said("choices") for choice in items_of(said))
         return streamed or [message for message in whole if message is not None]
 
@@ -190,7 +201,7 @@ class Reply:
         return bool(self.choices) and None not in self.choices.values()
 
     def completes(self, chunk: Any) -> bool:
-        """Take in what a chunk says, where that is evidence; return whether it brought choices to their end."""
+        """Take in what a chunk says, where that is wanted; return whether it brings evidence of choices to its end."""
         pieces = self.pieces
         return pieces is not None and pieces.add(chunk) and self.is_complete
 

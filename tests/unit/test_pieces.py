@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai._models import construct_type
 from openai.types.chat import ChatCompletionChunk
 
 from otel_llm_sessions.openai.message import ASSISTANT, form_of
@@ -95,10 +97,12 @@ def test_calls_of_old_and_of_custom_tools():
     assert message["tool_calls"] == [{"id": "call_1", "type": "custom", "custom": {"name": "sh", "input": "ls"}}]
 
 
-def test_a_spoken_reply_has_its_id():
+@pytest.mark.parametrize("made", [dict, partial(construct_type, type_=ChatCompletionChunk)])
+def test_a_spoken_reply_has_its_id(made):
     pieces = Pieces()
-    pieces.add(chunk_of(0, {"content": None, "audio": {"id": "audio_1", "data": "UklG"}}))
-    pieces.add(chunk_of(0, {"audio": {"data": "Rg=="}}))
+    for audio in ({"id": "audio_1", "data": "UklG"}, {"data": "Rg=="}):
+        chunk = chunk_of(0, {"content": None, "audio": audio})
+        pieces.add(chunk if made is dict else made(value=chunk))
     assert pieces.messages()[0]["audio"] == {"id": "audio_1"}
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
 
-from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.fields import items_of
 from otel_llm_sessions.openai.words.items import item_of
-from otel_llm_sessions.openai.words.messages import message_of
-from otel_llm_sessions.openai.words.plain import Json
+from otel_llm_sessions.openai.words.messages import message_of, odd_message
+from otel_llm_sessions.openai.words.plain import Json, safely
 from otel_llm_sessions.openai.words.tools import function_of, tool_of
 
 _LISTS: Final = ("messages", "input", "tools", "functions", "instructions")
@@ -47,12 +46,12 @@ def said_in(api: str, body: Mapping[str, Any], start: int = 0) -> list[Json]:
         start: how many messages or items are left out at the beginning; all others are where they were.
     """
     if api != "responses":
-        return [_safely(message_of, each, _odd_message) for each in islice(items_of(body.get("messages")), start, None)]
+        return [safely(message_of, each, odd_message) for each in islice(items_of(body.get("messages")), start, None)]
     said = body.get("input")
     if said is None:
         return []
     items = said if isinstance(said, (list, tuple)) else (said,)
-    return [_safely(item_of, each, _odd_message) for each in islice(items, start, None)]
+    return [safely(item_of, each, odd_message) for each in islice(items, start, None)]
 
 
 def instructions_in(api: str, body: Mapping[str, Any]) -> list[Json]:
@@ -66,7 +65,7 @@ def instructions_in(api: str, body: Mapping[str, Any]) -> list[Json]:
     if said is None or said == "":
         return []
     items = said if isinstance(said, (list, tuple)) else (said,)
-    return [part for each in items for part in _safely(item_of, each, _odd_message)["parts"]]
+    return [part for each in items for part in safely(item_of, each, odd_message)["parts"]]
 
 
 def tools_in(api: str, body: Mapping[str, Any]) -> list[Json]:
@@ -76,23 +75,10 @@ def tools_in(api: str, body: Mapping[str, Any]) -> list[Json]:
         api: the API that is called.
         body: what is sent.
     """
-    tools = [_safely(tool_of, each, _odd_tool) for each in items_of(body.get("tools"))]
+    tools = [safely(tool_of, each, _odd_tool) for each in items_of(body.get("tools"))]
     if api != "responses":
-        tools += [_safely(function_of, each, _odd_tool) for each in items_of(body.get("functions"))]
+        tools += [safely(function_of, each, _odd_tool) for each in items_of(body.get("functions"))]
     return tools
-
-
-def _safely(read: Callable[[Any], Json], value: Any, otherwise: Callable[[str], Json]) -> Json:
-    """Return what becomes of one value; where it cannot be read, what there is for one of its type."""
-    try:
-        return read(value)
-    except Exception as error:  # an object of the application's that is not what it looks like
-        pass_on(error)
-        return otherwise(f"<{type(value).__name__}>")
-
-
-def _odd_message(kind: str) -> Json:
-    return {"role": "user", "parts": [{"type": "generic", "content": kind}]}
 
 
 def _odd_tool(kind: str) -> Json:

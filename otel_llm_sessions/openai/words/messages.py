@@ -68,6 +68,11 @@ def message_of(value: Any, role: str = "user") -> Json:
     return message
 
 
+def odd_message(kind: str) -> Json:
+    """Return what there is for a message that cannot be read, of which only the type is known."""
+    return {"role": "user", "parts": [{"type": "generic", "content": kind}]}
+
+
 def _answer_in(said: Mapping[Any, Any]) -> Iterator[Json]:
     yield {
         "type": "tool_call_response",
@@ -134,6 +139,8 @@ def _audio_part(audio: Any) -> Json:
     data, id_, transcript = (text_in(said.get(name)) for name in ("data", "id", "transcript"))
     if data:
         part = blob("audio", None, data)
+    elif type(size := said.get("size")) is int:  # of a stream's, which is not kept
+        part = {"type": "blob", "modality": "audio", "mime_type": None, "size": size}
     elif id_:
         part = filed(id_, "audio")
     else:

@@ -145,6 +145,15 @@ def decoded_size(text: str, start: int = 0) -> int:
     return max(0, end - start - breaks - padding) * 3 // 4
 
 
+def safely(read: Callable[[Any], Json], value: Any, otherwise: Callable[[str], Json]) -> Json:
+    """Return what becomes of one value; where it cannot be read, what there is for one of its type."""
+    try:
+        return read(value)
+    except Exception as error:  # an object of the application's that is not what it looks like
+        pass_on(error)
+        return otherwise(f"<{type(value).__name__}>")
+
+
 def text_in(value: Any) -> str | None:
     """Return a text as a plain string, None of what is none."""
     return value if type(value) is str else str.__str__(value) if isinstance(value, str) else None
