@@ -145,6 +145,7 @@ def test_instruments_are_those_of_the_official_instrumentation():
     ours, theirs = Instruments(), Instruments()
     CurrentMetrics(ours)
     _Instruments(theirs)
+    del ours.made[semconv.OPERATION_COST]  # a draft's, which it has not yet
     assert len(ours.made) == 3
     assert ours.made.items() <= theirs.made.items()
 
