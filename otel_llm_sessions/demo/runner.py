@@ -33,7 +33,10 @@ INSTRUMENTATIONS: Final = frozenset({"openai_sessions", "fastapi"})
 NEEDED: Final = ("openai", "fastapi", "uvicorn", "opentelemetry.exporter.otlp.proto.http")
 INSTALL: Final = "pip install '.[demo]' in a checkout"
 KEPT_PREFIX: Final = "OTEL_LLM_SESSIONS_"
-SERVER: Final = ("-m", "otel_llm_sessions.demo.provider", "--port", "0", "--latency", "0.15", "--chunk-delay", "0.005")
+SERVER: Final = (
+    *("-m", "otel_llm_sessions.demo.provider", "--port", "0", "--latency", "0.15", "--chunk-delay", "0.005"),
+    "--charges",
+)
 LISTENING: Final = "listening on "
 WIDTH_OF_FILES: Final = 160
 TAIL: Final = 15

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.view.costs import Cost, cost_in, total_of
 from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
 
 LINKS_TO_OTHERS: Final = frozenset({"previous_turn", "session", "other_session", "parent_session"})
@@ -50,6 +51,11 @@ class Turn:
         """An attribute of the call, or of what stands for it."""
         return (self.call or self.span).attributes.get(name, self.span.attributes.get(name))
 
+    @property
+    def cost(self) -> Cost | None:
+        """What the call cost, as its span says; None if it says nothing."""
+        return cost_in((self.call or self.span).attributes)
+
     def follows(self, other: Turn) -> bool:
         """Whether a ``previous_turn`` link of this turn leads to the other."""
         there = {key_of(span) for span in (other.span, other.call) if span}
@@ -84,6 +90,11 @@ class ArrivedSession:
     def turns(self) -> list[Turn]:
         """All turns, as the tree shows them."""
         return [node.turn for top in self.nodes for node in top.walk() if node.turn]
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What those of its turns cost together whose cost is known, of each currency."""
+        return total_of(turn.cost for turn in self.turns)
 
     @property
     def part(self) -> int:

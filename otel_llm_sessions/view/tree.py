@@ -79,6 +79,7 @@ def _heading(session: ArrivedSession) -> Text:
         (f"part {session.part}" if session.part > 1 else "", "bold"),
         (f"{number} turn{'s' if number != 1 else ''}", ""),
         (_total_tokens(session), ""),
+        (" + ".join(map(str, session.costs)), ""),
         (f"trace {session.root.trace_id}" if session.root else "", "dim"),
     ]
     return Text(GAP).join(Text(text, style) for text, style in parts if text)
@@ -107,6 +108,10 @@ def _usage(turn: Turn) -> tuple[object, object]:
 def _tokens(turn: Turn) -> str:
     asked, told = _usage(turn)
     return "" if asked is told is None else _arrow(asked, told)
+
+
+def _cost(turn: Turn) -> str:
+    return "" if turn.cost is None else str(turn.cost)
 
 
 def _arrow(asked: object, told: object) -> str:
@@ -144,6 +149,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column(_number, lambda turn: "bold", right=True),
     Column(_name, lambda turn: ""),
     Column(_tokens, lambda turn: "magenta", right=True),
+    Column(_cost, lambda turn: "magenta", right=True),
     Column(_duration, lambda turn: "dim", right=True),
     Column(_status, lambda turn: "bold red" if turn.failed else "green"),
     Column(_source, lambda turn: "yellow"),

@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 from rich.console import Console
 
+from otel_llm_sessions.view.costs import cost_in
 from otel_llm_sessions.view.sessions import sessions_of
 from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
 from otel_llm_sessions.view.tree import shortened, trees
@@ -194,6 +195,55 @@ def test_whose_a_session_is_and_its_tags_are_shown_where_they_are(root):
 
 
 # ---------------------------------------------------------------- what the demo verifies
+
+
+def priced(amount, currency="USD"):
+    return {"gen_ai__usage__cost__amount": amount, "gen_ai__usage__cost__currency": currency}
+
+
+def test_each_turn_and_session_shows_what_it_cost(root):
+    first = call(1, SESSION_TRACE, parent=root, **priced(0.25))
+    second = call(2, SESSION_TRACE, parent=root, start=20)
+    third = call(3, SESSION_TRACE, parent=root, start=40, **priced(1.5))
+    (session,) = sessions_of([root, first, second, third])
+    assert [turn.cost for turn in session.turns] == [(0.25, "USD"), None, (1.5, "USD")]
+    assert session.costs == ((1.75, "USD"),)
+    assert drawn([root, first, second, third]) == [
+        f"session s-1  shop  3 turns  36 → 102 tokens  $1.75  trace {SESSION_TRACE}",
+        "├── 1  chat gpt-4o-mini  12 → 34 tokens  $0.2500  10 ms  ok  found by metadata",
+        "├── 2  chat gpt-4o-mini  12 → 34 tokens           10 ms  ok  found by metadata",
+        "└── 3  chat gpt-4o-mini  12 → 34 tokens    $1.50  10 ms  ok  found by metadata",
+    ]
+
+
+def test_the_cost_of_a_nested_turn_is_that_of_its_call_alone(root):
+    inside = call(1, REQUEST_1, **priced(0.5))
+    marker = span("turn", parent=root, links=[link(inside)], session__id="s-1", llm_session__turn=1, **priced(0.5))
+    (session,) = sessions_of([root, inside, marker])
+    assert session.costs == ((0.5, "USD"),)
+
+
+def test_currencies_are_not_added_up(root):
+    spans = [call(turn, SESSION_TRACE, parent=root, **priced(0.25, currency)) for turn, currency in enumerate("AB", 1)]
+    (session,) = sessions_of([root, *spans])
+    assert session.costs == ((0.25, "A"), (0.25, "B"))
+    assert "  0.2500 A + 0.2500 B  " in drawn([root, *spans])[0]
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        (0, "$0"), (0.0000001, "<$0.000001"), (0.0000284, "$0.000028"), (0.01, "$0.0100"), (0.5, "$0.5000"),
+        (1, "$1.00"), (1234.567, "$1234.57"),
+    ],
+)  # fmt: skip
+def test_amounts_are_written_as_people_write_them(amount, shown):
+    assert str(cost_in({"gen_ai.usage.cost.amount": amount, "gen_ai.usage.cost.currency": "USD"})) == shown
+
+
+@pytest.mark.parametrize("odd", [None, True, "0.5", -1, float("nan"), float("inf"), (1,)])
+def test_what_is_no_amount_is_no_cost(odd):
+    assert cost_in({"gen_ai.usage.cost.amount": odd}) is None
 
 
 def test_a_turn_follows_the_one_its_link_leads_to(root):

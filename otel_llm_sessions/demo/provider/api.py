@@ -39,9 +39,10 @@ Handler = Callable[[Call], Answer]
 
 
 class OpenAIApi:
-    """One server's API with all that it remembers."""
+    """One server's API with all that it remembers; `manner` is how it answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, manner: Manner | None = None) -> None:
+        self._manner = manner or Manner()
         self._responses: Bounded[str, StoredResponse] = Bounded(CAPACITY)
         self._conversations = Conversations()
         talks = self._conversations
@@ -72,7 +73,7 @@ class OpenAIApi:
     def answer(self, request: Request) -> Reply:
         """Return the reply to a request."""
         try:
-            return self.handled(request, Manner())
+            return self.handled(request, self._manner)
         except ApiError as error:
             return refusal(error)
 

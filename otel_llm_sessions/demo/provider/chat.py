@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from otel_llm_sessions.demo.provider.call import Call
+from otel_llm_sessions.demo.provider.charges import with_cost
 from otel_llm_sessions.demo.provider.reply import Json
 from otel_llm_sessions.demo.provider.text import entries, last_user_text, pieces, tokens
 from otel_llm_sessions.demo.provider.tools import ToolCall, wanted_calls
@@ -63,13 +64,14 @@ def usage(call: Call, choices: list[Json]) -> Json:
     asked = sum(map(message_tokens, messages)) + tokens(call.body.get("tools"))
     said = sum(message_tokens(made["message"]) for made in choices)
     thought = said if call.reasons else 0
-    return {
+    counts: Json = {
         "prompt_tokens": asked,
         "completion_tokens": said + thought,
         "total_tokens": asked + said + thought,
         "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": thought, "audio_tokens": 0},
     }
+    return with_cost(call, counts, asked, cached, said + thought)
 
 
 def message_tokens(message: Any) -> int:

@@ -12,10 +12,12 @@ class Manner:
     Attributes:
         status: how a response ends: ``completed``, ``incomplete`` or ``failed``.
         counts: whether replies say how many tokens were used.
+        charges: whether replies say what they cost, as OpenRouter's do.
     """
 
     status = "completed"
     counts = True
+    charges = False
 
     def ids(self) -> Ids:
         """Return what makes the ids of one reply."""
@@ -29,3 +31,9 @@ class Manner:
         """Return events as a stream, one chunk for each; ``typed`` ones are the Responses API's."""
         chunks = [*map(typed_event, events)] if typed else [*map(chat_event, events), DONE]
         return Reply(content_type=EVENT_STREAM, chunks=tuple(chunks))
+
+
+class Charging(Manner):
+    """How OpenRouter answers: as OpenAI, and with what it costs."""
+
+    charges = True

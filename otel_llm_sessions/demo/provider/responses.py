@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otel_llm_sessions.demo.provider.call import Call
+from otel_llm_sessions.demo.provider.charges import with_cost
 from otel_llm_sessions.demo.provider.errors import ApiError
 from otel_llm_sessions.demo.provider.reply import Json
 from otel_llm_sessions.demo.provider.text import entries, last_user_text, tokens
@@ -116,13 +117,14 @@ def usage(call: Call, output: list[Json], context: int) -> Json:
     asked = sum(tokens(call.body.get(key)) for key in ("input", "instructions", "tools")) + context
     said = sum(tokens(text_of(item)) for item in output)
     thought = said if call.reasons else 0
-    return {
+    counts: Json = {
         "input_tokens": asked,
         "input_tokens_details": {"cached_tokens": context},
         "output_tokens": said + thought,
         "output_tokens_details": {"reasoning_tokens": thought},
         "total_tokens": asked + said + thought,
     }
+    return with_cost(call, counts, asked, context, said + thought)
 
 
 def text_of(item: Json) -> str:

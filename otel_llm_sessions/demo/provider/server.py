@@ -18,6 +18,7 @@ from types import TracebackType
 
 from otel_llm_sessions.demo.provider.api import OpenAIApi
 from otel_llm_sessions.demo.provider.connection import Connection
+from otel_llm_sessions.demo.provider.manner import Charging, Manner
 from otel_llm_sessions.demo.provider.reply import Reply
 from otel_llm_sessions.demo.provider.request import Request
 
@@ -30,14 +31,15 @@ class ProviderServer:
     """Speaks the OpenAI API on 127.0.0.1, in threads of its own.
 
     `latency` is the time in seconds that a model takes before it answers (what is only fetched is there at once),
-    `chunk_delay` the time between the chunks of a stream, `port` 0 takes a free one.
+    `chunk_delay` the time between the chunks of a stream, `port` 0 takes a free one. One that `charges` says in each
+    reply what it costs, as OpenRouter does.
     """
 
-    def __init__(self, chunk_delay: float = 0.0, latency: float = 0.0, port: int = 0) -> None:
+    def __init__(self, chunk_delay: float = 0.0, latency: float = 0.0, port: int = 0, charges: bool = False) -> None:
         self._chunk_delay = chunk_delay
         self._latency = latency
         self._port = port
-        self._api = OpenAIApi()
+        self._api = OpenAIApi(Charging() if charges else Manner())
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._connections: dict[Connection, threading.Thread] = {}
@@ -139,6 +141,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer of a model")
     parser.add_argument("--chunk-delay", type=float, default=0.0, help="seconds between the chunks of a stream")
+    parser.add_argument("--charges", action="store_true", help="say in each reply what it costs, as OpenRouter does")
     return parser
 
 
@@ -148,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     stop: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put may run in a signal handler
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: stop.put(received))
-    with ProviderServer(given.chunk_delay, given.latency, given.port) as server:
+    with ProviderServer(given.chunk_delay, given.latency, given.port, given.charges) as server:
         print(f"listening on {server.base_url}", flush=True)
         stop.get()
     return 0

@@ -7,6 +7,8 @@ import pytest
 from provider_kit import CHAT_TOOL, HELLO, MODEL, PARAMETERS, RAIN, Raw, chat, respond
 from pydantic import BaseModel
 
+from otel_llm_sessions.demo.provider.server import ProviderServer
+
 RESPONSES_TOOL = {"type": "function", "name": "get_weather", "parameters": PARAMETERS, "strict": False}
 
 
@@ -14,6 +16,28 @@ class Recipe(BaseModel):
     title: str
     minutes: int
     steps: list[str]
+
+
+# What a reply costs
+
+
+def test_a_server_that_charges_says_what_each_reply_costs(shared):
+    with ProviderServer(charges=True) as server:
+        client = shared.with_options(base_url=server.base_url)
+        usage = chat(client).usage
+        assert usage.cost == pytest.approx((usage.prompt_tokens * 0.15 + usage.completion_tokens * 0.60) / 1_000_000)
+        first = respond(client)
+        used = respond(client, previous_response_id=first.id).usage
+        cached = used.input_tokens_details.cached_tokens
+        assert cached > 0
+        new = used.input_tokens - cached
+        assert used.cost == pytest.approx((new * 0.15 + cached * 0.075 + used.output_tokens * 0.60) / 1_000_000)
+        assert not hasattr(respond(client, extra_body={"model": "its-own"}).usage, "cost")
+
+
+def test_another_says_nothing_of_it(client):
+    assert not hasattr(chat(client).usage, "cost")
+    assert not hasattr(respond(client).usage, "cost")
 
 
 # Chat
