@@ -50,7 +50,7 @@ class Pieces:
 
         Where that is no evidence, it never does.
         """
-        if self._adds_text(chunk):
+        if type(chunk) is not dict and self._adds_text(chunk):
             return False
         choices, ends = field(chunk, "choices"), False
         for position, choice in enumerate(choices) if isinstance(choices, (list, tuple)) else ():

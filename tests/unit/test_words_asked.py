@@ -8,6 +8,7 @@ import time
 from datetime import datetime
 from typing import Any
 
+import openai
 import pytest
 from conventions_kit import assert_input, assert_instructions, assert_tools
 from hypothesis import given
@@ -288,6 +289,8 @@ CALL, ITEM = {"call_id": "call_1", "id": "i_1", "status": "completed"}, {"id": "
         ({"type": "code_interpreter_call", "code": "1", "container_id": "c", "outputs": [{"type": "logs", "logs": "1"}],
           **ITEM}, "assistant",
          served("code_interpreter", {"code": "1", "container_id": "c"}, {"outputs": [{"type": "logs", "logs": "1"}]})),
+        ({"type": "code_interpreter_call", "outputs": [{"type": "image", "url": "https://host/a.png?sig=SECRET"}],
+          **ITEM}, "assistant", served("code_interpreter", {}, {"outputs": [uri("image", "https://host/a.png")]})),
         ({"type": "image_generation_call", "result": PNG, "output_format": "webp", "revised_prompt": "cat", **ITEM},
          "assistant", served("image_generation", {"output_format": "webp", "revised_prompt": "cat"},
                              {"result": blob("image", "image/webp")})),
@@ -370,6 +373,25 @@ def test_what_the_application_adds_to_its_lists_is_no_part_of_what_it_sent() -> 
     sent = held({"model": "m"}, {"messages": messages})
     messages.append({"role": "assistant", "content": "later"})
     assert said_in(CHAT, sent) == [{"role": "user", "parts": [text("Hi")]}]
+
+
+def test_what_the_client_makes_of_a_request_shares_no_list_with_the_application(monkeypatch: Any) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(openai.OpenAI, "request", lambda self, cast_to, options, **more: sent.append(options.json_data))
+    content = [{"type": "text", "text": "Hi"}]
+    replied = ChatCompletionMessage(role="assistant", content="Yes")
+    messages: Any = [{"role": "user", "content": content}, replied]
+    client = openai.OpenAI(api_key="x")
+    client.chat.completions.create(model="m", messages=messages)
+    client.chat.completions.create(model="m", messages=(each for each in messages))
+    client.responses.create(model="m", input=messages[:1])
+    content.append({"type": "text", "text": "later"})
+    messages[0]["role"] = "later"
+    messages.clear()
+    first = {"role": "user", "parts": [text("Hi")]}
+    chatted = [first, {"role": "assistant", "parts": [text("Yes")]}]
+    assert [said_in(CHAT, body) for body in sent[:2]] == [chatted, chatted]
+    assert said_in(RESPONSES, sent[2]) == [first]
 
 
 def test_objects_that_are_not_what_they_look_like_cost_themselves_alone() -> None:

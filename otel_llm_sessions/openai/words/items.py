@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from otel_llm_sessions.openai.fields import items_of
 from otel_llm_sessions.openai.words.messages import message_of
-from otel_llm_sessions.openai.words.parts import parts_of, reasoning_part, response_of, texts_of
+from otel_llm_sessions.openai.words.parts import media_in, parts_of, reasoning_part, response_of, texts_of
 from otel_llm_sessions.openai.words.plain import (
     Json,
     arguments_of,
@@ -96,12 +96,19 @@ def _served(name: str, *answers: str) -> Callable[[Fields], list[Json]]:
             call["arguments"] = arguments_of(said["arguments"])
         named = text_in(said.get("name")) or name
         parts: list[Json] = [{"type": "server_tool_call", "id": id_, "name": named, "server_tool_call": call}]
-        answer = {each: plain(said[each]) for each in answers if said.get(each) is not None}
+        answer = {each: _answer_of(said[each]) for each in answers if said.get(each) is not None}
         if answer:
             parts.append(_response(id_, name, answer))
         return parts
 
     return read
+
+
+def _answer_of(answer: Any) -> Any:
+    """Return what a server's tool answered; of images in it where they lie, or their size."""
+    if not isinstance(answer, (list, tuple)):
+        return plain(answer)
+    return [media_in(fields_in(each)) or plain(each) for each in answer]
 
 
 def _response(id_: str | None, name: str, answer: Json) -> Json:
