@@ -57,6 +57,24 @@ def report(where: str, error: BaseException) -> None:
     )
 
 
+def report_unquoted(where: str, error: BaseException) -> None:
+    """As ``report``, of an error whose text may quote what no log is to hold: only its type and place are told."""
+    if is_applications(error):
+        raise error
+    kind = type(error).__qualname__
+    *_, (frame, _) = _frames(error.__traceback__)
+    level = logging.WARNING if _is_first(f"{where}:{kind}") else logging.DEBUG
+    say(
+        level,
+        "otel-llm-sessions failed to %s: %s in %s, line %d; nothing of that call's content is recorded, and the "
+        "application is not affected. Further failures of this kind are logged at DEBUG.",
+        where,
+        kind,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+    )
+
+
 def note_once(kind: str, message: str, *values: object) -> None:
     """Log ``message`` at DEBUG, once per ``kind`` in the life of the process."""
     if _is_first(kind):

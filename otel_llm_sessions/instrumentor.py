@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 INSTRUMENTS = ("openai >= 1.66, < 4",)
 
-OTHER_KEYWORDS = frozenset({"tracer_provider", "meter_provider"})
+OTHER_KEYWORDS = frozenset({"tracer_provider", "meter_provider", "logger_provider"})
 
 MEMORY = "memory://"
 
@@ -66,6 +66,7 @@ class Instrumentation:
         self._is_store_ours = is_store_ours
         self._tracer_provider = keywords.get("tracer_provider")
         self._meter_provider = keywords.get("meter_provider")
+        self._logger_provider = keywords.get("logger_provider")
         self._lock = forks.Lock()
         self._made: tuple[Runtime, Patch, SessionEntrance] | None = None
         self._evaluator: SessionEvaluator | None = None
@@ -96,7 +97,7 @@ class Instrumentation:
             from otel_llm_sessions.openai.watch import end_all_at_exit
             from otel_llm_sessions.telemetry.events import EventsSource
 
-            self._evaluator = SessionEvaluator(self._make()[0], EventsSource(None, end_all_at_exit))
+            self._evaluator = SessionEvaluator(self._make()[0], EventsSource(self._logger_provider, end_all_at_exit))
         return self._evaluator
 
     def stop(self) -> None:
@@ -134,6 +135,7 @@ class Instrumentation:
                 from otel_llm_sessions.openai.runtime import make_runtime
                 from otel_llm_sessions.openai.watch import end_all_at_exit
                 from otel_llm_sessions.stores.memory import MemoryStore
+                from otel_llm_sessions.telemetry.content.making import recorder_of
                 from otel_llm_sessions.telemetry.metrics import MetricsSource
                 from otel_llm_sessions.traces.home import Homes
 
@@ -146,7 +148,9 @@ class Instrumentation:
 
                 homes = Homes(self._tracer_provider, self._settings, store, met)
                 metrics = MetricsSource(self._meter_provider, end_all_at_exit)
-                runtime = make_runtime(self._settings, store, homes, metrics)
+                logs = self._logger_provider, end_all_at_exit
+                contents = recorder_of(self._settings.content_limit, self._settings.content_hook, *logs)
+                runtime = make_runtime(self._settings, store, homes, metrics, contents)
                 carry = functools.partial(threads.carry_sessions, self._settings.threads)
                 self._made = runtime, Patch(runtime), SessionEntrance(runtime, carry, tasks.carry_sessions)
             return self._made
@@ -223,7 +227,8 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
         OpenAISessionsInstrumentor().instrument(traces="turn", max_age="1h")
 
-    Keywords are the settings (see the README's table), and ``tracer_provider`` and ``meter_provider``. May be called
+    Keywords are the settings (see the README's table), and ``tracer_provider``, ``meter_provider`` and
+    ``logger_provider``. May be called
     before or after ``import openai``, and before or after the providers are set.
 
     Raises:

@@ -22,6 +22,7 @@ ConversationIdMode = Literal["given", "always"]
 ThreadsMode = Literal["jobs", "all", "none"]
 CostMode = Literal["provider", "prices", "none"]
 Propagation = Literal["metadata", "headers", "litellm"]
+ContentMode = Literal["delta", "full"]
 
 PROPAGATIONS = frozenset(get_args(Propagation))
 
@@ -53,6 +54,9 @@ class Settings:
     ttl: float = 30 * 24 * 3600.0
     max_keys: int = 50_000
     user: bool = False
+    content: ContentMode = "delta"
+    content_limit: int = 16_384
+    content_hook: str | Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
         """Show all but secrets."""
@@ -146,6 +150,15 @@ def _secret(value: Any) -> str:
     return secret
 
 
+def _hook(value: Any) -> Any:
+    if callable(value):
+        return value
+    module, _, function = value.strip().partition(":")
+    if not all(name.isidentifier() for name in (*module.split("."), *function.split("."))):
+        raise ValueError
+    return value.strip()
+
+
 _NAMES_ALLOWED = "a comma-separated list of names"
 _SAYS_SOMETHING_EMPTY = frozenset({"headers", "body_keys", "metadata_keys"})
 """Settings whose variable says something where it is empty: that nothing is read there. Others are not set then."""
@@ -177,6 +190,9 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "ttl": (_duration, _DURATION_ALLOWED),
     "max_keys": (_count, _COUNT_ALLOWED),
     "user": (_boolean, "true or false"),
+    "content": _one_of("delta", "full"),
+    "content_limit": (_count, _COUNT_ALLOWED),
+    "content_hook": (_hook, "MODULE:FUNCTION, or as a keyword a function"),
 }
 
 
@@ -193,7 +209,7 @@ def _parsed(name: str, value: Any, shown_as: str) -> Any:
     parse, allowed = _PARSERS[name]
     try:
         return parse(value)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, AttributeError):
         raise ValueError(f"{shown_as}={_redacted(name, value)} is not valid: expected {allowed}") from None
 
 
@@ -204,7 +220,8 @@ def settings_from(keywords: Mapping[str, Any] | None = None, environ: Mapping[st
         keywords: settings by name, as given to ``instrument()``; None values count as not given.
         environ: where ``OTEL_LLM_SESSIONS_*`` are read from; the process's environment by default. A wrong
             value there is logged once, clearly, and the default is used; so it is for an empty one, but in lists of
-            names, where it means none.
+            names, where it means none. A wrong ``CONTENT_HOOK`` is kept: it cannot be loaded, so that no content is
+            recorded.
 
     Raises:
         ValueError: a keyword has a wrong value; the message names the setting, the value and what is allowed.
@@ -220,5 +237,9 @@ def settings_from(keywords: Mapping[str, Any] | None = None, environ: Mapping[st
             try:
                 settings = replace(settings, **{name: _parsed(name, environ[variable], variable)})
             except ValueError as error:
-                say(logging.WARNING, "%s; the default %s is used", error, _shown(getattr(settings, name)))
+                if name == "content_hook":  # the default would record what the hook is there to keep back
+                    settings = replace(settings, content_hook=environ[variable])
+                    say(logging.WARNING, "%s; no content is recorded", error)
+                else:
+                    say(logging.WARNING, "%s; the default %s is used", error, _shown(getattr(settings, name)))
     return settings

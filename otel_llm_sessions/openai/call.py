@@ -19,6 +19,7 @@ from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.around import NOTHING_AROUND, Around
 from otel_llm_sessions.openai.carried import Carried
 from otel_llm_sessions.openai.chunks import SEE_CHUNK
+from otel_llm_sessions.openai.content import CallContent
 from otel_llm_sessions.openai.describe import add_session, start_of, with_user
 from otel_llm_sessions.openai.evidence import LEFT
 from otel_llm_sessions.openai.fields import conversation_id_in, field
@@ -52,27 +53,10 @@ class Call:
     """
 
     __slots__ = (
-        "_began",
-        "_left",
-        "_once",
-        "_ref",
-        "around",
-        "first_chunk",
-        "gate",
-        "home",
-        "is_over",
-        "is_owned",
-        "is_silent",
-        "outbox",
-        "reply",
-        "request",
-        "runtime",
-        "sending",
-        "span",
-        "started",
-        "turn",
-        "waited",
-    )
+        "_began", "_left", "_once", "_ref", "around", "content", "first_chunk", "gate", "home", "is_over",
+        "is_owned", "is_silent", "outbox", "reply", "request", "runtime", "sending", "span", "started", "turn",
+        "waited"
+    )  # fmt: skip
 
     def __init__(
         self, runtime: Runtime, request: Request, around: Around = NOTHING_AROUND, sending: list[object] | None = None
@@ -97,6 +81,8 @@ class Call:
         """Whether it gets no span, nor a place in a trace: there is none to annotate."""
         route = request.match.route
         self.reply = Reply(route, request.server.is_openai, LEFT[route.api], request.history is not None)
+        self.content: CallContent | None = None
+        """What was said; None where nobody wants to know it."""
         self.turn = NOTHING_KNOWN
         """The session and the place in it, as far as they are known."""
         self.span: CallSpan = NOT_STARTED
@@ -182,6 +168,16 @@ class Call:
             self.span = UnseenSpan(around.context, attributes)
         else:
             self.span = self._own_span(context, links)
+        if self.content is not None:
+            self._keep_words(self.content)
+
+    def _keep_words(self, content: CallContent) -> None:
+        """Have what the reply says kept, where it goes anywhere."""
+        if content.goes_to(self.span):
+            request, route = self.request, self.request.match.route
+            self.reply = Reply(route, request.server.is_openai, LEFT[route.api], request.history is not None, True)
+        else:
+            self.content = None
 
     def _own_span(self, context: Context, links: Sequence[Link]) -> CallSpan:
         request, around, span = self.request, self.around, None
@@ -278,7 +274,7 @@ class Call:
 
     def read(self, reply: Any) -> None:
         """Take in a whole reply; of one that nobody sees only the ids by which the session goes on."""
-        if self.span.is_seen or self.turn.placement.is_marked or self.gate is not None:
+        if self.span.is_seen or self.content is not None or self.turn.placement.is_marked or self.gate is not None:
             read_reply(self.reply, reply)
         else:
             self.reply.add_id(field(reply, "id"))
@@ -360,12 +356,15 @@ class Call:
                 self.reply.cut_short()
             error_type = error_type or self.reply.error_type
             named, span, costs = self._name(), self.span, self.runtime.costs
-            if span.is_ours:
+            content, words = self.content, None
+            if span.is_ours or content is not None:
                 attributes = self.reply.final_attributes()
                 attributes.update(costs.of(self.reply, span.asked))
                 if named:  # with the others: each setting by itself costs as much as several attributes
                     attributes.update(named)
-                span.tell(attributes, error_type, (ended - self.started) / SECOND, self.first_chunk)
+                if content is not None:
+                    words = content.tell(attributes, self, error_type, ended)
+                span.tell(attributes, error_type, (ended - self.started) / SECOND, self.first_chunk, words)
             elif self.is_owned:
                 span.set({**named, **costs.of(self.reply, span.asked)})
         except Exception as error:

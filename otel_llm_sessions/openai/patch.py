@@ -17,6 +17,7 @@ from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai import notes
 from otel_llm_sessions.openai.around import Around
 from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.content import CallContent
 from otel_llm_sessions.openai.conversations import ConversationCall
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
@@ -152,7 +153,10 @@ def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call 
         request = read_user(request, client, sent)
     if says_more and request.evidence.given is not None:
         context = _of_the_calls_session(request.evidence.given, context)
-    return Call(runtime, request, Around(made_in, context, ambient), sending)
+    call = Call(runtime, request, Around(made_in, context, ambient), sending)
+    if runtime.contents is not None and match.route.is_turn:
+        call.content = CallContent(runtime.contents, sent)
+    return call
 
 
 def _of_the_calls_session(given: Given, context: Context) -> Context:
@@ -185,9 +189,11 @@ def _observe(call: Call, result: Any, types: ReplyTypes) -> None:
         _finish(call, None)
 
 
-def _finish(call: Call, error_type: str | None) -> None:
+def _finish(call: Call, error: BaseException | None) -> None:
     try:
-        call.finish(error_type)
+        if call.content is not None:
+            call.content.fail(error)
+        call.finish(None if error is None else error_type_of(error))
     except Exception as error:
         report("end a span", error)
 
@@ -269,7 +275,7 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
         except BaseException as error:
             if call is not None:
                 _returned(call)
-                _finish(call, error_type_of(error))
+                _finish(call, error)
                 deliver(call)
             raise
 
@@ -307,7 +313,7 @@ def _async_request(
         except Exception as error:
             if call is not None:
                 _returned(call)
-                _finish(call, error_type_of(error))
+                _finish(call, error)
                 await adeliver(call)
             raise
         except BaseException as error:
@@ -336,5 +342,5 @@ def _cut_off(call: Call, error: BaseException) -> None:
     if isinstance(error, GeneratorExit):
         notes.leave(call, cut_short=False)
     else:
-        _finish(call, error_type_of(error))
+        _finish(call, error)
         deliver_soon(call)

@@ -106,6 +106,7 @@ class Reply:
         "choices",
         "conversation",
         "cost",
+        "error",
         "error_type",
         "goes_on",
         "ids",
@@ -159,6 +160,8 @@ class Reply:
         self.conversation: str | None = None
         """The id of the conversation that a response says it belongs to."""
         self.status: str | None = None
+        self.error: Any = None
+        """The error that the reply carries, as it came."""
         self.error_type: str | None = None
         self.goes_on = False
         """Whether the server works on in the background when nobody reads the stream any more."""
@@ -358,9 +361,10 @@ def finish_reason(status: str | None, details: Any, calls_tools: bool | None) ->
 
 
 def read_error(reply: Reply, error: Any) -> None:
-    """Note the error that a reply carries: its code, never its text."""
+    """Note the error that a reply carries: of the code an attribute is made, the text goes with the content."""
     if not error or not reply.route.is_turn:
         return
+    reply.error = error
     kind = field(error, "type")
     # An event of the type "error" says nothing by that.
     named = error_code_of(kind) if kind != "error" else None

@@ -15,6 +15,7 @@ from otel_llm_sessions.sessions.digest import DigestSource
 from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.asking import AskedStore, asked
 from otel_llm_sessions.stores.protocol import SessionStore
+from otel_llm_sessions.telemetry.content.recorder import Recorder
 from otel_llm_sessions.telemetry.metrics import MetricsSource
 from otel_llm_sessions.telemetry.prices import Prices
 from otel_llm_sessions.traces.home import Homes
@@ -45,9 +46,17 @@ class Runtime:
     propagation: Propagation | None
     histories: HistoryReader | None
     """Reads chat histories, where they are evidence."""
+    contents: Recorder | None
+    """Records what calls say; None where nobody wants to know it."""
 
 
-def make_runtime(settings: Settings, store: SessionStore, homes: Homes, metrics: MetricsSource) -> Runtime:
+def make_runtime(
+    settings: Settings,
+    store: SessionStore,
+    homes: Homes,
+    metrics: MetricsSource,
+    contents: Recorder | None = None,
+) -> Runtime:
     """Return the parts of an instrumentation.
 
     Args:
@@ -55,6 +64,7 @@ def make_runtime(settings: Settings, store: SessionStore, homes: Homes, metrics:
         store: where turns are recorded.
         homes: where spans go.
         metrics: where metrics go.
+        contents: what records contents, if anybody wants to know them.
     """
     switch = Switch()
     asked_store: Any = asked(store)
@@ -84,6 +94,7 @@ def make_runtime(settings: Settings, store: SessionStore, homes: Homes, metrics:
         lookup=ProviderLookup(asked_store, switch, settings) if settings.provider_lookup else None,
         propagation=Propagation(settings.propagate, settings.key) if settings.propagate else None,
         histories=_histories(settings, store) if settings.history else None,
+        contents=contents,
     )
 
 

@@ -88,6 +88,8 @@ class Watch:
             if complete and self._complete is not None:
                 self._complete()
             error_type = None if error is None or is_cut_off(error) else error_type_of(error)
+            if error_type is not None and self._call.content is not None:
+                self._call.content.fail(error)
             self._call.finish(error_type, cut_short=not complete and self._call.request.stream)
         except Exception as failure:
             report("end a span", failure)

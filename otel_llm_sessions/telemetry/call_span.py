@@ -27,6 +27,11 @@ class CallSpan(Protocol):
         ...
 
     @property
+    def own(self) -> Span | None:
+        """The span itself where it is ours, recording or not."""
+        ...
+
+    @property
     def is_seen(self) -> bool:
         """Whether anything that a reply says goes anywhere: to the span or the metrics."""
         ...
@@ -45,7 +50,12 @@ class CallSpan(Protocol):
         ...
 
     def tell(
-        self, attributes: dict[str, Any], error_type: str | None, seconds: float, first_chunk: float | None
+        self,
+        attributes: dict[str, Any],
+        error_type: str | None,
+        seconds: float,
+        first_chunk: float | None,
+        words: str | None = None,
     ) -> None:
         """Set what is known at the end, and record the metrics; only where ``is_ours``.
 
@@ -54,6 +64,7 @@ class CallSpan(Protocol):
             error_type: ``error.type`` of a call that failed.
             seconds: how long the call took.
             first_chunk: seconds to the first chunk of a stream; None if there was none.
+            words: the server's own of an error, where they are recorded.
         """
         ...
 
@@ -80,6 +91,11 @@ class OwnSpan:
         return self._span.get_span_context()
 
     @property
+    def own(self) -> Span | None:
+        """See ``CallSpan``."""
+        return self._span
+
+    @property
     def is_ours(self) -> bool:
         """See ``CallSpan``."""
         return self._metrics is not None or self._span.is_recording()
@@ -96,7 +112,12 @@ class OwnSpan:
             self._span.add_link(link.context, link.attributes)
 
     def tell(
-        self, attributes: dict[str, Any], error_type: str | None, seconds: float, first_chunk: float | None
+        self,
+        attributes: dict[str, Any],
+        error_type: str | None,
+        seconds: float,
+        first_chunk: float | None,
+        words: str | None = None,
     ) -> None:
         """See ``CallSpan``."""
         span = self._span
@@ -104,7 +125,7 @@ class OwnSpan:
             attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = first_chunk
         if error_type is not None:
             attributes[semconv.ERROR_TYPE] = error_type
-            span.set_status(StatusCode.ERROR)
+            span.set_status(StatusCode.ERROR, words)
         span.set_attributes(attributes)
         if self._metrics is not None:
             self._metrics.record(self.asked, attributes, seconds, first_chunk, self.sent_in)
@@ -124,12 +145,22 @@ class _NotOurs:
         self.asked = asked
 
     @property
+    def own(self) -> Span | None:
+        """See ``CallSpan``."""
+        return None
+
+    @property
     def is_ours(self) -> bool:
         """See ``CallSpan``."""
         return False
 
     def tell(
-        self, attributes: dict[str, Any], error_type: str | None, seconds: float, first_chunk: float | None
+        self,
+        attributes: dict[str, Any],
+        error_type: str | None,
+        seconds: float,
+        first_chunk: float | None,
+        words: str | None = None,
     ) -> None:
         """See ``CallSpan``."""
 

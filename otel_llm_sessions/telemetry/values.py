@@ -45,10 +45,11 @@ def text_of(value: Any, limit: int = MAX_TEXT) -> str | None:
     if not isinstance(value, str):
         return None
     value = str.__str__(value)[:limit].replace("\0", REPLACEMENT)  # databases behind a backend take none
-    return _encodable(value) or None
+    return encodable(value) or None
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
+    """Return a text that UTF-8 can hold: what has lone surrogates gets replacement characters for them."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -17,9 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_kit import EVENTS, JSON, Telemetry, Wire, chat, chunk, completed, response, sse, telemetry
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
 from waiting import until
+
+from otel_llm_sessions.telemetry.content.capture import VARIABLE
 
 EXAMPLES = int(os.environ.get("ODD_EXAMPLES", "4"))
 THOROUGH = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -74,7 +79,10 @@ KINDS = st.sampled_from(["sync", "async"])
 class Bench:
     """Makes each call twice, without and with a span, and says what was odd about it."""
 
-    def __init__(self, wire: Wire, seen: Telemetry, tracer: Any, around: dict[str, Any] | None) -> None:
+    def __init__(
+        self, wire: Wire, seen: Telemetry, tracer: Any, around: dict[str, Any] | None, events: Any = None
+    ) -> None:
+        self._events = events
         self._wire = wire
         self._seen = seen
         self._tracer = tracer
@@ -85,12 +93,17 @@ class Bench:
         self._wire.answer(content, content_type)
         self._seen.spans.clear()
         self._seen.logged.clear()
+        if self._events is not None:
+            self._events.clear()
         with suppress_instrumentation():
             bare = self._wire.outcome(*call, **asked)
         assert self._outcome(*call, **asked) == bare
         is_ours = self._around != THEIRS
         assert len([span for span in self._seen.spans if span.kind.name == "CLIENT"]) == is_ours
         self._seen.check()
+        if self._events is not None:
+            (log,) = self._events.get_finished_logs()
+            encode_logs([log]).SerializeToString()
 
     def _outcome(self, *call: Any, **asked: Any) -> Any:
         if self._around is None:
@@ -107,19 +120,27 @@ PLACES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
     "nested": ({"store": "sqlite"}, {}),
     "annotated": ({}, THEIRS),
     "turn": ({"traces": "turn"}, None),
+    "told": ({"content_hook": lambda content: content}, None),
 }
 """Settings, and the attributes of the span around each call."""
 
 
 @pytest.fixture(params=PLACES)
-def bench(request, wire: Wire, tmp_path) -> Iterator[Bench]:
-    """Calls that stand alone, below another span (with a store that writes records down), or on another's span."""
+def bench(request, wire: Wire, tmp_path, monkeypatch) -> Iterator[Bench]:
+    """Calls that stand alone, below another span (with a store that writes records down), on another's span, or that
+    have what they say recorded."""
     given, around = PLACES[request.param]
+    events = None
+    if request.param == "told":
+        monkeypatch.setenv(VARIABLE, "SPAN_AND_EVENT")
+        events, loggers = InMemoryLogRecordExporter(), LoggerProvider(shutdown_on_exit=False)
+        loggers.add_log_record_processor(SimpleLogRecordProcessor(events))
+        given = {**given, "logger_provider": loggers}
     if "store" in given:
         given = {"store": f"sqlite:///{tmp_path}/sessions.db"}
     provider = TracerProvider(shutdown_on_exit=False)
     with telemetry(tracer_provider=provider, **given) as seen:
-        yield Bench(wire, seen, provider.get_tracer("the application's"), around)
+        yield Bench(wire, seen, provider.get_tracer("the application's"), around, events)
 
 
 def written(value: Any) -> bytes:

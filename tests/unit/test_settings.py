@@ -37,6 +37,9 @@ GOOD: list[tuple[str, str, Any]] = [
     ("cost", "none", "none"),
     ("ttl", "7d", 7 * 86400.0),
     ("max_keys", "10", 10),
+    ("content", "Full", "full"),
+    ("content_limit", "100", 100),
+    ("content_hook", " app.redaction:Hooks.redact", "app.redaction:Hooks.redact"),
 ]
 
 BAD: list[tuple[str, str, str]] = [
@@ -60,6 +63,8 @@ BAD: list[tuple[str, str, str]] = [
     ("cost", "true", "provider, prices, none"),
     ("ttl", "1y", "7d"),
     ("max_keys", "many", "greater than 0"),
+    ("content", "new", "one of delta, full"),
+    ("content_limit", "0", "greater than 0"),
 ]
 
 
@@ -106,6 +111,21 @@ def test_a_wrong_keyword_is_refused_with_what_is_allowed(name, value, allowed):
     assert allowed in str(error.value)
 
 
+def test_a_wrong_content_hook_keeps_contents_back(caplog):
+    """The default would record what the hook is there to keep back."""
+    settings = settings_from(environ={PREFIX + "CONTENT_HOOK": "app.redact"})
+    assert settings.content_hook == "app.redact"
+    (record,) = caplog.records
+    assert "expected MODULE:FUNCTION" in record.getMessage()
+    assert "no content is recorded" in record.getMessage()
+    with pytest.raises(ValueError, match="^content_hook='app.redact'"):
+        settings_from({"content_hook": "app.redact"}, {})
+
+
+def test_a_content_hook_may_be_a_function():
+    assert settings_from({"content_hook": len}, {}).content_hook is len
+
+
 def test_a_keyword_wins_over_the_environment_which_wins_over_the_default():
     environ = {PREFIX + "TRACES": "turn", PREFIX + "MAX_TURNS": "9", PREFIX + "SPANS": "  "}
     settings = settings_from({"traces": "session", "max_turns": None}, environ)
@@ -142,7 +162,7 @@ def test_whatever_the_environment_says_there_are_settings_of_the_right_types(nam
     settings = settings_from(environ={PREFIX + name.upper(): value})
     for field in fields(Settings):
         got, default = getattr(settings, field.name), getattr(Settings(), field.name)
-        assert isinstance(got, (str, type(None)) if field.name in ("namespace", "key") else type(default))
+        assert isinstance(got, (str, type(None)) if default is None else type(default))
 
 
 @given(NAMES, st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.lists(st.none()))

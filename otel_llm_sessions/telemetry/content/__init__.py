@@ -1,0 +1,1 @@
+"""What a call says, on its way to spans, events and hooks. Knows no sessions, and no client."""
