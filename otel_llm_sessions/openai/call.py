@@ -12,11 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, Link, SpanKind
+from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, Link, Span, SpanKind
 
 from otel_llm_sessions.bounded import once
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.openai.around import NOTHING_AROUND, Around
 from otel_llm_sessions.openai.carried import Carried
 from otel_llm_sessions.openai.chunks import SEE_CHUNK
 from otel_llm_sessions.openai.content import CallContent
@@ -24,13 +23,12 @@ from otel_llm_sessions.openai.describe import add_session, start_of, with_user
 from otel_llm_sessions.openai.evidence import LEFT
 from otel_llm_sessions.openai.fields import conversation_id_in, field
 from otel_llm_sessions.openai.gate import Ending, Gate
-from otel_llm_sessions.openai.learn import fresh, keys_of, learned_of, record_of, record_of_fetched
+from otel_llm_sessions.openai.learn import fresh, learned_of, record_of, record_of_fetched
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply, read_reply
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.starting import begun, may_begin, placed
 from otel_llm_sessions.openai.turn import NOT_PLACED, NOTHING_KNOWN, Turn
-from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import Record, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.sessions.tracestate import state_text
@@ -41,6 +39,7 @@ from otel_llm_sessions.traces.links import ref_of
 from otel_llm_sessions.traces.placement import Placement
 from otel_llm_sessions.traces.roots import Plan
 
+NOTHING_AROUND = Context()
 NOWHERE = SpanRef(0, 0, 0)
 SECOND = 1_000_000_000
 CLIENT = SpanKind.CLIENT  # looked up once: an enum's member costs as much as an attribute of a span (CPython 3.11)
@@ -53,29 +52,36 @@ class Call:
     """
 
     __slots__ = (
-        "_began", "_left", "_once", "_ref", "around", "content", "first_chunk", "gate", "home", "is_over",
-        "is_owned", "is_silent", "outbox", "reply", "request", "runtime", "sending", "span", "started", "turn",
-        "waited"
+        "_began", "_left", "_once", "_ref", "ambient", "around", "content", "first_chunk", "gate", "home", "is_over",
+        "is_owned", "is_silent", "made_in", "outbox", "reply", "request", "runtime", "sending", "span", "started",
+        "turn", "waited",
     )  # fmt: skip
 
     def __init__(
-        self, runtime: Runtime, request: Request, around: Around = NOTHING_AROUND, sending: list[object] | None = None
+        self,
+        runtime: Runtime,
+        request: Request,
+        made_in: Context = NOTHING_AROUND,
+        around: Context = NOTHING_AROUND,
+        ambient: Span = INVALID_SPAN,
+        sending: list[object] | None = None,
     ) -> None:
         """Begin a call.
 
         Args:
             runtime: the running instrumentation.
             request: what is asked.
-            around: where it is made.
+            made_in: the context that is attached where it is made.
+            around: where it stands: without a call of ours in whose transport it is made, and in its own session.
+            ambient: the span that is current there.
             sending: what tells the request from others, to be emptied when it has been sent.
         """
-        self.runtime = runtime
-        self.request = request
-        self.around = around
+        self.runtime, self.request = runtime, request
+        self.made_in, self.around, self.ambient = made_in, around, ambient
         self.sending = [] if sending is None else sending
         """What tells the request from others while it is being sent, and nothing afterwards."""
         self.home = runtime.homes.get()
-        self.is_owned = bool(around.context) and runtime.spans != "always" and is_owned(around.context, around.ambient)
+        self.is_owned = bool(around) and runtime.spans != "always" and is_owned(around, ambient)
         """Whether another instrumentation has a span for it."""
         self.is_silent = runtime.spans == "annotate" and not self.is_owned
         """Whether it gets no span, nor a place in a trace: there is none to annotate."""
@@ -127,10 +133,8 @@ class Call:
             return self._start(resolution, NOT_PLACED)
         placement = NOT_PLACED
         try:
-            around, weak = self.around, not self.request.stored
-            placement = self.home.placer.place(
-                resolution, plan, owner, around.context, around.ambient, weak=weak, now=self.started
-            )
+            place, weak = self.home.placer.place, not self.request.stored
+            placement = place(resolution, plan, owner, self.around, self.ambient, weak=weak, now=self.started)
             return self._start(resolution, placement)
         except BaseException:
             if placement.open_root is not None:
@@ -146,7 +150,7 @@ class Call:
             gate: what keeps the end back until then.
         """
         self.gate = gate
-        self._start(said, Placement(self.around.context, [], None))
+        self._start(said, Placement(self.around, [], None))
         self.turn = replace(self.turn, resolution=alone)
 
     def _start(self, resolution: Resolution, placement: Placement) -> None:
@@ -160,12 +164,12 @@ class Call:
         around, attributes = self.around, self.request.attributes
         if self.is_owned:
             # No call that is made in the transport of this one takes the other instrumentation's span for its own.
-            sent_in = in_flight(around.context, None, around.ambient, around.context, self.sending)
-            self.span = BorrowedSpan(around.ambient, around.context, sent_in, attributes)
+            sent_in = in_flight(around, None, self.ambient, around, self.sending)
+            self.span = BorrowedSpan(self.ambient, around, sent_in, attributes)
             self._tell_session()
             self.span.link(links)
         elif self.is_silent:
-            self.span = UnseenSpan(around.context, attributes)
+            self.span = UnseenSpan(around, attributes)
         else:
             self.span = self._own_span(context, links)
         if self.content is not None:
@@ -186,12 +190,12 @@ class Call:
             span = self.home.tracer.start_span(
                 request.name, context=context, kind=CLIENT, attributes=attributes, links=links, start_time=self.started
             )
-            sent_in = in_flight(context, span, around.ambient, around.context, self.sending)
+            sent_in = in_flight(context, span, self.ambient, around, self.sending)
             return OwnSpan(span, sent_in, attributes, metrics)
         except Exception as error:  # a sampler or a processor of the application's: the chain goes on without a span
             end_early(span)
             report("start a span", error)
-            return OwnSpan(INVALID_SPAN, around.context, attributes, metrics)
+            return OwnSpan(INVALID_SPAN, around, attributes, metrics)
         except BaseException:
             end_early(span)
             raise
@@ -214,12 +218,6 @@ class Call:
         return self._ref
 
     # --- what is heard beside the request -------------------------------------------------------------------
-
-    def leaves_under(self) -> list[str]:
-        """Return the keys under which the call will be remembered, as far as they are known before its session is."""
-        given = self.request.evidence.given
-        keys = keys_of(self.request, self.reply)
-        return keys if given is None else [*keys, session_key(given.session_id)]
 
     def amend(self, resolution: Resolution, plan: Plan, owner: bool) -> Record | None:
         """Take in what was found of the session after the span was started; the span stays where it is.
@@ -346,7 +344,7 @@ class Call:
                 self._close(ended)
                 if self.gate is not None:  # an answer that still comes finds a span that has ended
                     self._span_ref()
-                    self.span = UnseenSpan(self.around.context, {})
+                    self.span = UnseenSpan(self.around, {})
             raise
 
     def end(self, ended: int, error_type: str | None, cut_short: bool) -> Record | None:
@@ -359,7 +357,8 @@ class Call:
             content, words = self.content, None
             if span.is_ours or content is not None:
                 attributes = self.reply.final_attributes()
-                attributes.update(costs.of(self.reply, span.asked))
+                if cost := costs.of(self.reply, span.asked):
+                    attributes.update(cost)
                 if named:  # with the others: each setting by itself costs as much as several attributes
                     attributes.update(named)
                 if content is not None:

@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN
 
 from otel_llm_sessions.openai.added import note
-from otel_llm_sessions.openai.around import Around
 from otel_llm_sessions.openai.call import NOWHERE, Call
 from otel_llm_sessions.openai.carried import Carried
 from otel_llm_sessions.openai.evidence import left_by_conversation, left_by_items
@@ -58,7 +56,7 @@ class ConversationCall(Call):
             made_in: the context in which it is made.
             sending: what tells the request from others, to be emptied when it has been sent.
         """
-        super().__init__(runtime, _request_of(match, server, runtime), Around(made_in, made_in, INVALID_SPAN), sending)
+        super().__init__(runtime, _request_of(match, server, runtime), made_in, made_in, sending=sending)
         self.is_owned, self.is_silent = False, True
         self._is_told = False
         """Whether an answer of the store has come that was late."""

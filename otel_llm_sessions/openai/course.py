@@ -22,6 +22,7 @@ from otel_llm_sessions.openai.decide import described, planned, renew, resolved
 from otel_llm_sessions.openai.gate import Gate
 from otel_llm_sessions.openai.held import HELD
 from otel_llm_sessions.openai.history import ReadHistory
+from otel_llm_sessions.openai.learn import leaves_under
 from otel_llm_sessions.openai.outbox import deliver_soon, put_soon
 from otel_llm_sessions.openai.question import Question
 from otel_llm_sessions.sessions.keys import session_key
@@ -300,7 +301,7 @@ class Course:
             self._ask_again(self.begun + AGAIN)
         if self._call.is_owned:
             return self.give_up()  # its owner ends the span now
-        self.keys = self._call.leaves_under()
+        self.keys = leaves_under(self._call.request, self._call.reply)
         if self._decided is not None and self._decided[1].opening is not None:
             self.keys.append(session_key(self._decided[1].opening.session_id))
         self.number = HELD.add(self)

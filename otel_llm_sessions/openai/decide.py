@@ -25,7 +25,7 @@ def resolved(call: Call, answers: Sequence[SessionLink | None]) -> Resolution:
     route = call.request.match.route
     resolution = resolve(call.request.evidence, answers, route.api == "responses" and route.is_turn)
     previous = resolution.previous
-    if ABOUT_CONTEXT_KEY in call.around.context:
+    if ABOUT_CONTEXT_KEY in call.around:
         return described(call, resolution)
     if previous is not None and (previous.name or previous.user or previous.tags):
         return resolution.described()
@@ -34,7 +34,7 @@ def resolved(call: Call, answers: Sequence[SessionLink | None]) -> Resolution:
 
 def described(call: Call, resolution: Resolution) -> Resolution:
     """Return a session with what the application has said of it."""
-    return resolution.described(about_in(call.around.context, resolution.session_id))
+    return resolution.described(about_in(call.around, resolution.session_id))
 
 
 def renew(call: Call) -> None:
@@ -72,6 +72,6 @@ def _parent_of(call: Call, resolution: Resolution) -> str:
         return call.request.parent if call.request.parent != session_id else ""
     if session_id is None:
         return ""
-    if parent := parent_in(call.around.context, session_id):
+    if parent := parent_in(call.around, session_id):
         return parent
     return previous.parent if previous is not None and previous.session_id == session_id else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from otel_llm_sessions.cheap import new
+from otel_llm_sessions.cheap import new, value
 from otel_llm_sessions.openai.added import Noted, conversation_with
 from otel_llm_sessions.openai.echoes import (
     MAX_LEFT,
@@ -43,7 +43,8 @@ class Asked(NamedTuple):
     """Makes the digests that tell apart what an id does not."""
 
 
-class Reader(NamedTuple):
+@value
+class Reader:
     """One kind of evidence in requests."""
 
     field: str
@@ -91,7 +92,8 @@ READERS: Final[dict[str, tuple[Reader, ...]]] = {
 """The kinds of evidence by API (``openai.api.type``), the strongest first; stronger than all is the response before."""
 
 
-class Left(NamedTuple):
+@value
+class Left:
     """One kind of what replies leave behind."""
 
     field: str
@@ -147,9 +149,10 @@ def evidence_of(
     if previous_id is not None:
         key = response_key(previous_id, server.scope)
         ties.append(Tie("chain", key))
-    for name, read, may_tell in READERS[api]:
-        if name in body and (said := body[name]) is not None and may_tell(said):
-            ties.extend(read(new(Asked, (body, previous_id, server, digests))))
+    for reader in READERS[api]:
+        name = reader.field
+        if name in body and (said := body[name]) is not None and reader.may_tell(said):
+            ties.extend(reader.ties(new(Asked, (body, previous_id, server, digests))))
     if previous_id is not None:
         return Evidence(given, tuple(ties), previous_id, _name_of(previous_id, key, server))
     if ties:

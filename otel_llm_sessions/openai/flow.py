@@ -48,7 +48,7 @@ def begin(call: Call, ask_provider: AskProvider | None = None) -> None:
         ask_provider: asks the provider, if it may be asked.
     """
     if call.runtime.never_waits and ask_provider is None:
-        return _begin_at_once(call)
+        return begin_at_once(call)
     course = Course(call, ask_provider)
     drive(course)
     call.waited = course.waited
@@ -58,7 +58,7 @@ def begin(call: Call, ask_provider: AskProvider | None = None) -> None:
 async def abegin(call: Call, ask_provider: AskProvider | None = None) -> None:
     """As ``begin``, for callers on an event loop."""
     if call.runtime.never_waits and ask_provider is None:
-        return _begin_at_once(call)
+        return begin_at_once(call)
     course = Course(call, ask_provider)
     await adrive(course)
     call.waited = course.waited
@@ -94,10 +94,10 @@ def _left(course: Questions, began: float) -> float:
     return max(0.0, min(course.runtime.asked.patience, began + BUDGET - time.monotonic()))
 
 
-def _begin_at_once(call: Call) -> None:
+def begin_at_once(call: Call) -> None:
     """Begin a call where nobody has to be waited for: most often, and the shortest way."""
     if stands_alone(call.request):
-        return call.start_at(call.around.context)
+        return call.start_at(call.around)
     store = call.runtime.store
     keys = lookup_keys(call.request.evidence)
     resolution = resolved(call, store.get_all(keys) if keys else ())

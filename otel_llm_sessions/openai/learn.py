@@ -28,6 +28,13 @@ def keys_of(request: Request, reply: Reply, only: str | None = None) -> list[str
     return keys if reply.streamed is None else [*dict.fromkeys(keys)]
 
 
+def leaves_under(request: Request, reply: Reply) -> list[str]:
+    """Return the keys under which a call will be remembered, as far as they are known before its session is."""
+    given = request.evidence.given
+    keys = keys_of(request, reply)
+    return keys if given is None else [*keys, session_key(given.session_id)]
+
+
 def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started: int, ended: int) -> Record | None:
     """Return what a turn leaves behind, with no keys if it is only to be marked; None if nothing.
 

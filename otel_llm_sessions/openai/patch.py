@@ -15,11 +15,10 @@ from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai import notes
-from otel_llm_sessions.openai.around import Around
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.content import CallContent
 from otel_llm_sessions.openai.conversations import ConversationCall
-from otel_llm_sessions.openai.flow import abegin, adeliver, begin, deliver
+from otel_llm_sessions.openai.flow import abegin, adeliver, begin, begin_at_once, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.openai.raw import parse, watch_http
 from otel_llm_sessions.openai.request import read_history, read_request, sent_by
@@ -153,7 +152,7 @@ def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call 
         request = read_user(request, client, sent)
     if says_more and request.evidence.given is not None:
         context = _of_the_calls_session(request.evidence.given, context)
-    call = Call(runtime, request, Around(made_in, context, ambient), sending)
+    call = Call(runtime, request, made_in, context, ambient, sending)
     if runtime.contents is not None and match.route.is_turn:
         call.content = CallContent(runtime.contents, sent)
     return call
@@ -205,7 +204,12 @@ def _start(runtime: Runtime, client: Any, options: Any, stream: bool, original: 
         call = _call_of(runtime, client, options, stream)
         if call is not None:
             lookup = runtime.lookup
-            begin(call, None if lookup is None else partial(lookup.ask, client, options, original, call.request))
+            if lookup is not None:
+                begin(call, partial(lookup.ask, client, options, original, call.request))
+            elif runtime.never_waits:
+                begin_at_once(call)
+            else:
+                begin(call)
         return call
     except BaseException as error:
         _give_up(call, error)
@@ -264,7 +268,7 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
                 return send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             if runtime.propagation is not None:
                 options = _propagated(call, self, options)
-            if call.span.sent_in is not call.around.made_in:
+            if call.span.sent_in is not call.made_in:
                 attach(call.span.sent_in)
             result = send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             _returned(call)
@@ -302,7 +306,7 @@ def _async_request(
                 return await send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             if runtime.propagation is not None:
                 options = _propagated(call, self, options)
-            if call.span.sent_in is not call.around.made_in:
+            if call.span.sent_in is not call.made_in:
                 attach(call.span.sent_in)
             result = await send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             _returned(call)
@@ -327,8 +331,8 @@ def _async_request(
 def _returned(call: Call) -> None:
     """Make the context again what it was; what is asked from here on is asked anew."""
     call.sending.clear()
-    if call.span.sent_in is not call.around.made_in:
-        attach(call.around.made_in)
+    if call.span.sent_in is not call.made_in:
+        attach(call.made_in)
 
 
 def _cut_off(call: Call, error: BaseException) -> None:

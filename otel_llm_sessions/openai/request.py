@@ -35,6 +35,8 @@ class KeyLists:
     metadata: tuple[str, ...]
     telling: frozenset[str]
     """Which fields of a body tell a session, or say how it is kept (``TELLING``); most bodies have none of them."""
+    naming: frozenset[str]
+    """Those of ``body``, of which most bodies that tell something have none either."""
     digests: DigestSource
     """Makes the digests of what is beside an id that is not one of a kind."""
     baggage: bool = True
@@ -43,8 +45,6 @@ class KeyLists:
 
 TELLING: Final = frozenset({"metadata", "conversation", "stream", "store"})
 """Fields of a body that are looked at one by one where there are any, besides those that may name a session."""
-
-NONE_TOLD: Final[frozenset[str]] = frozenset()
 
 SENT: Final = Fields("method", "url", "headers", "json_data", "extra_json")
 """What a request consists of, in openai's ``FinalRequestOptions``."""
@@ -117,7 +117,7 @@ def read_request(
     asked = {**body, **extra} if extra else body  # as the client merges them
     model = asked.get("model")
     model = model if type(model) is str and 0 < len(model) <= MAX_TEXT else text_of(model) or text_of(body.get("model"))
-    told = NONE_TOLD if keys.telling.isdisjoint(asked) else keys.telling.intersection(asked)
+    told = NOTHING if keys.telling.isdisjoint(asked) else asked
     streams = stream or ("stream" in told and asked["stream"] is True)
     name, model, first = _first_said(match.route, server, model, streams)
     attributes = first.copy()
@@ -211,14 +211,24 @@ def given_session(
     defaults: Any,
     body: Mapping[str, Any],
     extra: Mapping[str, Any],
-    told: frozenset[str],
+    told: Mapping[str, Any],
     context: Context,
     keys: KeyLists,
 ) -> Given | None:
-    """Return the session that the application names: by headers, body, metadata, context, the client's own headers."""
+    """Return the session that the application names: by headers, body, metadata, context, the client's own headers.
+
+    Args:
+        headers: those of the request, by their names in lower case.
+        defaults: the client's.
+        body: the request's body.
+        extra: what ``extra_body`` adds to it.
+        told: both as they are sent; an empty one if they tell nothing.
+        context: the context in which the call is made.
+        keys: where a session may be named.
+    """
     if headers and (found := header_session(headers, keys.headers)):
         return new(Given, (found, "header"))
-    if told and not told.issubset(TELLING):
+    if told and not keys.naming.isdisjoint(told):
         for values in (extra, body):
             if found := first_id(values, keys.body):
                 return new(Given, (found, "body"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.bounded import Bounded
@@ -96,6 +96,15 @@ MAX_CHOICES: Final = 128
 """What is remembered of one reply, however long its stream and however odd its server: OpenAI's ``n`` goes to 128."""
 
 
+class Leaves(Protocol):
+    """A row of ``evidence.LEFT``, as far as replies are concerned."""
+
+    @property
+    def field(self) -> str:
+        """Which field of a reply is evidence."""
+        ...
+
+
 class Reply:
     """What is known of a reply so far; filled from a whole reply, or chunk by chunk."""
 
@@ -123,7 +132,7 @@ class Reply:
         self,
         route: Route,
         is_openai: bool = True,
-        leaves: Sequence[tuple[str, Any]] = (),
+        leaves: Sequence[Leaves] = (),
         has_words: bool = False,
         is_recorded: bool = False,
     ) -> None:
@@ -211,7 +220,7 @@ class Reply:
     def keep(self, value: Any) -> None:
         """Remember what a reply, or the response in an event, says in the fields that are evidence."""
         for left in self._leaves:
-            name = left[0]
+            name = left.field
             if name == "choices":
                 read_choices(self, field(value, name))
             elif name != "id" and (found := field(value, name)) is not None:
@@ -268,9 +277,16 @@ def read_reply(reply: Reply, value: Any) -> None:
     elif reply.route.api == "responses":
         read_response(reply, value)
     else:
-        id_, choices, reply.usage, model, tier, fingerprint = CHAT_COMPLETION.of(value)
+        try:
+            said = value.__dict__
+            id_, choices, reply.usage = said["id"], said["choices"], said["usage"]
+            texts = said["model"], said["service_tier"], said["system_fingerprint"]
+        except (AttributeError, KeyError, TypeError) as odd:  # not as the newest client has them
+            pass_on(odd)
+            id_, choices, reply.usage, *others = CHAT_COMPLETION.of(value)
+            texts = tuple(others)
         reply.add_id(id_)
-        reply.add_texts((model, tier, fingerprint))
+        reply.add_texts(texts)
         read_choices(reply, choices)
         if not reply.choices:
             read_error(reply, field(value, "error"))

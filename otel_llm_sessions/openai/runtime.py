@@ -73,6 +73,7 @@ def make_runtime(
         settings.body_keys,
         settings.metadata_keys,
         TELLING.union(settings.body_keys),
+        frozenset(settings.body_keys),
         # The random id that stands in a key beside such a digest keeps ready-made tables off. A store's scope would do
         # no more, and is not known before the store has answered once, which the first call would have to wait for.
         DigestSource(settings.key, str),

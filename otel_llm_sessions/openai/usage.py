@@ -31,13 +31,14 @@ CACHED_DETAILS: Final = {
 CACHED: Final = "cached_tokens_details"
 DETAIL_NAMES: Final = (*INPUT_DETAILS, *OUTPUT_DETAILS, CACHED)
 
-USAGE: Final = {
-    "chat_completions": Fields(
-        "prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details"
-    ),
-    "responses": Fields("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details"),
+NAMES: Final = {
+    "chat_completions": ("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details"),
+    "responses": ("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details"),
 }
 """The fields of a usage: how many tokens went in and came out, and which of them were what."""
+
+USAGE: Final = {api: Fields(*names) for api, names in NAMES.items()}
+"""Reads them, whatever the usage is made of."""
 
 
 def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
@@ -45,7 +46,13 @@ def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
 
     Of the details (cached, reasoning, by modality) the conventions ask "when applicable": a zero is left out too.
     """
-    input_tokens, output_tokens, input_details, output_details = USAGE[api].of(usage)
+    try:
+        said, (tokens_in, tokens_out, details_in, details_out) = usage.__dict__, NAMES[api]
+        input_tokens, output_tokens = said[tokens_in], said[tokens_out]
+        input_details, output_details = said[details_in], said[details_out]
+    except (AttributeError, KeyError, TypeError) as odd:  # not as the newest client has it
+        pass_on(odd)
+        input_tokens, output_tokens, input_details, output_details = USAGE[api].of(usage)
     if (count := count_of(input_tokens)) is not None:
         attributes[semconv.USAGE_INPUT_TOKENS] = count
     if (count := count_of(output_tokens)) is not None:
@@ -56,10 +63,10 @@ def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
         _add_details(attributes, output_details, OUTPUT_DETAILS)
 
 
-def _may_count(details: Any) -> bool:
-    """Whether details say anything: most are zero, or not there."""
+def _may_count(details: Any) -> Any:
+    """Return something true where details may say anything: most are zero, or not there."""
     try:
-        return any(details.__dict__.values()) or bool(details.__pydantic_extra__)
+        return any(details.__dict__.values()) or details.__pydantic_extra__
     except AttributeError as error:  # not as the newest client has them
         pass_on(error)
         return True

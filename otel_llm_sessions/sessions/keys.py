@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import uuid
@@ -24,6 +25,7 @@ CACHE_PREFIX: Final = "c:"
 _OF_AGENTS_SDK: Final = re.compile(r"agents-sdk:(?:conversation|session|group|run):[0-9a-f]{32}")
 
 
+@functools.lru_cache(maxsize=256)  # what is the same text again is found in a map in half of the time
 def session_key(session_id: str) -> str:
     """Key of a session's newest turn."""
     return "s:" + session_id

@@ -32,7 +32,7 @@ def ref_of(context: SpanContext) -> SpanRef:
 
 def span_context(ref: SpanRef) -> SpanContext:
     """Return the context of a span known by its ids; never remote, so that samplers keep their root rule."""
-    trace_id, span_id, flags = ref
+    trace_id, span_id, flags = ref[0], ref[1], ref[2]  # a named tuple is unpacked as any object that can be iterated
     known = SOME_FLAGS.get(flags)
     if known is not None and IS_PLAIN and 0 < trace_id <= MAX_TRACE_ID and 0 < span_id <= MAX_SPAN_ID:
         return new(SpanContext, (trace_id, span_id, False, known, NO_STATE, True))
@@ -67,7 +67,7 @@ def turn_links(resolution: Resolution) -> list[Link]:
     if previous is not None:
         context = span_context(previous.span)
         if context.is_valid:
-            links.append(Link(context, {LLM_SESSION_LINK: "previous_turn"}))
+            links = [Link(context, {LLM_SESSION_LINK: "previous_turn"})]
     if other is not None:
         context = root_target(other.trace) if other.trace is not None else span_context(other.span)
         if context.is_valid:

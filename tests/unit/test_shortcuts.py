@@ -1,0 +1,83 @@
+"""The ways that most replies and requests take come to the same as the general ones."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.context import Context
+
+from otel_llm_sessions.openai.request import TELLING, KeyLists, given_session
+from otel_llm_sessions.openai.response import Reply, read_reply
+from otel_llm_sessions.openai.routes import CHAT, RESPONSES
+from otel_llm_sessions.sessions.digest import UNSHARED
+from otel_llm_sessions.sessions.sources import BODY_KEYS, HEADERS, METADATA_KEYS, first_id
+
+odd = st.none() | st.booleans() | st.integers(-1, 2**54) | st.text(max_size=3) | st.just({"cached_tokens": 4})
+count = st.integers(0, 9) | odd
+details = st.fixed_dictionaries({}, optional={"cached_tokens": count, "reasoning_tokens": count, "audio_tokens": count})
+
+
+def usage_of(api: str) -> st.SearchStrategy[dict[str, Any]]:
+    into, out = ("prompt", "completion") if api == "chat_completions" else ("input", "output")
+    fields = {f"{into}_tokens": count, f"{out}_tokens": count}
+    fields |= {f"{name}_details": details | odd for name in fields}
+    return st.fixed_dictionaries(fields) | st.fixed_dictionaries({}, optional=fields)
+
+
+choice = st.fixed_dictionaries(
+    {}, optional={"index": st.integers(0, 2) | odd, "finish_reason": st.sampled_from(["stop", "length"]) | odd}
+)
+text = st.text(max_size=3) | odd
+TEXTS = {CHAT: ("id", "model", "service_tier", "system_fingerprint"), RESPONSES: ("id", "model", "service_tier")}
+replies = {
+    route: st.fixed_dictionaries(
+        {},
+        optional=dict.fromkeys(names, text)
+        | {"choices": st.lists(choice, max_size=3) | odd, "usage": usage_of(route.api) | odd},
+    )
+    for route, names in TEXTS.items()
+}
+
+
+def as_model(value: Any) -> Any:
+    """Return a value as models have it: with attributes."""
+    if isinstance(value, dict):
+        return SimpleNamespace(**{name: as_model(inner) for name, inner in value.items()})
+    return [as_model(inner) for inner in value] if isinstance(value, list) else value
+
+
+def told_by(route: Any, value: Any) -> tuple[Any, ...]:
+    reply = Reply(route)
+    read_reply(reply, value)
+    return reply.final_attributes(), reply.ids, reply.choices, reply.error_type, reply.token_counts()
+
+
+@pytest.mark.parametrize("route", replies, ids=lambda route: route.api)
+@given(data=st.data())
+def test_a_model_is_read_as_a_dict_is(route: Any, data: st.DataObject):
+    said = data.draw(replies[route])
+    assert told_by(route, as_model(said)) == told_by(route, said)
+
+
+KEYS = KeyLists(HEADERS, BODY_KEYS, METADATA_KEYS, TELLING.union(BODY_KEYS), frozenset(BODY_KEYS), UNSHARED)
+ids = st.sampled_from(["a", "b", "", 7, True, None])
+bodies = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("model", "store", *BODY_KEYS), ids)
+    | {"metadata": st.dictionaries(st.sampled_from([*METADATA_KEYS, "other"]), ids, max_size=3) | ids},
+)
+
+
+@given(body=bodies, extra=bodies)
+def test_a_body_that_says_nothing_at_a_glance_names_no_session(body: dict[str, Any], extra: dict[str, Any]):
+    asked = {**body, **extra}
+    told = {} if KEYS.telling.isdisjoint(asked) else asked
+    found = given_session({}, None, body, extra, told, Context(), KEYS)
+    metadata = [part["metadata"] for part in (extra, body) if isinstance(part.get("metadata"), dict)]
+    places = [(part, KEYS.body, "body") for part in (extra, body)] + [(m, KEYS.metadata, "metadata") for m in metadata]
+    named = ((first_id(part, names), source) for part, names, source in places)
+    assert found == next(((id_, source) for id_, source in named if id_ is not None), None)
