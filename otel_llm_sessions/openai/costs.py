@@ -75,11 +75,16 @@ class Costs:
             reply: what came back, read to its end.
             asked: the attributes that the request gives to the span.
         """
-        try:
-            said = reply.usage.__pydantic_extra__
-        except AttributeError as error:  # none, or not as the newest client has them
-            pass_on(error)
-            said = extras_of(reply.usage)
+        said: Any
+        usage = reply.usage
+        if usage is None or type(usage) is dict:
+            said = usage
+        else:
+            try:
+                said = usage.__pydantic_extra__
+            except AttributeError as error:  # not as the newest client has them
+                pass_on(error)
+                said = extras_of(usage)
         # Nearly all replies say nothing. Fetching one costs nothing: it was paid for when it was made.
         if (not said and reply.cost is None) or not reply.route.is_turn:
             return NOTHING

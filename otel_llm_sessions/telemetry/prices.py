@@ -94,7 +94,7 @@ class Prices:
                 forget_torn_imports(PACKAGE)
             self._book = Book()
         except ModuleNotFoundError as error:
-            self._give_up("is not installed: pip install 'otel-llm-sessions[cost]'" if error.name == PACKAGE else error)
+            self._give_up("is not installed: pip install genai-prices" if error.name == PACKAGE else error)
         except Exception as error:
             self._give_up(error)
         self._state = DONE

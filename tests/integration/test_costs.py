@@ -93,6 +93,22 @@ def test_litellm_says_it_in_a_header(api, server, costs, name, how, stream):
     assert cost_of(span) == (() if is_hidden else (0.0000285, "USD", "provider"))
 
 
+def test_a_reply_that_is_never_read_costs_what_its_headers_say(client, server, costs):
+    script(server, "chat", False, headers={HEADER: "0.5"})
+    with client.chat.completions.with_streaming_response.create(**asked("chat", False)):
+        pass
+    (span,) = costs
+    assert cost_of(span) == (0.5, "USD", "provider")
+
+
+def test_a_reply_without_a_usage_costs_what_its_headers_say(api, server, costs):
+    server.script(body("chat", False), headers={HEADER: "0.5"})
+    make(api, "chat", "raw", False)
+    server.script_stream([body("chat", True), b"data: [DONE]\n\n"], headers={HEADER: "0.25"})
+    make(api, "chat", "parsed", True)
+    assert [cost_of(span) for span in costs] == [(0.5, "USD", "provider"), (0.25, "USD", "provider")]
+
+
 def test_nothing_is_a_cost_too(api, server, costs):
     script(server, "chat", False, cost=0)
     make(api, "chat", "parsed", False)

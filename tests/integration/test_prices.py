@@ -295,7 +295,7 @@ def test_the_metric_says_that_it_was_computed():
 @pytest.mark.parametrize(
     ("package", "said"),
     [
-        (None, "genai-prices is not installed: pip install 'otel-llm-sessions[cost]'"),
+        (None, "genai-prices is not installed: pip install genai-prices."),
         (types.ModuleType("genai_prices"), "genai-prices cannot be used (AttributeError: "),
     ],
 )
