@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from otel_llm_sessions.openai.fields import field, items_of
 from otel_llm_sessions.openai.pieces import Pieces
 from otel_llm_sessions.openai.response import Reply
+from otel_llm_sessions.openai.words.events import Events
 from otel_llm_sessions.openai.words.items import ASSISTANT, item_of
 from otel_llm_sessions.openai.words.messages import message_of, odd_message
 from otel_llm_sessions.openai.words.plain import Json, fields_in, safely
@@ -54,14 +55,19 @@ def _index_of(choice: Any, place: int) -> int:
 
 
 def _of_a_response(reply: Reply) -> list[Json]:
-    whole = items_of(reply.kept.get("output"))
-    heard = [] if reply.pieces is None or isinstance(reply.pieces, Pieces) else reply.pieces.items()
-    # Some gateways end a stream with a response that has no output.
-    items = whole if len(whole) >= len(heard) else heard
+    items = output_of(reply)
     if not items:
         return []
     parts = [part for item in items for part in safely(_item_in, item, odd_message)["parts"]]
     return [_with_reason({"role": ASSISTANT, "parts": parts}, reply, 0)]
+
+
+def output_of(reply: Reply) -> Sequence[Any]:
+    """Return the output items of a response, as far as they have come, as the server sent them."""
+    whole = items_of(reply.kept.get("output"))
+    heard = reply.pieces.items() if isinstance(reply.pieces, Events) else []
+    # Some gateways end a stream with a response that has no output.
+    return whole if len(whole) >= len(heard) else heard
 
 
 def _item_in(item: Any) -> Json:
