@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from opentelemetry.context import Context, get_current
 
-from otel_llm_sessions.guard import report
+from otel_llm_sessions.guard import pass_on, report
 from otel_llm_sessions.session import current_session
 from otel_llm_sessions.sessions.blocks import seen_from_here
 from otel_llm_sessions.sessions.link import SessionId
@@ -178,7 +178,8 @@ def _score(score: Any) -> float | None:
         return None
     try:
         number = math.nan if isinstance(score, (bool, str, bytes)) else float(score)
-    except Exception:  # whatever it says when it is asked for its number
+    except Exception as error:  # whatever it says when it is asked for its number
+        pass_on(error)
         number = math.nan
     _check("score", score, math.isfinite(number), "a finite number")
     return number

@@ -28,6 +28,7 @@ from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.telemetry.evaluation import Evaluation
 from otel_llm_sessions.telemetry.events import EventsSource, event_of
 from otel_llm_sessions.traces.below import below_span
+from otel_llm_sessions.traces.ids import end_early
 from otel_llm_sessions.traces.links import span_context
 from otel_llm_sessions.traces.opening import NOWHERE
 from otel_llm_sessions.traces.roots import NO_PLAN, Plan
@@ -163,7 +164,7 @@ class _Judging:
         """Emit the span; return its context, None if it cannot be made."""
         meant, evaluation = self._meant, self._evaluation
         context = self._placer.beside(self._plan or NO_PLAN, is_owner, meant)
-        target = span_context(meant.span) if meant is not None else None
+        target, span = span_context(meant.span) if meant is not None else None, None
         try:
             span = self.runtime.homes.get().tracer.start_span(
                 evaluation.span_name,
@@ -177,6 +178,8 @@ class _Judging:
         except Exception as error:  # a sampler or a processor of the application's
             report("emit an evaluation", error)
             return None
+        finally:
+            end_early(span)  # interrupted amid it
 
     # --- beside the application -----------------------------------------------------------------------------
 

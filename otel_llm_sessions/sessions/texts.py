@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Final, NoReturn
 
+from otel_llm_sessions.guard import pass_on
+
 MAX_LENGTH: Final = 256
 """Characters of a session's id, of its name, of a user and of a tag."""
 
@@ -44,7 +46,8 @@ def refuse(parameter: str, value: Any, allowed: str) -> NoReturn:
     """
     try:
         shown = repr(value)
-    except Exception:  # one of the application's own classes
+    except Exception as error:  # one of the application's own classes
+        pass_on(error)
         shown = type(value).__qualname__
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
     raise ValueError(f"{parameter}={shown} is not valid: expected {allowed}")

@@ -65,7 +65,9 @@ def _line(turn: Turn, widths: list[int]) -> Text:
 
 
 def _other(span: ReceivedSpan) -> Text:
-    return Text(f"{span.name}{GAP}{_milliseconds(span)}", "dim")
+    judged = [span.attributes.get(name) for name in (semconv.EVALUATION_SCORE_VALUE, semconv.EVALUATION_SCORE_LABEL)]
+    said = " ".join(f"{each:g}" if isinstance(each, float) else str(each) for each in judged if each is not None)
+    return Text(f"{span.name}{GAP}{said or _milliseconds(span)}", "dim")
 
 
 def _heading(session: ArrivedSession) -> Text:

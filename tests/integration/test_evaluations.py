@@ -191,6 +191,15 @@ def test_with_traces_turn_it_is_a_child_of_the_turn_or_a_root_of_its_own(client,
     assert not [span for span in spans if span.name.startswith("session")]
 
 
+def test_the_event_goes_to_the_logger_provider_that_instrument_was_given(say, logged):
+    exporter, provider = InMemoryLogRecordExporter(), LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    with a_process(logger_provider=provider):
+        assert say("thumbs", session_id="X")
+    assert (event_in(exporter).attributes["session.id"], logged.get_finished_logs()) == ("X", ())
+    provider.shutdown()
+
+
 def test_with_spans_annotate_there_is_the_event_alone(client, say, logged):
     with a_process(spans="annotate") as (spans, _):
         assert say("thumbs", session_id="X")

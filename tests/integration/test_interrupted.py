@@ -6,6 +6,7 @@ import base64
 import faulthandler
 import gc
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from waiting import until
 
+from otel_llm_sessions import evaluate
 from otel_llm_sessions.testing import capture_spans
 
 TURN = {"extra_headers": {"x-session-id": "chat-42"}}
@@ -100,6 +102,10 @@ def raw_stream(client: Any, n: int) -> None:
         list(answer.iter_lines())
 
 
+def judged(client: Any, n: int) -> None:
+    evaluate("thumbs", session_id=str(uuid.uuid4()), score=n, label="up")
+
+
 slow = pytest.mark.slow
 
 
@@ -116,6 +122,8 @@ def lines_of(call: Callable[[Any, int], None], client: Any) -> int:
     [
         (turn, TooLate),
         (stream, KeyboardInterrupt),
+        (judged, LikeOurs),
+        (judged, KeyboardInterrupt),
         *((call, LikeOurs) for call in (first_turn, unknown_chain, stream, raw_stream)),
         pytest.param(stream, TooLate, marks=slow),
         pytest.param(first_turn, KeyboardInterrupt, marks=slow),
@@ -145,6 +153,7 @@ def test_an_exception_amid_our_work_leaves_no_span_open_and_is_the_applications(
                 assert isinstance(raised, kind), lines.seen
             del raised
             assert not get_current(), lines.seen
+            assert "evaluation thumbs" not in ledger.open, lines.seen
             if "chat m" in ledger.open:
                 gc.collect()  # of a reply that was interrupted before it was read
                 until(lambda: "chat m" not in ledger.open)

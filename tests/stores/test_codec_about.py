@@ -6,7 +6,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from store_kit import a_link
 
@@ -21,6 +21,7 @@ anything = st.text(max_size=300) | st.sampled_from(["x" * 256, "漢" * 256, "\U0
 
 
 @given(st.lists(anything, max_size=20), anything, anything)
+@example(["\U00020000" * 256] * 16, "\U00020000" * 256, "\U00020000" * 256)
 def test_a_record_stays_within_its_bounds_whatever_is_said(tags, user, name):
     longest = "\U00020000" * 256
     link = LINK._replace(model=longest, parent=longest, user=user, name=name, tags=tuple(tags))

@@ -183,6 +183,12 @@ def test_the_name_of_a_session_is_shown_and_a_span_that_is_only_named_session_is
     assert heading.startswith("session s-1  refund  ")
 
 
+def test_a_judgement_is_shown_with_its_score_and_label(root):
+    said = {"gen_ai__evaluation__score__value": 0.5, "gen_ai__evaluation__score__label": "fair"}
+    judged = span("evaluation thumbs", parent=root, **said)
+    assert drawn([root, call(1, SESSION_TRACE, parent=root), judged])[-1].endswith("evaluation thumbs  0.5 fair")
+
+
 def test_whose_a_session_is_and_its_tags_are_shown_where_they_are(root):
     said = {"user.id": "u-1", "llm_session.tags": ("beta", "de")}
     told = replace(root, attributes={**root.attributes, **said})
