@@ -41,7 +41,7 @@ odd = st.recursive(
     max_leaves=5,
 )
 
-COUNTS = "prompt_tokens completion_tokens input_tokens output_tokens total_tokens".split()
+COUNTS = "prompt_tokens completion_tokens input_tokens output_tokens total_tokens cost_in_usd_ticks".split()
 DETAILS = "cached_tokens cache_write_tokens reasoning_tokens text_tokens audio_tokens image_tokens".split()
 
 
@@ -54,7 +54,7 @@ details = some_of(*DETAILS, cached_tokens_details=some_of(*DETAILS))
 of_tokens = dict.fromkeys(
     ["prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_tokens_details"], details
 )
-usage = odd | some_of(*COUNTS, **of_tokens)
+usage = odd | some_of(*COUNTS, cost=odd | some_of("total_cost"), **of_tokens)
 errors = odd | some_of("code", "type", "message")
 choices = odd | st.lists(odd | some_of("index", "finish_reason", "message", "delta"), max_size=3)
 items = odd | st.lists(odd | some_of("id", "type", "call_id", "name", "arguments"), max_size=3)
@@ -170,7 +170,7 @@ def event(api: str, fields: dict[str, Any]) -> dict[str, Any]:
 def filled(value: Any) -> dict[str, Any]:
     """A reply and a request at once, in which every field is the same odd value."""
     counts = dict.fromkeys((*COUNTS, *DETAILS), value)
-    used = {**counts, **{name: {**counts, "cached_tokens_details": counts} for name in of_tokens}}
+    used = {**counts, "cost": {"total_cost": value}, **{name: {**counts, "cached_tokens_details": counts} for name in of_tokens}}
     choice = {"index": 0, "finish_reason": value, "message": {}, "delta": {}}
     everything = dict.fromkeys(
         "model service_tier system_fingerprint temperature max_tokens n seed top_k".split(), value
