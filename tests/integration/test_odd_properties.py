@@ -170,7 +170,8 @@ def event(api: str, fields: dict[str, Any]) -> dict[str, Any]:
 def filled(value: Any) -> dict[str, Any]:
     """A reply and a request at once, in which every field is the same odd value."""
     counts = dict.fromkeys((*COUNTS, *DETAILS), value)
-    used = {**counts, "cost": {"total_cost": value}, **{name: {**counts, "cached_tokens_details": counts} for name in of_tokens}}
+    counts["cost"] = {"total_cost": value}
+    used = {**counts, **{name: {**counts, "cached_tokens_details": counts} for name in of_tokens}}
     choice = {"index": 0, "finish_reason": value, "message": {}, "delta": {}}
     everything = dict.fromkeys(
         "model service_tier system_fingerprint temperature max_tokens n seed top_k".split(), value
