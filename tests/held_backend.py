@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from fake_backend import FakeBackend
 
 from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.shared import Ask
 
 
 class HeldBackend(FakeBackend):
@@ -26,3 +30,15 @@ class HeldBackend(FakeBackend):
             yield
         finally:
             self.go_on.set()
+
+
+class LateBackend(HeldBackend):
+    """Takes its time, now more and now less."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._random = random.Random(seed)
+
+    def serve(self, asks: Sequence[Ask], seconds: float | None = None) -> list[Any]:
+        time.sleep(self._random.choice((0.0, 0.01, 0.07, 0.15)))
+        return super().serve(asks, seconds)

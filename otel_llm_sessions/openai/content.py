@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import report_unquoted
-from otel_llm_sessions.openai.delta import News
+from otel_llm_sessions.openai.delta import ALL, News
 from otel_llm_sessions.openai.describe import add_session
 from otel_llm_sessions.openai.fields import field, mapping
-from otel_llm_sessions.openai.new_content import ALL, new_in
+from otel_llm_sessions.openai.new_content import NewContent
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply
 from otel_llm_sessions.openai.runtime import Runtime
@@ -90,18 +90,28 @@ class CallContent:
 class _Said:
     """See ``Said``."""
 
-    __slots__ = ("_asked", "_call", "_error")
+    __slots__ = ("_asked", "_call", "_error", "_new")
 
     def __init__(self, asked: Mapping[str, Any], call: Ended, error: str | None) -> None:
         self._asked = asked
         self._call = call
         self._error = error
+        self._new: NewContent | None = None
 
     def new(self) -> tuple[Content, Extent]:
         """See ``Said``."""
         call = self._call
-        news = ALL if call.runtime.settings.content == "full" else new_in(self._asked, call.request, call.turn)
-        return self._content(news), news.kind
+        self._new = NewContent(call.runtime.deltas, self._asked, call.request, call.turn)
+        return self._content(self._new.news), self._new.news.kind
+
+    def gone(self) -> Sequence[str]:
+        """See ``Said``."""
+        return () if self._new is None else self._new.gone
+
+    def recorded(self) -> None:
+        """See ``Said``."""
+        if self._new is not None:
+            self._new.record(self._call.reply)
 
     def whole(self) -> Content:
         """See ``Said``."""

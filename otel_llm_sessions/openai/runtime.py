@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otel_llm_sessions.openai.costs import Costs, NoCosts, PricedCosts
+from otel_llm_sessions.openai.delta import Deltas
 from otel_llm_sessions.openai.history import HistoryReader
 from otel_llm_sessions.openai.propagation import Propagation
 from otel_llm_sessions.openai.provider_lookup import ProviderLookup
@@ -48,6 +49,8 @@ class Runtime:
     """Reads chat histories, where they are evidence."""
     contents: Recorder | None
     """Records what calls say; None where nobody wants to know it."""
+    deltas: Deltas | None
+    """Tells what of that is new; None where all of it is recorded each time."""
 
 
 def make_runtime(
@@ -96,6 +99,7 @@ def make_runtime(
         propagation=Propagation(settings.propagate, settings.key) if settings.propagate else None,
         histories=_histories(settings, store) if settings.history else None,
         contents=contents,
+        deltas=None if contents is None or settings.content == "full" else Deltas(_digests(settings, store)),
     )
 
 
@@ -107,4 +111,8 @@ def _costs(mode: str) -> Costs:
 
 def _histories(settings: Settings, store: SessionStore) -> HistoryReader:
     is_sure = settings.key is not None or not getattr(store, "waits", True)
-    return HistoryReader(DigestSource(settings.key, lambda: store.scope), is_sure=is_sure)
+    return HistoryReader(_digests(settings, store), is_sure=is_sure)
+
+
+def _digests(settings: Settings, store: SessionStore) -> DigestSource:
+    return DigestSource(settings.key, lambda: store.scope)

@@ -34,13 +34,12 @@ from echo_kit import (
     user,
     without_ids,
 )
-from held_backend import HeldBackend
+from held_backend import LateBackend
 from session_kit import calls
 from store_kit import Lateness
 from waiting import until
 
 from otel_llm_sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.stores.shared import Ask
 from otel_llm_sessions.testing import capture_spans
 
 try:
@@ -60,18 +59,6 @@ OPTIONS: Json = {"api_key": "x", "base_url": "http://a.test/v1", "max_retries": 
 KEEPS_TIME = 0.02
 """Seconds by which a machine may be late and is still quiet: there numbers are looked at. On a busier one, turns
 that are tied by counted replies may go back by one or two, which they should not: a fault that is open."""
-
-
-class LateBackend(HeldBackend):
-    """Takes its time, now more and now less."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self._random = random.Random(seed)
-
-    def serve(self, asks: Sequence[Ask], seconds: float | None = None) -> list[Any]:
-        time.sleep(self._random.choice((0.0, 0.01, 0.07, 0.15)))
-        return super().serve(asks, seconds)
 
 
 class Agent:

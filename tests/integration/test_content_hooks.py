@@ -22,6 +22,7 @@ from spans_kit import modes
 from otel_llm_sessions.demo.runner import environment_of, instrument_command
 from otel_llm_sessions.openai import content as content_module
 from otel_llm_sessions.openai.delta import News
+from otel_llm_sessions.openai.new_content import NewContent
 from otel_llm_sessions.telemetry.content.capture import VARIABLE
 from otel_llm_sessions.testing import capture_spans
 
@@ -81,9 +82,20 @@ def test_a_logger_that_nobody_listens_to_costs_nothing(api, monkeypatch):
 # --- util-genai's hook --------------------------------------------------------------------------------------
 
 
+def has_new(monkeypatch: pytest.MonkeyPatch, first: int) -> None:
+    """Have turns record their messages from one on, whatever they link to."""
+
+    class New(NewContent):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.news = News("delta", first, False, False)
+
+    monkeypatch.setattr(content_module, "NewContent", New)
+
+
 @pytest.mark.parametrize("mode", [None, "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"])
 def test_the_completion_hook_gets_whole_contents_whatever_is_recorded(api, monkeypatch, completed, mode):
-    monkeypatch.setattr(content_module, "new_in", lambda *_: News("delta", 1, False, False))
+    has_new(monkeypatch, 1)
     with recorded(monkeypatch, mode, content_limit=3) as told:
         messages = [{"role": "user", "content": text} for text in ("First", "Second")]
         api.chat(messages=messages, tools=[{"type": "function", "function": {"name": "f"}}])
@@ -107,7 +119,7 @@ def test_the_completion_hook_gets_whole_contents_whatever_is_recorded(api, monke
 
 
 def test_it_comes_after_the_applications_own_hook(api, monkeypatch, completed):
-    monkeypatch.setattr(content_module, "new_in", lambda *_: News("delta", 1, False, False))
+    has_new(monkeypatch, 1)
 
     def hook(content: dict[str, Any]) -> dict[str, Any]:
         return json.loads(json.dumps(content).replace("ec", "**"))
@@ -120,7 +132,7 @@ def test_it_comes_after_the_applications_own_hook(api, monkeypatch, completed):
 
 
 def test_where_that_takes_messages_out_the_turn_is_recorded_in_full(api, monkeypatch, completed):
-    monkeypatch.setattr(content_module, "new_in", lambda *_: News("delta", 2, False, False))
+    has_new(monkeypatch, 2)
     with recorded(monkeypatch, content_hook=lambda content: {**content, "input": content["input"][1:]}) as told:
         api.chat(messages=[{"role": "user", "content": text} for text in ("First", "Second", "Third")])
     assert said_in(completed[0]["inputs"]) == ["Second", "Third"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from opentelemetry._logs import Logger, LogRecord
@@ -28,6 +29,14 @@ class Said(Protocol):
 
     def whole(self) -> Content:
         """Return all."""
+        ...
+
+    def gone(self) -> Sequence[str]:
+        """Return the attributes of what was there before and is there no more: their lists are recorded as empty."""
+        ...
+
+    def recorded(self) -> None:
+        """Take note that what is new has been recorded."""
         ...
 
 
@@ -115,6 +124,7 @@ class Recorder:
             else:
                 (recorded, extent), whole = _new_of(seen, whole, recorded, extent), seen
         left = limited(recorded, self._limit, _longest(place.span) if is_on_span else None)
+        left.texts.update(dict.fromkeys(said.gone(), "[]"))
         event = None if logger is None else _event(attributes, place, left, extent)
         if self._completed is not None and whole is not None:
             self._tell(self._completed, whole, place.span, event)
@@ -123,6 +133,8 @@ class Recorder:
             attributes.update(_marks(left, extent))
         if event is not None and logger is not None:
             logger.emit(event)
+        if is_on_span or event is not None:
+            said.recorded()
         return left.content.error if is_on_span else None
 
     @staticmethod

@@ -1,0 +1,121 @@
+"""What is recorded of a long conversation, and what is kept of its words: few bytes, and none."""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+from typing import Any
+
+import openai
+import pytest
+from delta_kit import CONTENT
+from echo_kit import called, completion, gave_back, message, response, tool_call
+
+from otel_llm_sessions.testing import capture_spans
+
+try:
+    import httpx2 as httpx
+except ImportError:  # openai before 3
+    import httpx  # type: ignore[no-redef]
+
+TURNS, TALK = 100, 80_000
+MOST_RECORDED = 2 * TALK
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": f"look_up_{number}",
+            "description": "Looks something up in the catalogue of the shop, by its name or by its number. " * 2,
+            "parameters": {"type": "object", "properties": {"name": {"type": "string", "description": "what"}}},
+        },
+    }
+    for number in range(5)
+]
+ATTRIBUTES = (
+    *("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.tool.definitions"),
+)
+
+
+class Talk:
+    """A conversation of so many turns, of texts as long as each other."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.random = random.Random(kind)
+        self.words: list[str] = []
+        self.history: list[Any] = []
+        self.made: dict[str, Any] = {}
+
+    def text(self) -> str:
+        text = "".join(self.random.choices(string.ascii_letters + "     ", k=TALK // TURNS // 2))
+        self.words.append(text[:40])
+        return text
+
+    def ask(self, client: openai.OpenAI, number: int) -> None:
+        if self.kind == "chat":
+            self._chat(client, number)
+        elif self.kind == "items":
+            self._items(client)
+        else:
+            self._tools(client, number)
+
+    def _chat(self, client: openai.OpenAI, number: int) -> None:
+        self.history.append({"role": "user", "content": self.text()})
+        self.made = completion({"role": "assistant", "content": self.text()})
+        reply = client.chat.completions.create(
+            model="m", messages=self.history, tools=TOOLS, extra_headers={"x-session-id": self.kind}
+        )
+        said = reply.choices[0].message
+        self.history.append(said if number % 2 else {"role": "assistant", "content": said.content})
+
+    def _tools(self, client: openai.OpenAI, number: int) -> None:
+        """Each turn but the first gives back what a tool said."""
+        if number == 1:
+            self.history.append({"role": "user", "content": self.text()})
+        tool = tool_call(arguments=json.dumps({"name": self.text()}))
+        self.made = completion(called(tool))
+        client.chat.completions.create(model="m", messages=self.history, tools=TOOLS)
+        self.history += [called(tool), {**gave_back(tool)[0], "content": self.text()}]
+
+    def _items(self, client: openai.OpenAI) -> None:
+        self.history.append({"role": "user", "content": self.text()})
+        self.made = response(message(self.text()))
+        tools = [{"type": "function", **tool["function"]} for tool in TOOLS]
+        client.responses.create(model="m", input=self.history, tools=tools, instructions="Be brief.")
+        self.history += self.made["output"]
+
+
+def held(talk: Talk, turns: int = TURNS) -> None:
+    """Hold a conversation."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=talk.made))
+    client = openai.OpenAI(api_key="x", base_url="http://a.test/v1", http_client=httpx.Client(transport=transport))
+    for number in range(1, turns + 1):
+        talk.ask(client, number)
+    client.close()
+
+
+@pytest.fixture(autouse=True)
+def _content_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONTENT, "SPAN_ONLY")
+
+
+@pytest.mark.parametrize("kind", ["chat", "tools", pytest.param("items", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("nothing_reported")
+def test_a_long_conversation_is_recorded_once(kind):
+    with capture_spans(traces="turn") as spans:
+        held(Talk(kind))
+    assert [span.attributes["llm_session.content"] for span in spans] == ["full"] + ["delta"] * (TURNS - 1)
+    recorded = sum(len(span.attributes.get(name, "").encode()) for span in spans for name in ATTRIBUTES)
+    assert TALK < recorded <= MOST_RECORDED
+
+
+@pytest.mark.parametrize("kind", ["chat", "items"])
+def test_a_store_keeps_no_words(kind, tmp_path):
+    talk, path = Talk(kind), tmp_path / "sessions.db"
+    with capture_spans(store=f"sqlite:///{path}", key="k"):
+        held(talk, 5)
+    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"ols:" in kept
+    assert not [text for text in (*talk.words, "Be brief", "look_up") if text.encode() in kept]
