@@ -319,7 +319,7 @@ def test_it_never_hurts(say, logged, monkeypatch, what):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", ["session", "response"])
+@pytest.mark.parametrize("by", ["session_id", "response_id"])
 def test_a_late_answer_holds_nobody_up_and_is_used_when_it_comes(client, say, logged, redis, by):
     with a_process(store=redis.url) as (spans, _):
         reply = client.responses.create(model="m", input="Hello")
@@ -329,11 +329,11 @@ def test_a_late_answer_holds_nobody_up_and_is_used_when_it_comes(client, say, lo
         client.chat.completions.create(model="m", messages=[], extra_headers={"x-session-id": "other"})
         proxy.delay = 0.2
         began = time.perf_counter()
-        assert say("thumbs", **{f"{by}_id": reply.id})
+        assert say("thumbs", **{by: reply.id})
         assert time.perf_counter() - began < 0.15
         until(lambda: [span for span in spans if span.name.startswith("evaluation")])
         span = named(spans, "evaluation")
-        if by == "response":
+        if by == "response_id":
             assert (ids(span.parent), ids(span.links[0].context)) == (ids(root.context), ids(turn.context))
             assert event_in(logged).span_id == turn.context.span_id
         else:

@@ -6,13 +6,15 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 from opentelemetry import baggage
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from store_kit import Proxy
+from waiting import until
 
 from otel_llm_sessions import session
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
@@ -173,6 +175,18 @@ def test_a_turn_outside_any_block_has_what_the_store_remembers_in_another_proces
     assert found["session"][-1] == {} and all(each == TOLD for each in found["session"][:-1])
 
 
+def test_a_turn_that_only_its_reply_puts_into_a_conversation_has_what_is_remembered_of_that(api, server):
+    conversation = "conv_" + "0af7651916cd43dd8448eb211c80319c"
+    with a_process() as (spans, _):
+        with session(conversation, **SAID):
+            api.respond()
+        made = api.respond().to_dict() | {"id": "resp_" + "1bf7651916cd43dd8448eb211c80319c"}
+        server.script({**made, "conversation": {"id": conversation}})
+        api.respond()
+    first, other, last = [span for span in spans if span.name.startswith("chat")]
+    assert (last.attributes["session.id"], told(first), told(other), told(last)) == (conversation, TOLD, {}, TOLD)
+
+
 def test_a_session_that_another_process_opens_has_what_that_says(client, tmp_path):
     """What is said now counts for more than what is remembered."""
     with a_process() as (spans, _):
@@ -231,6 +245,23 @@ def test_two_processes_over_redis(client, redis, nested):
     found = by_kind(spans)
     assert (found["chat"], found.get("turn", [])) == ([TOLD], [TOLD] * nested)
     assert TOLD in found["session"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_turn_whose_answer_comes_late_is_told_what_is_remembered(client, redis, nested):
+    with a_process(store=redis.url), session("X", **SAID):
+        first = client.responses.create(model="m", input="x")
+    proxy = Proxy(redis.port)
+    with a_process(store=proxy.url) as (spans, tracer):
+        chat(client, extra_headers=named("other"))
+        proxy.delay = 0.2
+        with tracer.start_as_current_span("request") if nested else nullcontext():
+            client.responses.create(model="m", input="x", previous_response_id=first.id)
+        until(lambda: len(by_kind(spans).get("turn", [])) == 1)
+    proxy.close()
+    found = by_kind(spans)
+    assert (found["chat"], found["turn"]) == ([{}, TOLD], [TOLD])
 
 
 def named(session_id: str) -> dict[str, str]:
