@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from otel_llm_sessions.guard import pass_on
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+ONCE: Final = (True,)
+"""What ``once`` is an iterator over; for who makes one in each call."""
 
 
 class Bounded(OrderedDict[K, V]):
@@ -82,4 +85,4 @@ def once() -> Iterator[bool]:
             ...  # only one thread, handler or finalizer ever comes here
     """
     # Asked in one step of C. No exception tells the others, as one of the same kind may be a signal handler's.
-    return iter((True,))
+    return iter(ONCE)

@@ -14,7 +14,7 @@ from typing import Any
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, Link, Span, SpanKind
 
-from otel_llm_sessions.bounded import once
+from otel_llm_sessions.bounded import ONCE
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.carried import Carried
 from otel_llm_sessions.openai.chunks import SEE_CHUNK
@@ -81,7 +81,7 @@ class Call:
         self.sending = [] if sending is None else sending
         """What tells the request from others while it is being sent, and nothing afterwards."""
         self.home = runtime.homes.get()
-        self.is_owned = bool(around) and runtime.spans != "always" and is_owned(around, ambient)
+        self.is_owned = len(around) > 0 and runtime.spans != "always" and is_owned(around, ambient)
         """Whether another instrumentation has a span for it."""
         self.is_silent = runtime.spans == "annotate" and not self.is_owned
         """Whether it gets no span, nor a place in a trace: there is none to annotate."""
@@ -104,7 +104,7 @@ class Call:
         self._left: Record | None = None
         """What was recorded of it last."""
         self._ref: SpanRef | None = None
-        self._once = once()
+        self._once = iter(ONCE)
         self.is_over = False
         """Whether it has ended."""
 
@@ -328,7 +328,7 @@ class Call:
             cut_short: whether a stream ended before the reply was complete.
             ended: when the call ended, in nanoseconds since the epoch; 0 for now.
         """
-        ended = ended or self.now()
+        ended = ended or self.started + time.monotonic_ns() - self._began
         try:
             self.is_over = True
             if not next(self._once, False):

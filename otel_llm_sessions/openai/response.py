@@ -301,7 +301,8 @@ def read_choices(reply: Reply, choices: Any) -> None:
         try:
             said = choice.__dict__
             index, reason, message = said["index"], said["finish_reason"], said.get("message")
-            is_kept = is_kept or (message is not None and bool(message.__dict__["tool_calls"]))
+            if message is not None and message.__dict__["tool_calls"]:
+                is_kept = True
         except (AttributeError, KeyError, TypeError) as odd:  # not as the newest client has them
             pass_on(odd)
             index, reason = CHOICE.of(choice)

@@ -75,7 +75,9 @@ def placed(turn: Turn, placer: Placer, span: CallSpan, now: int) -> Turn:
 
 def may_begin(request: Request, reply: Reply, resolution: Resolution) -> bool:
     """Whether a chat call may start a session, at a glance: most have nothing by which they could."""
-    return bool(reply.kept or reply.streamed or resolution.leaves) or request.history is not None
+    if reply.kept or reply.streamed or resolution.leaves:
+        return True
+    return request.history is not None
 
 
 def can_go_on(request: Request, reply: Reply, resolution: Resolution) -> bool:

@@ -76,7 +76,7 @@ class CallSpan(Protocol):
 class OwnSpan:
     """A span of ours, and the metrics of its call."""
 
-    __slots__ = ("_metrics", "_span", "asked", "sent_in")
+    __slots__ = ("_metrics", "_span", "asked", "is_seen", "sent_in")
 
     def __init__(self, span: Span, sent_in: Context, asked: dict[str, Any], metrics: CallMetrics | None) -> None:
         """Args: the span; the context to send in; what the span was created with; where metrics go, if anywhere."""
@@ -84,6 +84,7 @@ class OwnSpan:
         self._metrics = metrics
         self.sent_in = sent_in
         self.asked = asked
+        self.is_seen = metrics is not None or span.is_recording()
 
     @property
     def context(self) -> SpanContext:
@@ -99,8 +100,6 @@ class OwnSpan:
     def is_ours(self) -> bool:
         """See ``CallSpan``."""
         return self._metrics is not None or self._span.is_recording()
-
-    is_seen = is_ours
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         """See ``CallSpan``."""

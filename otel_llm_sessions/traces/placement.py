@@ -284,7 +284,7 @@ class SessionPlacer:
             if fresh is None or fresh.trace.trace_id == 0:
                 return Placement(context, [], None)
             above = NonRecordingSpan(fresh.span.get_span_context())
-            return Placement(set_span_in_context(above, context), [], fresh.trace, open_root=fresh)
+            return Placement(set_span_in_context(above, context), [], fresh.trace, False, fresh)
         except BaseException:  # interrupted: nobody else has the root, to end it
             if fresh is not None:
                 fresh.end(None)
