@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -9,17 +10,19 @@ import threading
 from typing import Any
 
 import openai
+import pydantic
 import pytest
 from content_kit import CONTENT, CUT, EXTENT, INPUT, INSTRUCTIONS, OUTPUT, TOOLS, recorded, texts, warnings_of
 from held_backend import HeldBackend
 from loopback.modes import STREAM_ERROR
 from loopback_client import MODEL
+from odd_kit import EVENTS, JSON, body, completed, sse
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanLimits
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode, TraceFlags
 from spans_kit import modes
-from waiting import until
+from waiting import auntil, until
 
 from otel_llm_sessions.openai import content as content_module
 from otel_llm_sessions.openai.held import HELD
@@ -89,8 +92,6 @@ def test_instructions_and_tools_are_recorded_too(api, monkeypatch):
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("call", ["chat", "responses"])
 def test_raw_and_streaming_responses_are_recorded_as_others_are(monkeypatch, wire, how, stream, kind, call):
-    from odd_kit import EVENTS, JSON, body
-
     said = {"output": [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [
         {"type": "output_text", "text": "Hi", "annotations": []}]}]}  # fmt: skip
     wire.answer(body(call, stream, **(said if call == "responses" else {})), EVENTS if stream else JSON)
@@ -109,6 +110,53 @@ def test_of_a_stream_that_is_left_there_is_what_was_read(api, monkeypatch, call)
     (text,) = texts(span.attributes[OUTPUT])
     assert ANSWER.startswith(text)
     assert 0 < len(text) < len(ANSWER)
+
+
+class Weather(pydantic.BaseModel):
+    """What a parsed reply is made into."""
+
+    degrees: int
+
+
+@pytest.mark.parametrize("call", ["chat", "responses"])
+def test_parsed_replies_and_the_clients_own_stream_helpers_are_recorded(monkeypatch, wire, call):
+    said = '{"degrees": 20}'
+    message = {"role": "assistant", "content": said}
+    output = {"output": [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [
+        {"type": "output_text", "text": said, "annotations": []}]}]}  # fmt: skip
+    fields = output if call == "responses" else {"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}
+    resource, asked = (
+        (wire.client.chat.completions, {"messages": [{"role": "user", "content": "Warm?"}], "response_format": Weather})
+        if call == "chat"
+        else (wire.client.responses, {"input": "Warm?", "text_format": Weather})
+    )
+    with recorded(monkeypatch) as told:
+        wire.answer(body(call, False, **fields))
+        resource.parse(model=MODEL, **asked)
+        streamed = {"choices": [{"index": 0, "finish_reason": "stop", "delta": message}]} if call == "chat" else output
+        events = sse(completed(**streamed)) if call == "responses" else body(call, True, **streamed)
+        wire.answer(events, EVENTS)
+        with contextlib.suppress(Exception), resource.stream(model=MODEL, **asked) as stream:
+            for _ in stream:
+                pass
+    assert [texts(span.attributes[INPUT]) for span in told.calls] == [["Warm?"]] * 2
+    assert [texts(span.attributes[OUTPUT]) for span in told.calls] == [[said]] * 2
+
+
+async def test_of_a_call_that_is_cancelled_there_is_what_was_asked(async_client, server, monkeypatch):
+    with recorded(monkeypatch, "SPAN_AND_EVENT") as told:
+        messages = [{"role": "user", "content": "Hello"}]
+        task = asyncio.ensure_future(
+            async_client.chat.completions.create(model=MODEL, messages=messages, extra_headers=modes("delay=5"))
+        )
+        await auntil(lambda: server.requests)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        (span,), (event,) = told.calls, told.events
+    assert texts(span.attributes[INPUT]) == texts(event.attributes[INPUT]) == ["Hello"]
+    assert OUTPUT not in span.attributes
+    assert span.status.description is None
 
 
 def test_what_the_application_adds_while_it_reads_was_not_said(server, client, monkeypatch):
@@ -185,8 +233,6 @@ SECRETS = ("PROMPTWORD", "TOOLWORD", "ARGUMENTWORD", "INSTRUCTIONWORD", "REPLYWO
 
 def tell_all_secrets(wire: Any) -> None:
     """Calls in which every secret is said, in every place where there may be one."""
-    from odd_kit import EVENTS, JSON, body
-
     history = [
         {"role": "system", "content": SECRETS[3]},
         {"role": "user", "content": SECRETS[0]},
