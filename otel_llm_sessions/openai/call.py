@@ -23,7 +23,7 @@ from otel_llm_sessions.openai.describe import add_session, start_of, with_user
 from otel_llm_sessions.openai.evidence import LEFT
 from otel_llm_sessions.openai.fields import conversation_id_in, field
 from otel_llm_sessions.openai.gate import Ending, Gate
-from otel_llm_sessions.openai.learn import fresh, learned_of, record_of, record_of_fetched
+from otel_llm_sessions.openai.learn import fresh, learned_of, may_leave, record_of, record_of_fetched
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply, read_reply
 from otel_llm_sessions.openai.runtime import Runtime
@@ -219,6 +219,10 @@ class Call:
 
     # --- what is heard beside the request -------------------------------------------------------------------
 
+    def leaves_under(self) -> list[str]:
+        """Return the keys under which the call will be remembered, as far as they are known before its session is."""
+        return may_leave(self.request, self.reply)
+
     def amend(self, resolution: Resolution, plan: Plan, owner: bool) -> Record | None:
         """Take in what was found of the session after the span was started; the span stays where it is.
 
@@ -239,21 +243,6 @@ class Call:
         ending = self.gate.ending if self.gate is not None else None
         return self.leave(ending.time if ending is not None else 0)
 
-    def correct(self, resolution: Resolution, ended: int) -> None:
-        """Have what a call has left behind say its session, where that was found after its span had ended.
-
-        Args:
-            resolution: the session.
-            ended: when the call ended, in nanoseconds since the epoch.
-        """
-        previous = resolution.previous
-        trace = previous.trace if previous is not None and self.runtime.is_by_session else None
-        is_marked = trace is not None and trace.is_sampled
-        placement = Placement(self.turn.placement.context, [], trace, is_marked)
-        self.turn = Turn(resolution, resolution.session_id, placement)
-        if (record := self.leave(ended)) is not None and is_marked:
-            self.home.placer.mark(with_user(record.link, self.request))
-
     # --- while the reply comes in ---------------------------------------------------------------------------
 
     def see(self, chunk: Any) -> None:
@@ -268,6 +257,8 @@ class Call:
         if named := self._name():
             self.span.set(named)
             self._end_root()
+        if self.gate is not None:
+            self.gate.tell_leaving()
         self.leave(0)
 
     def read(self, reply: Any) -> None:

@@ -7,7 +7,7 @@ course decides how long the application waits (``flow``); what comes later is dr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -19,18 +19,20 @@ from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.chain_walk import Walk
 from otel_llm_sessions.openai.climb import Climb
 from otel_llm_sessions.openai.decide import described, planned, renew, resolved
+from otel_llm_sessions.openai.describe import with_user
 from otel_llm_sessions.openai.gate import Gate
 from otel_llm_sessions.openai.held import HELD
 from otel_llm_sessions.openai.history import ReadHistory
-from otel_llm_sessions.openai.learn import leaves_under
 from otel_llm_sessions.openai.outbox import deliver_soon, put_soon
 from otel_llm_sessions.openai.question import Question
+from otel_llm_sessions.openai.turn import Turn
 from otel_llm_sessions.sessions.keys import session_key
-from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionLink
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionLink
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, doubted, is_unsure, lookup_keys, resolve_looked_up
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.newest import is_newer
 from otel_llm_sessions.telemetry.call_span import NOT_STARTED
+from otel_llm_sessions.traces.placement import Placement
 from otel_llm_sessions.traces.roots import NO_PLAN, Plan
 
 AGAIN: Final = 0.05
@@ -79,11 +81,13 @@ class Course:
         self._is_hastened = False
         """Whether nothing is waited for any more."""
         self._once = once()
-        self.keys: list[str] = []
-        """Under which keys the call will be remembered, once it has ended."""
+        self.keys: set[str] = set()
+        """Under which keys the call may be remembered, as far as that has been told."""
+        self._leaves = False
+        """Whether it leaves something already."""
         self.number = 0
         """What tells it from others whose calls have ended."""
-        self.settled: Answer[SessionLink | None] = Answer()
+        self.settled: Answer[Record | None] = Answer()
         """What the call leaves behind, when its session is known."""
         self.questions = self._questions()
         """What is to be waited for, in order; the call's span has been started when there is no more."""
@@ -109,6 +113,8 @@ class Course:
         if asked.is_known:
             history.is_sure = True
             renew(self._call)
+            if self._leaves:
+                self._tell()
 
     def _looked_up(self) -> Generator[Question, None, Sequence[SessionLink | None]]:
         """Ask what is known of the calls before."""
@@ -121,7 +127,7 @@ class Course:
         answers = self._newest(keys, looked_up.result())
         before.update(HELD.pending(keys, self.begun))  # of some it is known only now which session they belong to
         if before:
-            answers = yield from self._after(before, keys, answers)
+            answers = yield from self._after(before.values(), keys, answers)
         return answers if looked_up.is_known else doubted(self._call.request.evidence, answers)
 
     def _newest(self, keys: Sequence[str], answers: Sequence[SessionLink | None]) -> Sequence[SessionLink | None]:
@@ -133,13 +139,15 @@ class Course:
 
     @staticmethod
     def _after(
-        before: dict[str, Answer[SessionLink | None]], keys: Sequence[str], answers: Sequence[SessionLink | None]
+        before: Iterable[Answer[Record | None]], keys: Sequence[str], answers: Sequence[SessionLink | None]
     ) -> Generator[Question, None, list[SessionLink | None]]:
         """Return the answers with what turns of this process leave that had ended, but were not told of theirs yet."""
         known = dict(zip(keys, answers, strict=True))
-        for key, told in before.items():
+        for told in before:
             yield Question(told, is_beside=True, is_a_turns=True)
-            known[key] = _newer(key, known[key], told.result())
+            left = told.result()
+            if left is not None:
+                known.update((key, _newer(key, known[key], left.link)) for key in left.keys if key in known)
         return [known[key] for key in keys]
 
     def _note(self, alone: Resolution) -> None:
@@ -197,7 +205,8 @@ class Course:
         is_owner = False
         if plan.opening is not None:
             self._decided = resolution, plan
-            HELD.tell(self.number, session_key(plan.opening.session_id))
+            if self._leaves:
+                self._tell()
             claim = call.runtime.asked.ask_claim(plan.opening.claim_key, self.within)
             yield Question(claim)
             is_owner = claim.result()
@@ -218,7 +227,7 @@ class Course:
         if gate is None:
             self._let_go(None)
         if gate is not None and gate.ending is not None and not is_unsure(resolution):
-            call.correct(resolution, gate.ending.time)
+            _correct(call, resolution, gate.ending.time)
             deliver_soon(call)
         return None
 
@@ -243,11 +252,12 @@ class Course:
                 call.leave_early()
             deliver_soon(call)
         finally:
-            self._let_go(left.link if left is not None else None)
+            self._let_go(left)
 
-    def _let_go(self, link: SessionLink | None) -> None:
+    def _let_go(self, left: Record | None) -> None:
         if not self.settled.is_done:
-            self.settled.settle(link)
+            self.settled.settle(left)
+        HELD.release(self)
         HELD.remove(self.number)
 
     # --- beside the application -----------------------------------------------------------------------------
@@ -265,7 +275,7 @@ class Course:
             else:
                 said = self._said()
                 alone = self._alone if self._alone is not NONE else said
-                call.start_unplaced(said, alone, Gate(self._held_back))
+                call.start_unplaced(said, alone, Gate(self._tell, self._held_back))
         self._await(question)
 
     def _said(self) -> Resolution:
@@ -295,15 +305,23 @@ class Course:
             self._await(question)
         return None
 
+    def _tell(self) -> None:
+        """Have those wait for this call who look for what it may leave."""
+        self._leaves = True
+        keys = self._call.leaves_under()
+        if self._decided is not None and self._decided[1].opening is not None:
+            keys.append(session_key(self._decided[1].opening.session_id))
+        HELD.tell(self, keys)
+        if self.settled.is_done:  # the answer came just now
+            HELD.release(self)
+
     def _held_back(self) -> None:
         """The call has ended before its session is known."""
         if self._ended is not None:
             self._ask_again(self.begun + AGAIN)
         if self._call.is_owned:
             return self.give_up()  # its owner ends the span now
-        self.keys = leaves_under(self._call.request, self._call.reply)
-        if self._decided is not None and self._decided[1].opening is not None:
-            self.keys.append(session_key(self._decided[1].opening.session_id))
+        self._tell()
         self.number = HELD.add(self)
         if self.settled.is_done:  # the answer came just now, and the span has ended
             HELD.remove(self.number)
@@ -335,6 +353,23 @@ class Course:
         previous = resolution.previous
         plan = planned(call, resolution) if previous is not None and previous.trace is not None else NO_PLAN
         return self._amend(gate, resolution, plan if plan.opening is None else NO_PLAN, False)
+
+
+def _correct(call: Call, resolution: Resolution, ended: int) -> None:
+    """Have what a call has left behind say its session, where that was found after its span had ended.
+
+    Args:
+        call: the call.
+        resolution: the session.
+        ended: when the call ended, in nanoseconds since the epoch.
+    """
+    previous = resolution.previous
+    trace = previous.trace if previous is not None and call.runtime.is_by_session else None
+    is_marked = trace is not None and trace.is_sampled
+    placement = Placement(call.turn.placement.context, [], trace, is_marked)
+    call.turn = Turn(resolution, resolution.session_id, placement)
+    if (record := call.leave(ended)) is not None and is_marked:
+        call.home.placer.mark(with_user(record.link, call.request))
 
 
 def _newer(key: str, link: SessionLink | None, other: SessionLink | None) -> SessionLink | None:

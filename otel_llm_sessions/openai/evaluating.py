@@ -85,10 +85,8 @@ class _Judging:
         self.within = 0.0
         self.is_taken = True
         """Whether it is emitted, as far as that is known yet."""
-        self.begun = time.monotonic()
-        self.keys: list[str] = []
-        """No turn waits for it (see ``held``)."""
-        self.settled: Answer[SessionLink | None] = Answer()
+        self.settled: Answer[None] = Answer()
+        """Answered when nothing more is to be heard; no turn waits for it (see ``held``)."""
         self._events = events
         self._evaluation = evaluation
         self._given = session_id

@@ -22,10 +22,16 @@ class Gate:
     Nobody waits at it: an end that comes while it is closed is left to who opens it.
     """
 
-    __slots__ = ("_is_open", "_lock", "_on_hold", "ending")
+    __slots__ = ("_is_open", "_lock", "_on_hold", "_on_leaving", "ending")
 
-    def __init__(self, on_hold: Callable[[], None]) -> None:
-        """Args: what is called when an end is kept back."""
+    def __init__(self, on_leaving: Callable[[], None], on_hold: Callable[[], None]) -> None:
+        """Begin closed.
+
+        Args:
+            on_leaving: called when the reply has brought something that the call leaves, and goes on.
+            on_hold: called when an end is kept back.
+        """
+        self._on_leaving = on_leaving
         self._on_hold = on_hold
         # Reentrant: a signal's handler may end a call on the thread that is just opening its gate.
         self._lock = threading.RLock()
@@ -37,6 +43,11 @@ class Gate:
     def is_closed(self) -> bool:
         """Whether an end that comes now is kept back."""
         return not self._is_open
+
+    def tell_leaving(self) -> None:
+        """Tell who is still to hear of the session that the call leaves something already."""
+        if not self._is_open:
+            self._on_leaving()
 
     def hold(self, ending: Ending) -> bool:
         """Keep an end back; False if the gate is open, and the caller ends the span."""

@@ -1,30 +1,40 @@
-"""The calls that have ended while something is still to be heard of them: who waits for them, and for how long."""
+"""What is still to be heard of calls: who waits for that, and for how long once they have ended."""
 
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.openai.question import BUDGET
-from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.sessions.link import Record
 from otel_llm_sessions.stores.answer import Answer
 
 AT_EXIT: Final = 0.5
 """Seconds for which the end of the process waits for what a store is still to say of calls that have ended."""
 
 
-class Awaiting(Protocol):
-    """The course of such a call."""
+class Leaving(Protocol):
+    """Who leaves what is not remembered yet: other calls that may follow it wait for that."""
 
     begun: float
     """When it began, on the monotonic clock."""
-    keys: list[str]
-    """Under which keys the call will be remembered, as far as they are known."""
-    settled: Answer[SessionLink | None]
-    """What the call leaves behind, when that is known."""
+    keys: set[str]
+    """Under which keys it may be remembered, as far as that has been told."""
+    settled: Answer[Record | None]
+    """What is remembered of it, when that is known."""
+
+
+class Awaiting(Protocol):
+    """The course of a call that has ended, and is still to be told something."""
+
+    @property
+    def settled(self) -> Answer[Any]:
+        """Answered when there is nothing more to be told."""
+        ...
 
     def hasten(self) -> None:
         """Wait for nothing but what has been asked."""
@@ -36,56 +46,60 @@ class Awaiting(Protocol):
 
 
 class Held:
-    """The courses of calls that have ended, and that are still to be told something."""
+    """The courses of calls that have ended, and are still to be told something; and whom other calls wait for."""
 
     def __init__(self) -> None:
         self._courses: dict[int, Awaiting] = {}
-        self._by_key: dict[str, list[Awaiting]] = {}
+        self._by_key: dict[str, list[Leaving]] = {}
+        self._lock = threading.RLock()  # a signal's handler may make a call amid one
         self._numbers = itertools.count(1)
         forks.renew_in_child(self)
 
     def after_fork_in_child(self) -> None:
         """Leave the parent's calls to the parent."""
         self._courses, self._by_key = {}, {}
+        self._lock = threading.RLock()
 
     def add(self, course: Awaiting) -> int:
-        """Note a course; return its number."""
+        """Note the course of a call that has ended; return its number."""
         number = next(self._numbers)
         self._courses[number] = course
-        for key in course.keys:
-            self._by_key.setdefault(key, []).append(course)
         return number
-
-    def tell(self, number: int, key: str) -> None:
-        """Note a key under which a call will be remembered, if it has ended."""
-        course = self._courses.get(number)
-        if course is not None and key not in course.keys:
-            course.keys.append(key)
-            self._by_key.setdefault(key, []).append(course)
 
     def remove(self, number: int) -> None:
         """Forget a course."""
-        course = self._courses.pop(number, None)
-        for key in course.keys if course is not None else ():
-            left = [other for other in self._by_key.get(key, ()) if other is not course]
-            if left:
-                self._by_key[key] = left
-            else:
-                self._by_key.pop(key, None)
+        self._courses.pop(number, None)
 
-    def pending(self, keys: Sequence[str], begun: float) -> dict[str, Answer[SessionLink | None]]:
-        """Return what is still to be told of the turns before a call, by the keys under which it looks for them.
+    def tell(self, leaving: Leaving, keys: Iterable[str]) -> None:
+        """Note keys under which something may be remembered: calls that begin to look for them now wait for it."""
+        with self._lock:
+            for key in keys:
+                if key not in leaving.keys:
+                    leaving.keys.add(key)
+                    self._by_key.setdefault(key, []).append(leaving)
+
+    def release(self, leaving: Leaving) -> None:
+        """Have nobody wait for it any more."""
+        with self._lock:
+            for key in leaving.keys:
+                waited_for = self._by_key.get(key, [])
+                if leaving in waited_for:
+                    waited_for.remove(leaving)
+                if not waited_for:
+                    self._by_key.pop(key, None)
+
+    def pending(self, keys: Sequence[str], begun: float) -> dict[int, Answer[Record | None]]:
+        """Return what is still to be told of the turns that may be before a call, each with what tells it from others.
 
         Args:
-            keys: those keys.
+            keys: the keys under which the call looks for them.
             begun: when the call began. It waits for those that began before it, lest two wait for each other.
         """
-        pending: dict[str, Answer[SessionLink | None]] = {}
-        for key in keys if self._by_key else ():
-            before = [course for course in self._by_key.get(key, ()) if course.begun < begun]
-            if before:
-                pending[key] = before[-1].settled
-        return pending
+        if not self._by_key:
+            return {}
+        with self._lock:
+            found = [leaving for key in keys for leaving in self._by_key.get(key, ())]
+        return {id(leaving): leaving.settled for leaving in found if leaving.begun < begun}
 
     def give_up(self, number: int) -> None:
         """Have a call end with what is known, if it still waits."""

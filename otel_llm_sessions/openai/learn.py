@@ -14,6 +14,8 @@ from otel_llm_sessions.openai.response import Reply
 from otel_llm_sessions.openai.turn import Turn
 from otel_llm_sessions.sessions.keys import response_key, session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SpanRef
+from otel_llm_sessions.sessions.names import name_of_conversation
+from otel_llm_sessions.sessions.resolver import leaves_of
 
 
 def keys_of(request: Request, reply: Reply, only: str | None = None) -> list[str]:
@@ -28,11 +30,14 @@ def keys_of(request: Request, reply: Reply, only: str | None = None) -> list[str
     return keys if reply.streamed is None else [*dict.fromkeys(keys)]
 
 
-def leaves_under(request: Request, reply: Reply) -> list[str]:
-    """Return the keys under which a call will be remembered, as far as they are known before its session is."""
-    given = request.evidence.given
-    keys = keys_of(request, reply)
-    return keys if given is None else [*keys, session_key(given.session_id)]
+def may_leave(request: Request, reply: Reply) -> list[str]:
+    """Return the keys under which a call may be remembered, as far as they are known before its session is."""
+    keys = keys_of(request, reply) + leaves_of(request.evidence)
+    if reply.conversation is not None:
+        keys.append(session_key(name_of_conversation(reply.conversation, request.server.name)))
+    if request.history is not None:
+        keys += request.history.left(reply.messages())
+    return keys
 
 
 def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started: int, ended: int) -> Record | None:

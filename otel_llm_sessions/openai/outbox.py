@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from otel_llm_sessions.guard import is_applications, pass_on, report
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.claims import ask_put
@@ -24,12 +26,29 @@ def take(call: Call) -> Record | None:
 
 
 def deliver_soon(call: Call) -> None:
-    """Record what a call has left behind, from where nothing may wait: a garbage collector, a cancelled task."""
-    while (record := take(call)) is not None:
-        if call.request.history is None:
-            put_soon(call.runtime, record)
-        else:
-            _ask_put(call, record)
+    """Record what a call has left behind, from where nothing may wait: a garbage collector, a cancelled task.
+
+    The call's own thread may come to the outbox meanwhile. What it finds there no more has been recorded: else the next
+    call, which it is about to make, would not find it.
+    """
+    outbox = call.outbox
+    while outbox:
+        try:
+            record = outbox[0]
+        except IndexError as error:  # another thread was faster
+            return pass_on(error)
+        if call.runtime.switch.records:
+            _put(call, record)
+        with contextlib.suppress(ValueError):  # the same
+            outbox.remove(record)
+    return None
+
+
+def _put(call: Call, record: Record) -> None:
+    if call.request.history is None:
+        put_soon(call.runtime, record)
+    else:
+        _ask_put(call, record)
 
 
 def _ask_put(call: Call, record: Record) -> None:

@@ -95,6 +95,17 @@ def lookup_keys(evidence: Evidence) -> list[str]:
     return keys
 
 
+def leaves_of(evidence: Evidence) -> list[str]:
+    """Return the keys under which a call may be remembered for what its request says, before its session is known."""
+    keys = [] if evidence.given is None else [session_key(evidence.given.session_id)]
+    for tie in evidence.ties:
+        if tie.following:
+            keys.append(tie.following)
+        if tie.is_newest:
+            keys.append(tie.key)
+    return keys
+
+
 def is_unsure(resolution: Resolution) -> bool:
     """Whether others could know more: the chain's beginning is not known here."""
     return resolution.origin == "chain_partial"
