@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from otel_llm_sessions.openai.beside import beside
 from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.held import HELD
 from otel_llm_sessions.openai.history import ReadHistory
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.sessions.keys import doubt_key
@@ -51,17 +52,21 @@ class _Claiming:
         self._key = key
         self._link = link
         self.written: Answer[None] = Answer()
+        self.begun = time.monotonic()
+        self.keys: set[str] = set()
+        self.settled: Answer[Record | None] = Answer()
+        """What is remembered: who looks for the key waits for that, since the call itself may be over."""
 
     def begin(self, within: float) -> Answer[None]:
         """Claim it; ``within`` as in ``ask_put``."""
-        _go_on(self._asked.ask_claim(self._key, within), self._when_claimed, within)
+        self._go_on(self._asked.ask_claim(self._key, within), self._when_claimed, within)
         return self.written
 
     def _when_claimed(self, claimed: Answer[bool], within: float) -> None:
         if claimed.is_known and claimed.result():
             self._write(is_own=True, within=within)
         else:
-            _go_on(self._asked.ask((self._key,), within), self._when_told, within)
+            self._go_on(self._asked.ask((self._key,), within), self._when_told, within)
 
     def _when_told(self, told: Answer[list[SessionLink | None]], within: float) -> None:
         """Somebody has left it before. Where nobody could be asked, it may have been anybody."""
@@ -73,16 +78,19 @@ class _Claiming:
     def _write(self, *, is_own: bool, within: float) -> None:
         if is_own:
             self._history.owns(self._key)
-        answer = self._asked.ask_put([self._key if is_own else doubt_key(self._key)], self._link, within)
+        record = Record((self._key if is_own else doubt_key(self._key),), self._link)
+        answer = self._asked.ask_put(record.keys, record.link, within)
+        self.settled.settle(record)
+        HELD.release(self)
         answer.when_done(lambda _: self.written.settle(None))
 
-
-def _go_on(answer: Answer[T], then: Callable[[Answer[T], float], None], within: float) -> None:
-    if answer.is_done:
-        then(answer, within)
-    else:
-        # Not on the thread that answers: a store's has others to serve.
-        answer.when_done(lambda late: beside.soon(partial(then, late, 0.0)))
+    def _go_on(self, answer: Answer[T], then: Callable[[Answer[T], float], None], within: float) -> None:
+        if answer.is_done:
+            then(answer, within)
+        else:
+            HELD.tell(self, (self._key,))
+            # Not on the thread that answers: a store's has others to serve.
+            answer.when_done(lambda late: beside.soon(partial(then, late, 0.0)))
 
 
 def _all_of(answers: Sequence[Answer[None]]) -> Answer[None]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -27,10 +29,12 @@ from echo_kit import (
     without_ids,
 )
 from held_backend import HeldBackend
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from session_kit import calls
 from waiting import AT_MOST, until
 
 from otel_llm_sessions.openai.beside import beside
+from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.testing import capture_spans
 
@@ -40,18 +44,23 @@ CACHED = {"prompt_cache_key": f"agents-sdk:session:{7:032x}"}
 
 
 class Agent:
-    """Somebody who keeps a history without ids of texts, and sends all of it each time."""
+    """Somebody who keeps a history without ids of texts, and sends all of it each time.
+
+    It begins with a step that another client has seen: the store is asked for that in each turn.
+    """
 
     def __init__(self, api: Any, server: Any, kind: str) -> None:
         self.api, self.server, self.is_chat = api, server, kind == "chat"
-        self.history: list[Any] = [user()]
+        tool: Any = tool_call() if self.is_chat else function_call()
+        step = [called(tool), *gave_back(tool)] if self.is_chat else [tool, output_of(tool)]
+        self.history: list[Any] = [user(), *step, user()]
         self.resource = api.client.chat.completions if self.is_chat else api.client.responses
 
-    def turn(self, *, tool: bool = False, stream: bool = False, **arguments: Any) -> None:
+    def turn(self, *, tool: bool = False, stream: bool = False, delay: float = 0.0) -> None:
         """Make a call that brings a tool's call or words, and read it."""
         made = self.made(tool=tool)
-        self.answered_by(made, stream=stream)
-        reply = self.asked(stream=stream, **arguments)
+        self.answered_by(made, stream=stream, delay=delay)
+        reply = self.asked(stream=stream)
         if stream:
             self.api.read(reply)
         self.go_on_from(made)
@@ -61,10 +70,10 @@ class Agent:
             return completion(called(tool_call()) if tool else said())
         return response(*([reasoning(), function_call()] if tool else [message()]))
 
-    def answered_by(self, made: Any, *, stream: bool = False) -> None:
+    def answered_by(self, made: Any, *, stream: bool = False, delay: float = 0.0) -> None:
         path = CHAT if self.is_chat else RESPONSES
         if not stream:
-            return self.server.script(made, path=path)
+            return self.server.script(made, path=path, delay=delay)
         if not self.is_chat:
             return self.server.script_stream(events(made), path=path)
         tools = made["choices"][0]["message"].get("tool_calls")
@@ -84,11 +93,6 @@ class Agent:
             *_, last = made["output"]
             is_tool = last["type"] == "function_call"
             self.history += [*without_ids(last), output_of(last) if is_tool else user()]
-
-    def goes_on_from_a_step_that_nobody_knows(self) -> None:
-        tool = tool_call() if self.is_chat else function_call()
-        step = [called(tool), *gave_back(tool)] if self.is_chat else [tool, output_of(tool)]
-        self.history = [*step, user()]
 
     def fails(self) -> None:
         with pytest.raises(openai.InternalServerError):
@@ -145,10 +149,10 @@ def late() -> Late:
     return Late()
 
 
-def numbers(spans: Any, count: int) -> list[int]:
-    """The numbers of so many turns, as they began, all of one session."""
-    until(lambda: len(calls(spans)) == count)
-    told = sorted(calls(spans), key=lambda span: span.start_time)
+def numbers(spans: Any, count: int, *, after: int = 0) -> list[int]:
+    """The numbers of so many turns, as they began, all of one session; ``after`` others that began before."""
+    until(lambda: len(calls(spans)) == after + count)
+    told = sorted(calls(spans), key=lambda span: span.start_time)[after:]
     assert len({span.attributes["session.id"] for span in told}) == 1
     return [span.attributes["llm_session.turn"] for span in told]
 
@@ -201,7 +205,7 @@ def test_a_turn_that_fails_amid_texts_is_made_again_with_the_same_number(agent, 
 
 
 def test_a_turn_that_begins_at_a_step_which_nobody_knows_is_waited_for(agent, late):
-    agent.goes_on_from_a_step_that_nobody_knows()
+    agent.history.pop()
     with capture_spans(store=late.store) as spans:
         with late.nothing_is_done():
             with late.answers_late():
@@ -232,16 +236,44 @@ def test_a_turn_of_a_named_session_is_waited_for(agent, late):
         assert numbers(spans, 3) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("traces", ["session", "turn"])
-def test_a_turn_whose_history_alone_ties_it_is_waited_for(api, server, late, traces):
+@pytest.fixture
+def talk(api: Any, server: Any) -> Agent:
+    """Somebody whose history alone ties one turn to the next."""
     agent = Agent(api, server, "chat")
+    agent.history = [user()]
+    return agent
+
+
+@pytest.mark.parametrize("traces", ["session", "turn"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_turn_whose_history_alone_ties_it_is_waited_for(talk, late, traces, stream):
     with capture_spans(store=late.store, traces=traces, history=True) as spans:
-        agent.turn()
+        talk.turn(stream=stream)
         with late.nothing_is_done():
             with late.answers_late():
-                agent.turn()
-            agent.turn()
+                talk.turn(stream=stream)
+            talk.turn(stream=stream)
         assert numbers(spans, 3) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("traces", ["session", "turn"])
+def test_turns_are_tied_by_their_history_before_the_store_has_told_its_scope(talk, late, traces):
+    with capture_spans(store=late.store, traces=traces, history=True) as spans:
+        with late.answers_late():
+            for _ in range(3):
+                talk.turn()
+        assert numbers(spans, 3) == [1, 2, 3]
+
+
+def test_a_history_that_is_just_being_claimed_is_waited_for(talk, late):
+    with capture_spans(store=late.store, history=True) as spans:
+        talk.api.chat("It tells its scope.")
+        until(lambda: late.backend.links)
+        with late.nothing_is_done():
+            with late.answers_late():
+                talk.turn()
+            talk.turn()
+        assert numbers(spans, 2, after=1) == [1, 2]
 
 
 def test_a_stream_that_is_left_open_is_waited_for(agent, late):
@@ -252,4 +284,53 @@ def test_a_stream_that_is_left_open_is_waited_for(agent, late):
                 stream = agent.read_as_far_as_its_tool_call()
             agent.turn()
         agent.api.finish(stream.close())
+        assert numbers(spans, 3) == [1, 2, 3]
+
+
+class Slow(GuardedStore):
+    """A store to which what is recorded beside the application of a second turn comes when a test says so."""
+
+    def __init__(self, backend: HeldBackend) -> None:
+        super().__init__(backend)
+        self.begun, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
+        if link.turn == 2:
+            self.begun.release()
+            self.go_on.acquire(timeout=AT_MOST)
+        super().put_soon(keys, link)
+
+
+class AmidItsEnd(SpanProcessor):
+    """Has something done on the thread that ends the second turn, when that has left all that it leaves."""
+
+    def __init__(self, do: Callable[[], object]) -> None:
+        self.do = do
+
+    def on_end(self, span: Any) -> None:
+        if span.name == "turn" and span.attributes["llm_session.turn"] == 2:
+            self.do()
+
+
+@pytest.mark.parametrize("kind", ["chat", "responses"])
+def test_what_is_just_being_recorded_beside_the_application_is_found_by_the_next_turn(client, server, kind):
+    agent = Agent(SimpleNamespace(client=client, finish=lambda reply: reply), server, kind)
+    store = Slow(backend := HeldBackend())
+    provider = TracerProvider(shutdown_on_exit=False)
+
+    def recorded_beside() -> None:
+        store.go_on.release()  # what it left while it went on
+        assert store.begun.acquire(timeout=AT_MOST), "what it leaves now"
+
+    with capture_spans(store=store, tracer_provider=provider) as spans, ThreadPoolExecutor(1) as pool:
+        agent.turn(tool=True)
+        provider.add_span_processor(AmidItsEnd(recorded_beside))
+        with backend.held(store):
+            second = pool.submit(agent.turn, tool=True, delay=60.0)
+            until(lambda: len(server.requests) == 2)
+        assert store.begun.acquire(timeout=AT_MOST)
+        server.release()
+        second.result()
+        agent.turn()
+        store.go_on.release(10)
         assert numbers(spans, 3) == [1, 2, 3]
