@@ -44,7 +44,8 @@ class Prices:
     """Prices that are there some time after ``load`` was called, or never."""
 
     def __init__(self) -> None:
-        self._book: Book | None = None
+        self.book: Book | None = None
+        """The prices, once they are there."""
         self._state = IDLE
         forks.renew_in_child(self)
 
@@ -75,7 +76,7 @@ class Prices:
             counts: how many of the package's units were used, by their names.
             context: what else prices depend on, by the package's names.
         """
-        book = self._book
+        book = self.book
         if book is None:
             if self._state == TORN:
                 self.load()
@@ -92,7 +93,7 @@ class Prices:
         try:
             if is_torn:
                 forget_torn_imports(PACKAGE)
-            self._book = Book()
+            self.book = Book()
         except ModuleNotFoundError as error:
             self._give_up("is not installed: pip install genai-prices" if error.name == PACKAGE else error)
         except Exception as error:
@@ -123,7 +124,8 @@ class Book:
         self._snapshot = importlib.import_module(f"{PACKAGE}.data_snapshot").get_snapshot
         self._of: Any = None
         self._providers: dict[str, Any] = {}
-        self._models: Bounded[tuple[str, str], Any] = Bounded(MAX_MODELS)
+        self.models: Bounded[tuple[str, str], Any] = Bounded(MAX_MODELS)
+        """What is known of models by their provider's name and their own: None of those without prices."""
         self._turn_to(self._snapshot())
         self._usage(input_tokens=1, output_tokens=1)
 
@@ -146,18 +148,18 @@ class Book:
 
     def _turn_to(self, snapshot: Any) -> None:
         self._providers = {provider.id: provider for provider in snapshot.providers}
-        self._models.clear()
+        self.models.clear()
         self._of = snapshot
 
     def _model(self, seller: Any, name: str) -> Any:
         key = (seller.id, name)
         try:
-            return self._models[key]
+            return self.models[key]
         except KeyError as error:
             pass_on(error)
         # The package's own way there remembers every name that it was ever asked for (0.2.3).
         model = seller.find_model(name, all_providers=[*self._providers.values()])
-        self._models[key] = model
+        self.models[key] = model
         return model
 
 
