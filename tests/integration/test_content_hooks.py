@@ -23,6 +23,7 @@ from otel_llm_sessions.demo.runner import environment_of, instrument_command
 from otel_llm_sessions.openai import content as content_module
 from otel_llm_sessions.openai.delta import News
 from otel_llm_sessions.openai.new_content import NewContent
+from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.telemetry.content.capture import VARIABLE
 from otel_llm_sessions.testing import capture_spans
 
@@ -116,6 +117,16 @@ def test_the_completion_hook_gets_whole_contents_whatever_is_recorded(api, monke
         assert span.attributes[EXTENT] == "delta"
     else:
         assert not [name for name in CONTENT if name in span.attributes]
+
+
+@pytest.mark.parametrize("mode", [None, "SPAN_ONLY", "EVENT_ONLY"])
+def test_what_only_the_completion_hook_is_told_leaves_nothing_to_go_on_from(api, monkeypatch, completed, mode):
+    store = MemoryStore()
+    with recorded(monkeypatch, mode, store=store):
+        api.chat(extra_headers={"x-session-id": "s-1"})
+    (link,) = store.get_all(["s:s-1"])
+    assert completed
+    assert (link is not None and link.told is not None) == (mode is not None)
 
 
 def test_it_comes_after_the_applications_own_hook(api, monkeypatch, completed):

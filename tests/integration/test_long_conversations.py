@@ -12,6 +12,7 @@ import pytest
 from delta_kit import CONTENT
 from echo_kit import called, completion, gave_back, message, response, tool_call
 
+from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 
 try:
@@ -119,3 +120,14 @@ def test_a_store_keeps_no_words(kind, tmp_path):
     kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert b"ols:" in kept
     assert not [text for text in (*talk.words, "Be brief", "look_up") if text.encode() in kept]
+
+
+def test_where_content_is_off_nothing_of_it_is_left(monkeypatch):
+    monkeypatch.delenv(CONTENT)
+    store = MemoryStore()
+    with capture_spans(store=store):
+        held(Talk("chat"), 3)
+    (link,) = store.get_all(["s:chat"])
+    assert link is not None
+    assert link.turn == 3
+    assert link.told is None

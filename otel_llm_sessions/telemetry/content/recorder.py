@@ -114,7 +114,8 @@ class Recorder:
         self, attributes: dict[str, Any], place: Place, said: Said, is_on_span: bool, logger: Logger | None
     ) -> str | None:
         whole = None if self._completed is None else said.whole()
-        recorded, extent = said.new()
+        is_wanted = is_on_span or logger is not None
+        recorded, extent = said.new() if is_wanted or whole is None else _all_of(whole)
         if self._hook is not None:
             seen = self._hook.applied(Plain().content(recorded if whole is None else whole))
             if seen is None:
@@ -133,7 +134,7 @@ class Recorder:
             attributes.update(_marks(left, extent))
         if event is not None and logger is not None:
             logger.emit(event)
-        if is_on_span or event is not None:
+        if is_wanted:
             said.recorded()
         return left.content.error if is_on_span else None
 
@@ -143,6 +144,10 @@ class Recorder:
             completed(Plain().content(whole), span, event)
         except Exception as error:
             report_unquoted("have a completion hook called", error)
+
+
+def _all_of(whole: Content) -> tuple[Content, Extent]:
+    return whole, "full"
 
 
 def _new_of(seen: Content, whole: Content, new: Content, extent: Extent) -> tuple[Content, Extent]:
