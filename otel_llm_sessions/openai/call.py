@@ -354,7 +354,7 @@ class Call:
                     attributes.update(named)
                 if content is not None:
                     words = content.tell(attributes, self, error_type, ended)
-                span.tell(attributes, error_type, (ended - self.started) / SECOND, self.first_chunk, words)
+                span.tell(attributes, error_type, ended - self.started, self.first_chunk, words)
             elif self.is_owned:
                 span.set({**named, **costs.of(self.reply, span.asked)})
         except Exception as error:

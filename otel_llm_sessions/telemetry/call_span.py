@@ -12,6 +12,8 @@ from otel_llm_sessions import semconv
 from otel_llm_sessions.telemetry.metrics import CallMetrics
 from otel_llm_sessions.telemetry.span import annotate
 
+SECOND: Final = 1_000_000_000
+
 
 class CallSpan(Protocol):
     """What a call does with its span."""
@@ -53,7 +55,7 @@ class CallSpan(Protocol):
         self,
         attributes: dict[str, Any],
         error_type: str | None,
-        seconds: float,
+        took: int,
         first_chunk: float | None,
         words: str | None = None,
     ) -> None:
@@ -62,7 +64,7 @@ class CallSpan(Protocol):
         Args:
             attributes: what the reply says.
             error_type: ``error.type`` of a call that failed.
-            seconds: how long the call took.
+            took: how long the call took, in nanoseconds.
             first_chunk: seconds to the first chunk of a stream; None if there was none.
             words: the server's own of an error, where they are recorded.
         """
@@ -114,7 +116,7 @@ class OwnSpan:
         self,
         attributes: dict[str, Any],
         error_type: str | None,
-        seconds: float,
+        took: int,
         first_chunk: float | None,
         words: str | None = None,
     ) -> None:
@@ -127,7 +129,7 @@ class OwnSpan:
             span.set_status(StatusCode.ERROR, words)
         span.set_attributes(attributes)
         if self._metrics is not None:
-            self._metrics.record(self.asked, attributes, seconds, first_chunk, self.sent_in)
+            self._metrics.record(self.asked, attributes, took / SECOND, first_chunk, self.sent_in)
 
     def end(self, ended: int) -> None:
         """See ``CallSpan``."""
@@ -157,7 +159,7 @@ class _NotOurs:
         self,
         attributes: dict[str, Any],
         error_type: str | None,
-        seconds: float,
+        took: int,
         first_chunk: float | None,
         words: str | None = None,
     ) -> None:
