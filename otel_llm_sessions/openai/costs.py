@@ -88,7 +88,7 @@ class Costs:
         # Nearly all replies say nothing. Fetching one costs nothing: it was paid for when it was made.
         if (not said and reply.cost is None) or not reply.route.is_turn:
             return NOTHING
-        amount = figure_in(said) if said else None
+        amount = figure_in(mapping(said)) if said else None
         if amount is None and (amount := reply.cost) is None:
             return NOTHING
         return cost_attributes(amount, PROVIDER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from typing import Any
 
 import openai
@@ -16,6 +17,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.openai.costs import Costs
+from otel_llm_sessions.openai.response import Reply
+from otel_llm_sessions.openai.routes import CHAT
 from otel_llm_sessions.testing import capture_spans
 
 COST = "gen_ai.usage.cost."
@@ -203,6 +207,13 @@ def test_fetching_a_response_costs_nothing(api, server, costs):
     api.finish(api.client.responses.with_raw_response.retrieve("resp_1"))
     (span,) = costs
     assert cost_of(span) == ()
+
+
+@pytest.mark.parametrize("extra", [5, "cost", [("cost", 1)], {"cost": 0.5}, None])
+def test_what_an_application_makes_of_a_usage_costs_no_span(extra):
+    reply = Reply(CHAT)
+    reply.usage = types.SimpleNamespace(prompt_tokens=5, __pydantic_extra__=extra)
+    assert Costs().of(reply, {}).get(COST + "amount") == (0.5 if isinstance(extra, dict) else None)
 
 
 def test_none_looks_at_nothing(api, server):
