@@ -70,7 +70,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("hook", WRONG, ids=str)
+@pytest.mark.parametrize("hook", WRONG, ids=[str(number) for number, _ in enumerate(WRONG)])
 def test_a_hook_that_fails_in_any_way_keeps_all_back_and_is_told_of_once(hook, caplog):
     made = ContentHook(hook)
     with caplog.at_level(logging.DEBUG, logger="otel_llm_sessions"):
