@@ -29,10 +29,11 @@ lint: $(VENV)/dev.stamp  ## ruff, mypy --strict, who may import whom
 contract: $(VENV)/dev.stamp  ## the client's whole surface under every openai version that is promised
 	@$(BIN)/python tests/contract/matrix.py contract
 
-backends: $(VENV)/dev.stamp  ## build the real Collector and Jaeger from Go modules, once (needs Go 1.26, a few minutes)
+backends: $(VENV)/dev.stamp  ## build the real Collector and Jaeger (needs Go 1.26, a few minutes), install Phoenix and MLflow, once
+	@$(BIN)/python tests/backends/environments.py
 	@$(BIN)/python tests/backends/programs
 
-test-backends: backends  ## the tests that send to the real Collector and Jaeger
+test-backends: backends  ## the tests that send to the real Collector, Jaeger, Phoenix and MLflow
 	@$(BIN)/python -m pytest -q -m backends tests/backends
 
 test-frameworks: $(VENV)/dev.stamp  ## conversations through real agent frameworks, each in an environment of its own

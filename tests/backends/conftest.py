@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from servers import Collector, Jaeger, missing
+from session_servers import MLflow, Phoenix
 
 from otel_llm_sessions import OpenAISessionsInstrumentor
-from otel_llm_sessions.demo.runner import environment_of
+from otel_llm_sessions.demo.runner import environment_of, instrument_command
+from otel_llm_sessions.telemetry.content.capture import VARIABLE
 
 HERE = Path(__file__).parent
 NOT_THE_USERS = (
@@ -65,6 +68,20 @@ def collector(jaeger: Jaeger, second: Jaeger, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session")
+def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
+    """A Phoenix that the tests share: each has a project of its own."""
+    with Phoenix(tmp_path_factory.mktemp("phoenix")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflow]:
+    """An MLflow that the tests share: each has sessions of its own."""
+    with MLflow(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def api() -> Iterator[LoopbackServer]:
     """A server that speaks the OpenAI API."""
     with LoopbackServer() as server:
@@ -83,6 +100,27 @@ def environment(api: LoopbackServer) -> Callable[..., dict[str, str]]:
         return {**outer, **own, **more}
 
     return made
+
+
+@pytest.fixture
+def two_people(environment: Callable[..., dict[str, str]]) -> Callable[..., None]:
+    """Run the application of two people, one trace per turn and with its contents, and export to an address."""
+
+    def run(address: str, name: str, *options: str, **more: str) -> None:
+        settings = {
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_METRICS_EXPORTER": "none",
+            "OTEL_LOGS_EXPORTER": "none",
+            "OTEL_RESOURCE_ATTRIBUTES": f"openinference.project.name={name}",
+            "OTEL_LLM_SESSIONS_TRACES": "turn",
+            VARIABLE: "SPAN_ONLY",
+        }
+        command = [*instrument_command(), str(HERE / "two_people.py"), name, *options]
+        outer = environment(address.removeprefix("http://"), name, **{**settings, **more})
+        done = subprocess.run(command, env=outer, timeout=300, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    return run
 
 
 class Application:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from backends.environments import BACKENDS, program
 from store_kit import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,8 @@ STARTS = 3
 
 class Server:
     """A program that is ready once it has been entered, and has ended once it has been left; a context manager."""
+
+    starts_within = PATIENCE
 
     def __init__(self, directory: Path) -> None:
         self.log = directory / f"{type(self).__name__.lower()}.log"
@@ -64,7 +67,7 @@ class Server:
 
     def _becomes_ready(self) -> bool:
         assert self._process is not None
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.starts_within
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(OSError):
                 if self._is_ready():
@@ -120,7 +123,7 @@ class Jaeger(Server):
         return [str(PROGRAMS / "jaeger"), "--config", str(config)], {}
 
     def _is_ready(self) -> bool:
-        return _status(f"http://{self._health}/status") == 200
+        return status(f"http://{self._health}/status") == 200
 
     def ask(self, path: str, **parameters: Any) -> Any:
         """Ask the API that the UI asks; return ``data`` of the answer."""
@@ -147,13 +150,13 @@ class Collector(Server):
         self._backends = {"JAEGER_ENDPOINT": jaeger, "TEMPO_ENDPOINT": tempo}
 
     def _prepare(self) -> tuple[list[str], Mapping[str, str]]:
-        self.grpc, self._http = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        self.grpc, self.http = (f"127.0.0.1:{free_port()}" for _ in range(2))
         self._figures = str(free_port())
-        own = {"COLLECTOR_GRPC": self.grpc, "COLLECTOR_HTTP": self._http, "COLLECTOR_METRICS_PORT": self._figures}
+        own = {"COLLECTOR_GRPC": self.grpc, "COLLECTOR_HTTP": self.http, "COLLECTOR_METRICS_PORT": self._figures}
         return [str(PROGRAMS / "otelcol"), *self._configs], {**self._backends, **own}
 
     def _is_ready(self) -> bool:
-        return _status(f"http://{self._http}/v1/traces", b"") == 200
+        return status(f"http://{self.http}/v1/traces", b"") == 200
 
     def figures(self) -> str:
         """What the Collector says of itself, as Prometheus would fetch it."""
@@ -172,9 +175,11 @@ def validated(*more: Path) -> subprocess.CompletedProcess[str]:
 
 
 def missing() -> str | None:
-    """Return which programs were not built; None if all are there."""
-    absent = [name for name in ("otelcol", "jaeger") if not (PROGRAMS / name).exists()]
-    return f"{' and '.join(absent)} not built (make backends)" if absent else None
+    """Return which programs are not there; None if all are."""
+    places = {name: PROGRAMS / name for name in ("otelcol", "jaeger")}
+    places |= {name: program(name, name) for name in BACKENDS}
+    absent = [name for name, place in places.items() if not place.exists()]
+    return f"{', '.join(absent)} not made (make backends)" if absent else None
 
 
 def until(answer: Callable[[], Any]) -> Any:
@@ -198,7 +203,7 @@ def eventually(check: Callable[[], Any]) -> Any:
             time.sleep(0.2)
 
 
-def _status(url: str, body: bytes | None = None) -> int:
+def status(url: str, body: bytes | None = None) -> int:
     request = urllib.request.Request(url, body, {"Content-Type": "application/x-protobuf"})
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
