@@ -96,8 +96,16 @@ LISTED: dict[str, tuple[str, frozenset[str]]] = {
         ),
     ),
     "_by_text": ("what is kept of others is bounded", frozenset({"unit/test_bounded_tables.py"})),
-    "_pieces": ("what is kept of a body that streams by is bounded", frozenset({"unit/test_body_reader.py"})),
+    "_pieces": (
+        "what is kept of a body or of a reply that streams by is bounded",
+        frozenset({"unit/test_body_reader.py", "unit/test_words_replied.py"}),
+    ),
+    "_size": ("what is kept of a reply that streams by is bounded", frozenset({"unit/test_words_replied.py"})),
     "_events": ("what is kept of a body that streams by is bounded", frozenset({"unit/test_body_reader.py"})),
+    "_response": (
+        "openai's own, of a raw response: that nobody holds it",
+        frozenset({"integration/test_safe_points.py"}),
+    ),
     "_iterator": ("openai's own, of a stream: whether it is being read", frozenset({"integration/test_endings.py"})),
 }
 

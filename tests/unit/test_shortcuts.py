@@ -22,8 +22,10 @@ details = st.fixed_dictionaries({}, optional={"cached_tokens": count, "reasoning
 
 
 def usage_of(api: str) -> st.SearchStrategy[dict[str, Any]]:
-    into, out = ("prompt", "completion") if api == "chat_completions" else ("input", "output")
-    fields = {f"{into}_tokens": count, f"{out}_tokens": count}
+    is_chat = api == "chat_completions"
+    fields = dict.fromkeys(
+        ("prompt_tokens", "completion_tokens") if is_chat else ("input_tokens", "output_tokens"), count
+    )
     fields |= {f"{name}_details": details | odd for name in fields}
     return st.fixed_dictionaries(fields) | st.fixed_dictionaries({}, optional=fields)
 
