@@ -54,6 +54,7 @@ class _Claiming:
         self.written: Answer[None] = Answer()
         self.begun = time.monotonic()
         self.keys: set[str] = set()
+        self.sessions: frozenset[str] = frozenset()
         self.settled: Answer[Record | None] = Answer()
         """What is remembered: who looks for the key waits for that, since the call itself may be over."""
 

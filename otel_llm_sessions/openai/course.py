@@ -21,7 +21,7 @@ from otel_llm_sessions.openai.climb import Climb
 from otel_llm_sessions.openai.decide import described, planned, renew, resolved
 from otel_llm_sessions.openai.describe import with_user
 from otel_llm_sessions.openai.gate import Gate
-from otel_llm_sessions.openai.held import HELD
+from otel_llm_sessions.openai.held import HELD, Leaving
 from otel_llm_sessions.openai.history import ReadHistory
 from otel_llm_sessions.openai.outbox import deliver_soon, put_soon
 from otel_llm_sessions.openai.question import Question
@@ -83,6 +83,10 @@ class Course:
         self._once = once()
         self.keys: set[str] = set()
         """Under which keys the call may be remembered, as far as that has been told."""
+        self.sessions: frozenset[str] = frozenset()
+        """The keys of the named sessions that it may be of, where that has been told."""
+        self._before: dict[int, Leaving] = {}
+        """Whom it waits for."""
         self._leaves = False
         """Whether it leaves something already."""
         self.number = 0
@@ -121,13 +125,14 @@ class Course:
         keys = lookup_keys(self._call.request.evidence)
         if not keys:
             return ()
-        before = HELD.pending(keys, self.begun)
+        self._before = HELD.pending(keys, self.begun)
         looked_up = self._call.runtime.asked.ask(keys, self.within)
         yield Question(looked_up)
         answers = self._newest(keys, looked_up.result())
-        before.update(HELD.pending(keys, self.begun))  # of some it is known only now which session they belong to
-        if before:
-            answers = yield from self._after(before.values(), keys, answers)
+        # Of some it is known only now which session they belong to.
+        self._before = {**self._before, **HELD.pending(keys, self.begun)}
+        if self._before:
+            answers = yield from self._after(self._before.values(), keys, answers)
         return answers if looked_up.is_known else doubted(self._call.request.evidence, answers)
 
     def _newest(self, keys: Sequence[str], answers: Sequence[SessionLink | None]) -> Sequence[SessionLink | None]:
@@ -139,13 +144,13 @@ class Course:
 
     @staticmethod
     def _after(
-        before: Iterable[Answer[Record | None]], keys: Sequence[str], answers: Sequence[SessionLink | None]
+        before: Iterable[Leaving], keys: Sequence[str], answers: Sequence[SessionLink | None]
     ) -> Generator[Question, None, list[SessionLink | None]]:
         """Return the answers with what turns of this process leave that had ended, but were not told of theirs yet."""
         known = dict(zip(keys, answers, strict=True))
-        for told in before:
-            yield Question(told, is_beside=True, is_a_turns=True)
-            left = told.result()
+        for leaving in before:
+            yield Question(leaving.settled, is_beside=True, is_a_turns=True)
+            left = leaving.settled.result()
             if left is not None:
                 known.update((key, _newer(key, known[key], left.link)) for key in left.keys if key in known)
         return [known[key] for key in keys]
@@ -307,8 +312,12 @@ class Course:
 
     def _tell(self) -> None:
         """Have those wait for this call who look for what it may leave."""
-        self._leaves = True
-        keys = self._call.leaves_under()
+        self._leaves, request = True, self._call.request
+        keys, given = self._call.leaves_under(), request.evidence.given
+        named = () if given is None else (session_key(given.session_id),)
+        self.sessions = frozenset(named).union(*(leaving.sessions for leaving in self._before.values()))
+        if request.match.route.is_turn:
+            keys += self.sessions
         if self._decided is not None and self._decided[1].opening is not None:
             keys.append(session_key(self._decided[1].opening.session_id))
         HELD.tell(self, keys)

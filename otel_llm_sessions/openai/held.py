@@ -24,6 +24,8 @@ class Leaving(Protocol):
     """When it began, on the monotonic clock."""
     keys: set[str]
     """Under which keys it may be remembered, as far as that has been told."""
+    sessions: frozenset[str]
+    """The keys of the named sessions that it may be of."""
     settled: Answer[Record | None]
     """What is remembered of it, when that is known."""
 
@@ -88,8 +90,8 @@ class Held:
                 if not waited_for:
                     self._by_key.pop(key, None)
 
-    def pending(self, keys: Sequence[str], begun: float) -> dict[int, Answer[Record | None]]:
-        """Return what is still to be told of the turns that may be before a call, each with what tells it from others.
+    def pending(self, keys: Sequence[str], begun: float) -> dict[int, Leaving]:
+        """Return those of which what they leave is still to be told, and may be before a call; each by its identity.
 
         Args:
             keys: the keys under which the call looks for them.
@@ -99,7 +101,7 @@ class Held:
             return {}
         with self._lock:
             found = [leaving for key in keys for leaving in self._by_key.get(key, ())]
-        return {id(leaving): leaving.settled for leaving in found if leaving.begun < begun}
+        return {id(leaving): leaving for leaving in found if leaving.begun < begun}
 
     def give_up(self, number: int) -> None:
         """Have a call end with what is known, if it still waits."""

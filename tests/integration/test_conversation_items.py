@@ -337,7 +337,7 @@ def test_a_store_that_answers_late_is_heard_all_the_same(api, redis):
 
 
 @pytest.mark.parametrize("traces", ["session", "turn"])
-@pytest.mark.parametrize(("how", "number_of_turns"), [("listed", 2), ("echoed", 3)])
+@pytest.mark.parametrize(("how", "number_of_turns"), [("listed", 4), ("echoed", 4)])
 def test_turns_that_nothing_is_heard_of_yet_are_counted_all_the_same(api, how, number_of_turns, traces):
     backend = HeldBackend()
     store = GuardedStore(backend)
