@@ -81,7 +81,7 @@ class Call:
         self.sending = [] if sending is None else sending
         """What tells the request from others while it is being sent, and nothing afterwards."""
         self.home = runtime.homes.get()
-        self.is_owned = len(around) > 0 and runtime.spans != "always" and is_owned(around, ambient)
+        self.is_owned = is_owned(around, ambient) if around and runtime.spans != "always" else False
         """Whether another instrumentation has a span for it."""
         self.is_silent = runtime.spans == "annotate" and not self.is_owned
         """Whether it gets no span, nor a place in a trace: there is none to annotate."""

@@ -6,18 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from otel_llm_sessions.openai.call import Call
-from otel_llm_sessions.openai.request import Request
-from otel_llm_sessions.openai.routes import CHAT
 from otel_llm_sessions.sessions.about import About
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Resolution, resolve
+from otel_llm_sessions.sessions.resolver import Resolution, resolve
 from otel_llm_sessions.sessions.sources import ABOUT_CONTEXT_KEY, about_in, parent_in
 from otel_llm_sessions.traces.roots import NO_PLAN, Plan
-
-
-def stands_alone(request: Request) -> bool:
-    """Whether a call belongs to no session and, as far as its request says, starts none: most chat calls."""
-    return request.evidence is NOTHING_TOLD and request.match.route is CHAT
 
 
 def resolved(call: Call, answers: Sequence[SessionLink | None]) -> Resolution:

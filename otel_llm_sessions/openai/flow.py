@@ -15,12 +15,13 @@ from typing import Protocol
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.claims import ask_put
 from otel_llm_sessions.openai.course import AskProvider, Course
-from otel_llm_sessions.openai.decide import planned, resolved, stands_alone
+from otel_llm_sessions.openai.decide import planned, resolved
 from otel_llm_sessions.openai.outbox import not_recorded, take
 from otel_llm_sessions.openai.question import BUDGET, Question
+from otel_llm_sessions.openai.routes import CHAT
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.sessions.link import Record
-from otel_llm_sessions.sessions.resolver import lookup_keys
+from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, lookup_keys
 
 
 class Questions(Protocol):
@@ -96,10 +97,11 @@ def _left(course: Questions, began: float) -> float:
 
 def begin_at_once(call: Call) -> None:
     """Begin a call where nobody has to be waited for: most often, and the shortest way."""
-    if stands_alone(call.request):
+    request, store = call.request, call.runtime.store
+    # Most chat calls belong to no session and, as far as their requests say, start none.
+    if request.evidence is NOTHING_TOLD and request.match.route is CHAT:
         return call.start_at(call.around)
-    store = call.runtime.store
-    keys = lookup_keys(call.request.evidence)
+    keys = lookup_keys(request.evidence)
     resolution = resolved(call, store.get_all(keys) if keys else ())
     plan = planned(call, resolution)
     return call.start(resolution, plan, plan.opening is not None and store.claim(plan.opening.claim_key))

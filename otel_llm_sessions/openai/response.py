@@ -248,7 +248,9 @@ class Reply:
             attributes[semconv.RESPONSE_ID] = self.ids[-1]
         if self.conversation is not None:
             attributes[semconv.CONVERSATION_ID] = self.conversation
-        reasons = [reason for reason in self.choices.values() if reason is not None]
+        reasons = [*self.choices.values()]
+        if None in reasons:  # a comprehension takes longer, and as a rule there is none
+            reasons = [reason for reason in reasons if reason is not None]
         if reasons:
             attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
         if self.status is not None and (not self.route.is_turn or self.status != "completed"):
