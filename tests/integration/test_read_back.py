@@ -61,7 +61,8 @@ class World:
 
     def _two_at_once(self) -> None:
         one, other = self._begin("stream"), self._begin()
-        other[0].amid.append(one[0].id)
+        if not one[0].fails:
+            other[0].amid.append(one[0].id)
         for begun in (other, one) if self.random.random() < 0.5 else (one, other):
             self._finish(*begun)
 
@@ -86,6 +87,8 @@ class World:
     def _finish(self, turn: Turn, reply: Any) -> None:
         self.ending = turn
         if isinstance(reply, openai.Stream):
+            if turn.kind == "chat":
+                del turn.reply[1:]  # a stream brings one choice
             is_cut = self.talker.kind != "chain" and self.random.random() < 0.15
             if not is_cut:
                 [*reply]
