@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
+from backends.environments import program
 from servers import ROOT, Collector, eventually, validated
 from session_servers import Phoenix, nodes
 from two_people import CHAIN, LONG, REQUEST, RESULT, THEN
 
+from otel_llm_sessions.openai.words.asked import said_in, tools_in
+
 CONFIG = ROOT / "examples" / "phoenix.yaml"
+
+SAID = [
+    {"role": "developer", "content": [{"type": "input_text", "text": "Look."}]},
+    {"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]},
+    {"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}, {"type": "odd", "of": "a kind"}]},
+    {"type": "reasoning", "summary": [], "encrypted_content": "AAAA"},
+    {"type": "web_search_call", "id": "ws_1", "action": {"type": "search", "query": "q"}},
+    {"type": "code_interpreter_call", "id": "ci_1", "code": "1", "outputs": [{"type": "logs", "logs": "1"}]},
+    {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{"},
+    {"type": "function_call_output", "call_id": "call_1", "output": None},
+    {"type": "item_reference", "id": "msg_1"},
+    {"type": "odd"},
+]
+TOOLS = [
+    {"type": "function", "name": "f", "parameters": None},
+    {"type": "web_search"},
+    {"type": "mcp", "server_label": "s"},
+    {"type": "odd"},
+]
+READ = """
+import json, sys
+from phoenix.trace.gen_ai.conversion import get_openinference_attributes
+print(*get_openinference_attributes(json.load(sys.stdin)))
+"""
 
 
 def turns(session) -> list:
@@ -86,3 +114,16 @@ def test_turns_in_requests_are_one_session_whose_list_shows_the_requests(phoenix
     calls = [span["attributes"] for span in phoenix.spans("nested") if span["name"] != REQUEST]
     asked = sorted(json.loads(call["gen_ai.input.messages"])[-1]["parts"][0].get("content", RESULT) for call in calls)
     assert asked == sorted([LONG, RESULT, THEN, *CHAIN])
+
+
+def test_phoenix_reads_messages_and_tools_of_every_kind():
+    """One that it does not know has it drop all the others, too."""
+    said, tools = said_in("responses", {"input": SAID}), tools_in("responses", {"tools": TOOLS})
+    attributes = {"gen_ai.input.messages": json.dumps(said), "gen_ai.tool.definitions": json.dumps(tools)}
+    done = subprocess.run(
+        [program("phoenix", "python"), "-c", READ], input=json.dumps(attributes), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    read = done.stdout.split()
+    assert sum(name.endswith("message.role") for name in read) == len(SAID)
+    assert sum(name.endswith("tool.json_schema") for name in read) == len(TOOLS)
