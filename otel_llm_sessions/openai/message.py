@@ -101,13 +101,14 @@ def plain_form(message: Any) -> Form | None:
 
 def _plain_reply(message: dict[str, Any], text: Any) -> Form | None:
     get = message.get
-    if len(message) > 2 and (get("function_call") is not None or get("audio") is not None):
-        return None
     calls = get("tool_calls")
+    if len(message) > 3 and (get("function_call") is not None or get("audio") is not None):
+        return None
     if not calls:
-        return (ASSISTANT, text) if type(text) is str and text else None
-    if text is None and type(calls) is list and get("refusal") is None:
-        return (ASSISTANT, "", ("tool_calls", tuple(map(_call_of, calls))))
+        is_plain = len(message) == 2 or (get("function_call") is None and get("audio") is None)
+        return (ASSISTANT, text) if is_plain and type(text) is str and text else None
+    if text is None and type(calls) is list and (len(message) == 3 or get("refusal") is None):
+        return (ASSISTANT, "", ("tool_calls", tuple([_call_of(call) for call in calls])))
     return None
 
 
@@ -116,7 +117,7 @@ def plain_item(item: Any) -> Form | None:
     if type(item) is not dict:
         return None
     kind, content = item.get("type"), item.get("content")
-    if kind == "function_call":
+    if kind == "function_call" and "role" not in item:
         id_, name, arguments = item.get("call_id"), item.get("name"), item.get("arguments")
         if type(id_) is str and type(name) is str and type(arguments) is str:
             return (ASSISTANT, "", ("tool_calls", (new(Called, (id_, name, arguments)),)))
