@@ -36,15 +36,12 @@ BY_METADATA: Final = (
     ("OTEL_LLM_SESSIONS_PROVIDER_LOOKUP", "true"),
 )
 
-WITH_CONTENT: Final = (
-    ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY"),
-    ("OTEL_LLM_SESSIONS_CONTENT_HOOK", "__main__:redacted"),
-)
+REDACTED: Final = (("OTEL_LLM_SESSIONS_CONTENT_HOOK", "__main__:redacted"),)
 
 EXAMPLES: Final[tuple[Example, ...]] = (
     Example("litellm_chat.py", sessions=1, sources=("metadata",) * 2),
     Example("litellm_responses.py", sessions=1, sources=("new", "chain")),
-    Example("streaming_chat.py", sessions=1, sources=("context",) * 3, settings=WITH_CONTENT),
+    Example("streaming_chat.py", sessions=1, sources=("context",) * 3, settings=REDACTED),
     Example("async_sessions.py", sessions=3, sources=("context",) * 3),
     Example("two_processes.py", sessions=1, sources=("new", "provider"), settings=BY_METADATA),
     Example("web_service.py", 3, ("context",) * 2, arguments=("--drive",), in_request=True),

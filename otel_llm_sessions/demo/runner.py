@@ -33,6 +33,7 @@ INSTRUMENTATIONS: Final = frozenset({"openai_sessions", "fastapi"})
 NEEDED: Final = ("openai", "fastapi", "uvicorn", "opentelemetry.exporter.otlp.proto.http")
 INSTALL: Final = "pip install '.[demo]' in a checkout"
 KEPT_PREFIX: Final = "OTEL_LLM_SESSIONS_"
+CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 SERVER: Final = (
     *("-m", "otel_llm_sessions.demo.provider", "--port", "0", "--latency", "0.15", "--chunk-delay", "0.005"),
     "--charges",
@@ -82,7 +83,8 @@ class Demo:
         instrument = instrument_command()
         folder = examples_folder()
         environment = environment_of(os.environ, self._receiver.endpoint, self._provider())
-        self._say(f"Spans go to {self._receiver.endpoint} (OTLP over HTTP).\n")
+        self._say(f"Spans go to {self._receiver.endpoint} (OTLP over HTTP).")
+        self._say(f"What is said is recorded, as {CAPTURE}=SPAN_ONLY asks for; by default it is not.\n")
         runs = [self._run(example, [*instrument, str(folder / example.file)], environment) for example in EXAMPLES]
         outcomes = outcomes_of(runs, sessions_of(self._receiver.spans))
         self._show(outcomes)
@@ -212,6 +214,7 @@ def environment_of(outer: Mapping[str, str], endpoint: str, provider: Mapping[st
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
+        CAPTURE: "SPAN_ONLY",
         "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join(_other_instrumentations()),
         "NO_PROXY": ",".join(filter(None, (outer.get("NO_PROXY"), "127.0.0.1"))),
         "PYTHONUNBUFFERED": "1",

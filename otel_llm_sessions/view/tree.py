@@ -12,8 +12,10 @@ from rich.tree import Tree
 from otel_llm_sessions import semconv
 from otel_llm_sessions.view.sessions import ArrivedSession, Node, Turn
 from otel_llm_sessions.view.spans import ReceivedSpan
+from otel_llm_sessions.view.words import asked_in
 
 LONGEST_ID: Final = 48
+LONGEST_WORDS: Final = 40
 GAP: Final = "  "
 MILLISECOND: Final = 1_000_000
 
@@ -49,6 +51,11 @@ def shortened(text: str, longest: int = LONGEST_ID) -> str:
     """The text, or its two ends when it is too long."""
     half = (longest - 1) // 2
     return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+
+
+def first_words(text: str, longest: int = LONGEST_WORDS) -> str:
+    """The text, or its first words when it is too long."""
+    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
 
 
 def _grow(tree: Tree, nodes: Sequence[Node], widths: list[int]) -> None:
@@ -137,6 +144,11 @@ def _source(turn: Turn) -> str:
     return f"found by {source}" if source else ""
 
 
+def _words(turn: Turn) -> str:
+    said = asked_in((turn.call or turn.span).attributes)
+    return f"“{first_words(said)}”" if said else ""
+
+
 def _place(turn: Turn) -> str:
     """Where the call itself stands, when that is not the session's trace."""
     if turn.call is None:
@@ -150,6 +162,7 @@ def _place(turn: Turn) -> str:
 COLUMNS: Final[tuple[Column, ...]] = (
     Column(_number, lambda turn: "bold", right=True),
     Column(_name, lambda turn: ""),
+    Column(_words, lambda turn: "italic"),
     Column(_tokens, lambda turn: "magenta", right=True),
     Column(_cost, lambda turn: "magenta", right=True),
     Column(_duration, lambda turn: "dim", right=True),

@@ -1,6 +1,7 @@
 """Sessions built from received spans, and the trees drawn of them."""
 
 import io
+import json
 from dataclasses import replace
 from itertools import count
 
@@ -267,3 +268,32 @@ def test_a_turn_follows_the_one_its_link_leads_to(root):
 def test_long_ids_keep_both_ends():
     assert shortened("resp_" + "x" * 465, 11) == "resp_…xxxxx"
     assert shortened("short") == "short"
+
+
+def messages(*said):
+    return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]} for role, text in said])
+
+
+@pytest.mark.parametrize(
+    ("asked", "replied", "shown"),
+    [
+        (
+            messages(("system", "Be kind."), ("user", "Where is\n my order?")),
+            messages(("assistant", "There.")),
+            "Where is my order?",
+        ),
+        (messages(("user", "one"), ("assistant", "two"), ("user", "three")), None, "three"),
+        (messages(("tool", "12")), messages(("assistant", "It is 12.")), "It is 12."),
+        (messages(("user", "x" * 50)), None, "x" * 39 + "…"),
+        (messages(("user", "Where is my order?"))[:30], messages(("assistant", "There.")), "There."),
+        ([{"role": "user", "parts": [None, {"type": "blob"}, {"type": "text", "content": 5}]}, "odd"], None, None),
+        ("{}", "null", None),
+    ],
+    ids=("asked", "newest", "tool", "long", "cut", "odd", "nothing"),
+)
+def test_a_turn_shows_its_first_words(asked, replied, shown):
+    said = {"gen_ai__input__messages": asked, "gen_ai__output__messages": replied}
+    root = span("session", llm_session__root=True, session__id="s-1")
+    turn = call(1, SESSION_TRACE, parent=root, **{name: value for name, value in said.items() if value is not None})
+    line = drawn([root, turn])[1]
+    assert (f"  “{shown}”  12 → 34 tokens" if shown else "gpt-4o-mini  12 → 34 tokens") in line
