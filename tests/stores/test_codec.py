@@ -87,10 +87,11 @@ def test_garbage_with_a_good_version_is_unknown_or_a_link_but_never_an_error(dat
 def test_a_record_that_was_cut_off_or_changed_is_unknown(link, data):
     record = encode(link)
     at = data.draw(st.integers(0, len(record) - 1))
-    assert decode(record[:at]) is None
     changed = bytearray(record)
     changed[at] ^= data.draw(st.integers(1, 255))
-    assert decode(bytes(changed)) is None
+    for other in (record[:at], bytes(changed)):
+        # One in 65,536 has the right checksum by chance.
+        assert decode(other) is None or other == _with_checksum(other[:-2])
 
 
 @pytest.mark.parametrize("version", [0, 1])
