@@ -60,10 +60,12 @@ def in_flight(context: Context, span: Span | None, around: Span, outer: Context,
         sending: see ``InFlight``.
     """
     taken = _taken(around, outer) if outer else NOTHING_TAKEN
-    # One new context for both values: it costs as much as all else here.
-    flight = (span, around, taken, sending)
-    values = {IN_FLIGHT_KEY: flight} if span is None else {IN_FLIGHT_KEY: flight, SPAN_KEY: span}
-    return Context({**context, **values} if context else values)
+    # One new context for both values: it costs as much as all else here. The copy is a plain dict.
+    values: dict[str, object] = context.copy()
+    values[IN_FLIGHT_KEY] = (span, around, taken, sending)
+    if span is not None:
+        values[SPAN_KEY] = span
+    return Context(values)
 
 
 def _flight_in(context: Context) -> InFlight | None:
