@@ -67,15 +67,16 @@ def start_with_ids(
         outer = _laid_out.set(list(ids) if ids is not None else None)
     span: Span | None = None
     try:
-        # INTERNAL by itself: to look up an enum's member takes a function of Python's each time (CPython 3.11).
-        span = tracer.start_span(name, context=context, attributes=attributes, links=links, start_time=start_time)
+        try:
+            # INTERNAL by itself: to look up an enum's member takes a function of Python's each time (CPython 3.11).
+            span = tracer.start_span(name, context=context, attributes=attributes, links=links, start_time=start_time)
+        finally:
+            if outer is not None:
+                _laid_out.reset(outer)
         return span
     except BaseException:  # interrupted where nobody else has the span yet
         end_early(span)
         raise
-    finally:
-        if outer is not None:
-            _laid_out.reset(outer)
 
 
 def end_early(span: Span | None) -> None:

@@ -231,8 +231,9 @@ class Roots:
         self._note(opening, owner)
         if opening.is_again and not owner and known is not None:
             return known
-        root = self._start(opening) if owner else None
+        root = None
         try:
+            root = self._start(opening) if owner else None
             trace = trace_of(opening, root.get_span_context()) if root is not None else decided(opening, self.tracer)
             # Not under the lock: a processor may export the root right here.
             self._end(opening, root, parent)
@@ -336,20 +337,11 @@ class Roots:
         Returns:
             The root, left open to be named; None if a sampler or a processor of the application's raises.
         """
-        attributes: dict[str, Any] = {semconv.LLM_SESSION_PART: 1, semconv.LLM_SESSION_SOURCE: "new"}
+        root = None
         try:
-            root = start_with_ids(
-                self.tracer,
-                None,
-                ROOT_NAME,
-                context=NOWHERE,
-                attributes=attributes,
-                start_time=start,
-            )
-        except Exception as error:
-            report("start a session's root", error)
-            return None
-        try:
+            root = self._start_fresh(start)
+            if root is None:
+                return None
             context = root.get_span_context()
             ref, state = ref_of(context), state_text(context.trace_state)
             trace = new(SessionTrace, (ref[0], ref[1], ref[2], 1, start, 1, state))
@@ -361,6 +353,16 @@ class Roots:
         except BaseException:
             end_early(root)
             raise
+
+    def _start_fresh(self, start: int) -> Span | None:
+        attributes: dict[str, Any] = {semconv.LLM_SESSION_PART: 1, semconv.LLM_SESSION_SOURCE: "new"}
+        try:
+            return start_with_ids(
+                self.tracer, None, ROOT_NAME, context=NOWHERE, attributes=attributes, start_time=start
+            )
+        except Exception as error:
+            report("start a session's root", error)
+            return None
 
 
 def _tracer_of(provider: TracerProvider) -> Any:
