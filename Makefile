@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint contract backends test-backends test-frameworks bench clean
+.PHONY: help demo test test-all lint contract backends test-backends test-frameworks test-browser bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -18,7 +18,7 @@ test: $(VENV)/dev.stamp  ## the fast tests, about two minutes on two cores
 	@$(BIN)/python -m pytest -q
 
 test-all: $(VENV)/dev.stamp  ## the fast and the slow tests
-	@$(BIN)/python -m pytest -q -m "not contract and not backends and not frameworks"
+	@$(BIN)/python -m pytest -q -m "not contract and not backends and not frameworks and not browser"
 
 lint: $(VENV)/dev.stamp  ## ruff, mypy --strict, who may import whom
 	@$(BIN)/ruff check .
@@ -38,6 +38,9 @@ test-backends: backends  ## the tests that send to the real Collector, Jaeger, P
 
 test-frameworks: $(VENV)/dev.stamp  ## conversations through real agent frameworks, each in an environment of its own
 	@$(BIN)/python -m pytest -q -m frameworks -n 2 tests/frameworks
+
+test-browser: $(VENV)/dev.stamp  ## the viewer's page in Debian's Chromium, headless
+	@$(BIN)/python -m pytest -q -m browser tests
 
 bench: $(VENV)/dev.stamp  ## instructions and CPU time per call, against the budgets
 	@$(BIN)/python -m benchmarks

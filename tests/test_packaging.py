@@ -25,7 +25,7 @@ PUBLIC = {
     "SessionStore",
     "SessionLink",
 }
-EXTRAS = {"instruments", "otlp", "redis", "cost", "demo", "dev"}
+EXTRAS = {"instruments", "otlp", "redis", "cost", "view", "demo", "dev"}
 
 
 @pytest.fixture(scope="module")
