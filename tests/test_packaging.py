@@ -139,7 +139,7 @@ def test_the_demo_holds_nothing_that_it_does_not_use() -> None:
         "print(*(name for name in sys.modules if name.startswith('otel_llm_sessions.')))"
     )
     used = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    files = {file for room in ("demo", "view") for file in (package / room).rglob("*.py")}
+    files = set((package / "demo").rglob("*.py"))
     named = {"otel_llm_sessions." + ".".join(file.relative_to(package).with_suffix("").parts): file for file in files}
     unused = {name.removesuffix(".__init__") for name in named if not name.endswith(".__main__")} - set(used)
     assert not unused

@@ -28,9 +28,13 @@ from otel_llm_sessions.view.spans import (
 
 def read_spans(message: bytes) -> list[ReceivedSpan]:
     """The spans of a serialized ``ExportTraceServiceRequest``, in its order."""
-    request = ExportTraceServiceRequest.FromString(message)
+    return spans_of(ExportTraceServiceRequest.FromString(message))
+
+
+def spans_of(request: ExportTraceServiceRequest) -> list[ReceivedSpan]:
+    """The spans of a request, in its order."""
     return [
-        _span(span, attributes_of(group.resource.attributes), scoped.scope.name)
+        span_of(span, attributes_of(group.resource.attributes), scoped.scope.name)
         for group in request.resource_spans
         for scoped in group.scope_spans
         for span in scoped.spans
@@ -50,9 +54,13 @@ def read_metrics(message: bytes) -> list[ReceivedMetric]:
 
 def read_logs(message: bytes) -> list[ReceivedLog]:
     """The log records of a serialized ``ExportLogsServiceRequest``, in its order."""
-    request = ExportLogsServiceRequest.FromString(message)
+    return logs_of(ExportLogsServiceRequest.FromString(message))
+
+
+def logs_of(request: ExportLogsServiceRequest) -> list[ReceivedLog]:
+    """The log records of a request, in its order."""
     return [
-        _log(record, attributes_of(group.resource.attributes), scoped.scope.name)
+        log_of(record, attributes_of(group.resource.attributes), scoped.scope.name)
         for group in request.resource_logs
         for scoped in group.scope_logs
         for record in scoped.log_records
@@ -81,19 +89,25 @@ _VALUES: Final[dict[str | None, Callable[[AnyValue], Any]]] = {
 }
 
 
-def _span(span: Span, resource: Attributes, scope: str) -> ReceivedSpan:
+_KINDS: Final = {number: name.removeprefix("SPAN_KIND_") for name, number in Span.SpanKind.items()}
+_STATUSES: Final = {number: name.removeprefix("STATUS_CODE_") for name, number in Status.StatusCode.items()}
+"""Names by number; a newer OTLP's numbers have none here, and say as little as 0."""
+
+
+def span_of(span: Span, resource: Attributes, scope: str) -> ReceivedSpan:
+    """One span, of a resource and a scope."""
     return ReceivedSpan(
         name=span.name,
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
         parent_id=span.parent_span_id.hex(),
-        kind=Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
+        kind=_KINDS.get(span.kind, "UNSPECIFIED"),
         start=span.start_time_unix_nano,
         end=span.end_time_unix_nano,
         attributes=attributes_of(span.attributes),
         links=tuple(_links(span)),
         events=tuple(_events(span)),
-        status=Status.StatusCode.Name(span.status.code).removeprefix("STATUS_CODE_"),
+        status=_STATUSES.get(span.status.code, "UNSET"),
         status_message=span.status.message,
         resource=resource,
         scope=scope,
@@ -141,7 +155,8 @@ def _number(point: Any) -> float | None:
     return getattr(point, which) if which else None
 
 
-def _log(record: LogRecord, resource: Attributes, scope: str) -> ReceivedLog:
+def log_of(record: LogRecord, resource: Attributes, scope: str) -> ReceivedLog:
+    """One log record, of a resource and a scope."""
     return ReceivedLog(
         event_name=record.event_name,
         time=record.time_unix_nano or record.observed_time_unix_nano,
