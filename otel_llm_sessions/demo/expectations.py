@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.view.sessions import ArrivedSession
+from otel_llm_sessions.view.sessions import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ EXAMPLES: Final[tuple[Example, ...]] = (
 )
 
 
-def problems(example: Example, sessions: Sequence[ArrivedSession]) -> list[str]:
+def problems(example: Example, sessions: Sequence[Session]) -> list[str]:
     """What is missing or wrong in the sessions that arrived from the example; empty if all is right."""
     found = [f"{len(sessions)} session(s) arrived, {example.sessions} expected"]
     found = found if len(sessions) != example.sessions else []
@@ -57,25 +57,25 @@ def problems(example: Example, sessions: Sequence[ArrivedSession]) -> list[str]:
     return found
 
 
-def _wrong(example: Example, session: ArrivedSession) -> Iterator[str]:
+def _wrong(example: Example, session: Session) -> Iterator[str]:
     for check in CHECKS:
         yield from check(example, session)
 
 
-def _id(example: Example, session: ArrivedSession) -> Iterator[str]:
+def _id(example: Example, session: Session) -> Iterator[str]:
     ids = {str(turn.attribute(semconv.SESSION_ID) or "") for turn in session.turns}
     if ids - {session.id} or not session.id:
         yield f"its turns say session.id {', '.join(sorted(ids)) or 'nothing'}"
 
 
-def _numbers(example: Example, session: ArrivedSession) -> Iterator[str]:
+def _numbers(example: Example, session: Session) -> Iterator[str]:
     numbers = [turn.number for turn in session.turns]
     expected = list(range(1, len(example.sources) + 1))
     if numbers != expected:
         yield f"its turns are {numbers}, expected {expected}"
 
 
-def _calls(example: Example, session: ArrivedSession) -> Iterator[str]:
+def _calls(example: Example, session: Session) -> Iterator[str]:
     for turn in session.turns:
         if turn.call is None:
             yield f"turn {turn.number} is a marker whose call did not arrive"
@@ -83,19 +83,19 @@ def _calls(example: Example, session: ArrivedSession) -> Iterator[str]:
             yield f"turn {turn.number} failed: {turn.attribute(semconv.ERROR_TYPE)} {turn.call.status_message}".rstrip()
 
 
-def _sources(example: Example, session: ArrivedSession) -> Iterator[str]:
+def _sources(example: Example, session: Session) -> Iterator[str]:
     sources = tuple(str(turn.attribute(semconv.LLM_SESSION_SOURCE)) for turn in session.turns)
     if sources != example.sources:
         yield f"found by {', '.join(sources)}, expected {', '.join(example.sources)}"
 
 
-def _links(example: Example, session: ArrivedSession) -> Iterator[str]:
+def _links(example: Example, session: Session) -> Iterator[str]:
     for before, turn in pairwise(session.turns):
-        if not turn.follows(before):
+        if turn.follows is not before:
             yield f"turn {turn.number} has no link to turn {before.number}"
 
 
-def _places(example: Example, session: ArrivedSession) -> Iterator[str]:
+def _places(example: Example, session: Session) -> Iterator[str]:
     for turn in session.turns:
         if (turn.request is not None) != example.in_request:
             yield f"turn {turn.number} should {'' if example.in_request else 'not '}stand in a request's trace"
@@ -105,7 +105,7 @@ def _places(example: Example, session: ArrivedSession) -> Iterator[str]:
             yield f"turn {turn.number} should {'' if is_elsewhere else 'not '}be a marker"
 
 
-CHECKS: Final[tuple[Callable[[Example, ArrivedSession], Iterator[str]], ...]] = (
+CHECKS: Final[tuple[Callable[[Example, Session], Iterator[str]], ...]] = (
     _id,
     _numbers,
     _calls,

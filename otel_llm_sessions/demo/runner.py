@@ -24,7 +24,7 @@ from rich.text import Text
 from otel_llm_sessions.demo.expectations import EXAMPLES, Example, problems
 from otel_llm_sessions.demo.processes import Interrupted, Processes, TimedOut
 from otel_llm_sessions.view.receiver import OtlpReceiver
-from otel_llm_sessions.view.sessions import ArrivedSession, sessions_of
+from otel_llm_sessions.view.sessions import Session, sessions_of
 from otel_llm_sessions.view.tree import trees
 
 INSTRUMENTATIONS: Final = frozenset({"openai_sessions", "fastapi"})
@@ -61,7 +61,7 @@ class Outcome:
     """What came of one example."""
 
     run: Run
-    sessions: list[ArrivedSession]
+    sessions: list[Session]
 
     @property
     def problems(self) -> list[str]:
@@ -168,9 +168,9 @@ def main(argv: list[str]) -> int:
         return 128 + interrupted.number
 
 
-def outcomes_of(runs: Iterable[Run], sessions: Sequence[ArrivedSession]) -> list[Outcome]:
+def outcomes_of(runs: Iterable[Run], sessions: Sequence[Session]) -> list[Outcome]:
     """Each run with the sessions that came from it, by the name of its service."""
-    return [Outcome(run, [one for one in sessions if one.service == run.example.service]) for run in runs]
+    return [Outcome(run, [one for one in sessions if run.example.service in one.services]) for run in runs]
 
 
 def instrument_command() -> list[str]:

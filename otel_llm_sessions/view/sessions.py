@@ -1,105 +1,76 @@
 """The sessions among the spans that arrived: which there are, which turns they have, where each call stands.
 
-Where session traces arrived (root spans with ``llm_session.root``), everything is read from their structure: trace ids,
-parents and links. Where none did (``TRACES=turn``), calls are grouped by their ``session.id``.
+Sessions are read from the documented attributes alone. A session is what its spans name by ``session.id`` (others: by
+``gen_ai.conversation.id``), with all parts of its trace, whatever of it arrived, came twice, or came late.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.view.costs import Cost, cost_in, total_of
-from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
+from otel_llm_sessions.view.costs import Cost, total_of
+from otel_llm_sessions.view.index import Spans, contents_of
+from otel_llm_sessions.view.joining import Call, Gathered, above_of, gathered
+from otel_llm_sessions.view.reading import (
+    SpanKey,
+    is_root,
+    key_of,
+    kind_of,
+    number_of,
+    part_of,
+    previous_id_of,
+    session_ids_of,
+    target_of,
+    text_in,
+)
+from otel_llm_sessions.view.spans import Attributes, ReceivedLog, ReceivedSpan
+from otel_llm_sessions.view.summaries import Summary
+from otel_llm_sessions.view.turns import Evaluation, Node, Turn
 
-LINKS_TO_OTHERS: Final = frozenset({"previous_turn", "session", "other_session", "parent_session"})
-"""Values of ``llm_session.link`` on a marker's links that do not lead to the call it stands for."""
-
-SpanKey = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn: the span that stands for it in its session, and the call itself."""
-
-    span: ReceivedSpan
-    """In the session: the call's own span or a marker."""
-    call: ReceivedSpan | None
-    """The call's span; None when a marker's link leads to a span that did not arrive."""
-    request: ReceivedSpan | None = None
-    """The root of the request in which the call was made, when it was made in one."""
-
-    @property
-    def number(self) -> int:
-        """Which turn of its session this is; 0 when no span says it."""
-        return number_of(self.span) or number_of(self.call or self.span)
-
-    @property
-    def is_marker(self) -> bool:
-        """Whether a marker stands in the session, the call elsewhere."""
-        return self.span is not self.call
-
-    @property
-    def failed(self) -> bool:
-        """Whether the call ended in an error."""
-        return (self.call or self.span).status == "ERROR"
-
-    def attribute(self, name: str) -> object:
-        """An attribute of the call, or of what stands for it."""
-        return (self.call or self.span).attributes.get(name, self.span.attributes.get(name))
-
-    @property
-    def cost(self) -> Cost | None:
-        """What the call cost, as its span says; None if it says nothing."""
-        return cost_in((self.call or self.span).attributes)
-
-    def follows(self, other: Turn) -> bool:
-        """Whether a ``previous_turn`` link of this turn leads to the other."""
-        there = {key_of(span) for span in (other.span, other.call) if span}
-        links = [*self.span.links, *(self.call.links if self.call else ())]
-        return any(_kind(link) == "previous_turn" and target_of(link) in there for link in links)
+SERVICE_NAME: Final = "service.name"
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """A span of a session with what was started inside it; a turn when it is one."""
+class Part:
+    """A part of a session's trace."""
 
-    span: ReceivedSpan
-    turn: Turn | None = None
-    children: tuple[Node, ...] = ()
-
-    def walk(self) -> Iterator[Node]:
-        """The node and all below it, parents first."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
+    number: int
+    trace_id: str
+    root: ReceivedSpan | None = None
+    """Its root; the first, where processes that share no store gave it several; None if none arrived."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArrivedSession:
-    """A session, or one part of a long one, as it arrived; ``root`` is None where sessions are not traces."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Session:
+    """A session. Two are equal if they are the same.
+
+    Args:
+        id: its id.
+        turns: its turns, in order.
+        parts: the parts of its trace, in order; empty where sessions are no traces.
+        nodes: its spans as trees: below its roots, and what stands elsewhere.
+        evaluations: the judgements of it and of its turns, by time.
+        parents: ids of the sessions from which it was started.
+        children: ids of the sessions that were started from it.
+        aliases: ids under which processes that did not know the session filed some of its turns.
+    """
 
     id: str
-    nodes: tuple[Node, ...]
-    root: ReceivedSpan | None = None
+    turns: tuple[Turn, ...] = ()
+    parts: tuple[Part, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    parents: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     @property
-    def turns(self) -> list[Turn]:
-        """All turns, as the tree shows them."""
-        return [node.turn for top in self.nodes for node in top.walk() if node.turn]
-
-    @property
-    def costs(self) -> tuple[Cost, ...]:
-        """What those of its turns cost together whose cost is known, of each currency."""
-        return total_of(turn.cost for turn in self.turns)
-
-    @property
-    def part(self) -> int:
-        """Which part of a long session this is, from 1."""
-        return int(self.root.attributes.get(semconv.LLM_SESSION_PART, 1)) if self.root else 1
+    def root(self) -> ReceivedSpan | None:
+        """The root of its first part that arrived; None where sessions are no traces."""
+        return next((part.root for part in self.parts if part.root), None)
 
     @property
     def name(self) -> str:
@@ -117,117 +88,153 @@ class ArrivedSession:
         said = self._said(semconv.LLM_SESSION_TAGS)
         return tuple(map(str, said)) if isinstance(said, (list, tuple)) else ()
 
-    def _said(self, attribute: str) -> object:
-        """What the root says, else the first turn that says it."""
-        spans = [self.root, *(turn.call or turn.span for turn in self.turns)]
-        return next((span.attributes[attribute] for span in spans if span and attribute in span.attributes), None)
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that its turns came from, in the order in which they joined."""
+        roots = [part.root for part in self.parts if part.root] if not self.turns else []
+        said = [turn.service for turn in self.turns] + [text_in(root.resource, SERVICE_NAME) or "" for root in roots]
+        return tuple(dict.fromkeys(name for name in said if name))
 
     @property
-    def service(self) -> str:
-        """The name of the service that the session's first span came from."""
-        spans = [self.root, *(turn.call or turn.span for turn in self.turns)]
-        return next((str(span.resource.get("service.name", "")) for span in spans if span), "")
+    def models(self) -> tuple[str, ...]:
+        """The models that its turns were answered by, in the order in which they joined."""
+        return tuple(dict.fromkeys(turn.model for turn in self.turns if turn.model))
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What those of its turns cost together whose cost is known, of each currency."""
+        return total_of(turn.price for turn in self.turns)
+
+    @property
+    def input_tokens(self) -> int | None:
+        """The tokens that were read, in the turns that tell it; None if none does."""
+        return _sum(turn.input_tokens for turn in self.turns)
+
+    @property
+    def output_tokens(self) -> int | None:
+        """The tokens that were written, in the turns that tell it; None if none does."""
+        return _sum(turn.output_tokens for turn in self.turns)
+
+    def summary(self) -> Summary:
+        """The session in one row."""
+        costs = self.costs
+        begun = [turn.start for turn in self.turns] or [part.root.start for part in self.parts if part.root]
+        ended = [turn.end for turn in self.turns] or [part.root.end for part in self.parts if part.root]
+        return Summary(
+            id=self.id,
+            name=self.name or None,
+            user=self.user or None,
+            tags=self.tags,
+            services=self.services,
+            turns=len(self.turns),
+            models=self.models,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cost=costs[0].amount if len(costs) == 1 else None,
+            currency=costs[0].currency or None if len(costs) == 1 else None,
+            errors=sum(turn.failed for turn in self.turns),
+            first=min(begun, default=0),
+            last=max(ended, default=0),
+        )
+
+    def _said(self, attribute: str) -> object:
+        """What a root says, else the first turn that says it."""
+        spans = [*(part.root for part in self.parts), *(turn.call or turn.span for turn in self.turns)]
+        return next((span.attributes[attribute] for span in spans if span and attribute in span.attributes), None)
 
 
-class Spans:
-    """The received spans, by id and by parent."""
+def sessions_of(received: Iterable[ReceivedSpan], logs: Iterable[ReceivedLog] = ()) -> list[Session]:
+    """Return the sessions among these spans, in the order in which they began.
 
-    def __init__(self, spans: Iterable[ReceivedSpan]) -> None:
-        self.all = list(spans)
-        self._by_id = {key_of(span): span for span in self.all}
-        self._below: defaultdict[SpanKey, list[ReceivedSpan]] = defaultdict(list)
-        for span in self.all:
-            self._below[span.trace_id, span.parent_id].append(span)
-
-    def below(self, span: ReceivedSpan) -> list[ReceivedSpan]:
-        """The span's children."""
-        return self._below[key_of(span)]
-
-    def get(self, key: SpanKey) -> ReceivedSpan | None:
-        """The span with these ids, if it arrived."""
-        return self._by_id.get(key)
-
-    def request_of(self, span: ReceivedSpan) -> ReceivedSpan | None:
-        """The topmost span above this one that arrived; None when nothing is above it."""
-        above = None
-        while parent := self.get((span.trace_id, span.parent_id)):
-            above = span = parent
-        return above
+    Args:
+        received: the spans, in any order; one that comes twice counts once.
+        logs: the events that belong to them.
+    """
+    spans, contents = Spans(received), contents_of(logs)
+    sessions = [_session(spans, contents, one) for one in gathered(spans)]
+    return sorted(sessions, key=lambda session: (session.summary().first, session.id))
 
 
-def sessions_of(received: Iterable[ReceivedSpan]) -> list[ArrivedSession]:
-    """The sessions among these spans, in the order in which they began."""
-    spans = Spans(received)
-    roots = [span for span in spans.all if span.attributes.get(semconv.LLM_SESSION_ROOT) and not span.parent_id]
-    sessions = _from_traces(spans, roots) if roots else _from_ids(spans)
-    return sorted(sessions, key=_beginning)
+def _session(spans: Spans, contents: dict[SpanKey, Attributes], found: Gathered) -> Session:
+    turns = _turns(spans, contents, found)
+    return Session(
+        found.id,
+        turns=turns,
+        parts=_parts(found),
+        nodes=_nodes(spans, found.roots, turns),
+        aliases=tuple(sorted(found.aliases)),
+    )
 
 
-def is_call(span: ReceivedSpan) -> bool:
-    """Whether the span is a model call."""
-    return semconv.OPERATION_NAME in span.attributes or semconv.LLM_SESSION_SOURCE in span.attributes
+def _turns(spans: Spans, contents: dict[SpanKey, Attributes], found: Gathered) -> tuple[Turn, ...]:
+    by_key: dict[SpanKey, Turn] = {}
+    by_response: dict[str, Turn] = {}
+    turns = []
+    for call in _in_order(found.calls):
+        turn = Turn(
+            call.span,
+            call.call,
+            above_of(spans, call.call),
+            _before(call, by_key, by_response),
+            contents.get(key_of(call.said), {}),
+            part_of(call.span) or part_of(call.said),
+        )
+        by_key |= {key_of(call.span): turn, key_of(call.said): turn}
+        if turn.response_id:
+            by_response.setdefault(turn.response_id, turn)
+        turns.append(turn)
+    return tuple(turns)
 
 
-def number_of(span: ReceivedSpan) -> int:
-    """The span's turn number; 0 when it has none."""
-    return int(span.attributes.get(semconv.LLM_SESSION_TURN, 0))
+def _before(call: Call, by_key: dict[SpanKey, Turn], by_response: dict[str, Turn]) -> Turn | None:
+    """The turn that a call goes on from, among those before it."""
+    links = [link for link in (*call.span.links, *call.said.links) if kind_of(link) == "previous_turn"]
+    linked = next((by_key[target_of(link)] for link in links if target_of(link) in by_key), None)
+    return linked or by_response.get(previous_id_of(call.said) or "")
 
 
-def key_of(span: ReceivedSpan) -> SpanKey:
-    """What identifies the span."""
-    return span.trace_id, span.span_id
+def _in_order(calls: list[Call]) -> list[Call]:
+    """By turn and start; by start alone where some have no number."""
+    numbers = {key_of(call.span): number_of(call.span) or number_of(call.said) for call in calls}
+    numbered = all(numbers.values())
+    return sorted(
+        calls, key=lambda call: (numbers[key_of(call.span)] if numbered else 0, call.said.start, key_of(call.span))
+    )
 
 
-def target_of(link: ReceivedLink) -> SpanKey:
-    """What identifies the span that the link leads to."""
-    return link.trace_id, link.span_id
+def _parts(found: Gathered) -> tuple[Part, ...]:
+    parts: dict[str, Part] = {}
+    for root in sorted(found.roots, key=lambda root: (found.id not in session_ids_of(root), root.start, key_of(root))):
+        parts.setdefault(root.trace_id, Part(part_of(root) or 1, root.trace_id, root))
+    for call in found.calls:
+        if call.span is not call.call or call.span.parent_id:
+            number = part_of(call.span)
+            if number and call.span.trace_id not in parts:
+                parts[call.span.trace_id] = Part(number, call.span.trace_id)
+    return tuple(sorted(parts.values(), key=lambda part: part.number))
 
 
-def _kind(link: ReceivedLink) -> object:
-    return link.attributes.get(semconv.LLM_SESSION_LINK)
+def _nodes(spans: Spans, roots: list[ReceivedSpan], turns: tuple[Turn, ...]) -> tuple[Node, ...]:
+    by_span = {key_of(turn.span): turn for turn in turns}
+    tops = [span for root in roots for span in spans.below(key_of(root)) if not is_root(span)]
+    shown: set[SpanKey] = set()
+    nodes = [_node(spans, span, by_span, shown) for span in tops]
+    nodes += [Node(turn.span, turn) for key, turn in by_span.items() if key not in shown]
+    numbered = all(node.turn and node.turn.number for node in nodes)
+    return tuple(sorted(nodes, key=lambda node: _place(node, numbered)))
 
 
-def _beginning(session: ArrivedSession) -> int:
-    return min((node.span.start for node in session.nodes), default=session.root.start if session.root else 0)
+def _place(node: Node, numbered: bool) -> tuple[int, int, bool]:
+    """By turn and start, turns first; by start alone where some are no turns."""
+    return node.turn.number if numbered and node.turn else 0, node.span.start, node.turn is None
 
 
-def _from_traces(spans: Spans, roots: list[ReceivedSpan]) -> Iterator[ArrivedSession]:
-    by_trace: defaultdict[str, list[ReceivedSpan]] = defaultdict(list)
-    for root in sorted(roots, key=lambda span: span.start):
-        by_trace[root.trace_id].append(root)
-    for first, *others in by_trace.values():
-        tops = [span for root in (first, *others) for span in spans.below(root)]
-        yield ArrivedSession(str(first.attributes.get(semconv.SESSION_ID, "")), _nodes(spans, tops), first)
+def _node(spans: Spans, span: ReceivedSpan, by_span: dict[SpanKey, Turn], shown: set[SpanKey]) -> Node:
+    shown.add(key_of(span))
+    below = [one for one in spans.below(key_of(span)) if key_of(one) not in shown and not is_root(one)]
+    return Node(span, by_span.get(key_of(span)), tuple(_node(spans, one, by_span, shown) for one in below))
 
 
-def _from_ids(spans: Spans) -> Iterator[ArrivedSession]:
-    by_id: defaultdict[str, list[ReceivedSpan]] = defaultdict(list)
-    for span in filter(is_call, spans.all):
-        if semconv.SESSION_ID in span.attributes:
-            by_id[str(span.attributes[semconv.SESSION_ID])].append(span)
-    for session_id, calls in by_id.items():
-        turns = (Turn(call, call, spans.request_of(call)) for call in _in_order(calls))
-        yield ArrivedSession(session_id, tuple(Node(turn.span, turn) for turn in turns))
-
-
-def _nodes(spans: Spans, siblings: list[ReceivedSpan]) -> tuple[Node, ...]:
-    return tuple(Node(span, _turn(spans, span), _nodes(spans, spans.below(span))) for span in _in_order(siblings))
-
-
-def _turn(spans: Spans, span: ReceivedSpan) -> Turn | None:
-    if span.name == semconv.MARKER_NAME and semconv.OPERATION_NAME not in span.attributes:
-        call = _marked(spans, span)
-        return Turn(span, call, spans.request_of(call) if call else None)
-    return Turn(span, span) if is_call(span) else None
-
-
-def _marked(spans: Spans, marker: ReceivedSpan) -> ReceivedSpan | None:
-    """The call that the marker stands for, by its link."""
-    links = (link for link in marker.links if _kind(link) not in LINKS_TO_OTHERS)
-    return next((span for span in map(spans.get, map(target_of, links)) if span), None)
-
-
-def _in_order(spans: list[ReceivedSpan]) -> list[ReceivedSpan]:
-    """By turn and start; by start alone where some are no turns."""
-    numbered = all(map(number_of, spans))
-    return sorted(spans, key=lambda span: (number_of(span) if numbered else 0, span.start))
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None

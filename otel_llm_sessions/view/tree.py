@@ -10,8 +10,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.view.sessions import ArrivedSession, Node, Turn
+from otel_llm_sessions.view.sessions import Session
 from otel_llm_sessions.view.spans import ReceivedSpan
+from otel_llm_sessions.view.turns import Node, Turn
 from otel_llm_sessions.view.words import asked_in
 
 LONGEST_ID: Final = 48
@@ -34,12 +35,12 @@ class Column:
         return Text(text.rjust(width) if self.right else text.ljust(width), self.style(turn))
 
 
-def trees(sessions: Iterable[ArrivedSession]) -> list[Tree]:
+def trees(sessions: Iterable[Session]) -> list[Tree]:
     """One tree per session, to be printed by rich."""
     return [tree(session) for session in sessions]
 
 
-def tree(session: ArrivedSession) -> Tree:
+def tree(session: Session) -> Tree:
     """The session with its turns, and what else was started inside, below it."""
     widths = [max((len(column.text(turn)) for turn in session.turns), default=0) for column in COLUMNS]
     drawn = Tree(_heading(session), guide_style="dim")
@@ -77,27 +78,25 @@ def _other(span: ReceivedSpan) -> Text:
     return Text(f"{span.name}{GAP}{said or _milliseconds(span)}", "dim")
 
 
-def _heading(session: ArrivedSession) -> Text:
+def _heading(session: Session) -> Text:
     number = len(session.turns)
     parts = [
         (f"session {shortened(session.id)}", "bold cyan"),
         (shortened(session.name), "bold"),
         (f"of {shortened(session.user)}" if session.user else "", ""),
         (" ".join(f"#{shortened(tag)}" for tag in session.tags), "yellow"),
-        (session.service, "bold"),
-        (f"part {session.part}" if session.part > 1 else "", "bold"),
+        (" ".join(session.services), "bold"),
         (f"{number} turn{'s' if number != 1 else ''}", ""),
         (_total_tokens(session), ""),
         (" + ".join(map(str, session.costs)), ""),
-        (f"trace {session.root.trace_id}" if session.root else "", "dim"),
+        (GAP.join(f"trace {part.trace_id}" for part in session.parts), "dim"),
     ]
     return Text(GAP).join(Text(text, style) for text, style in parts if text)
 
 
-def _total_tokens(session: ArrivedSession) -> str:
-    counts = [_usage(turn) for turn in session.turns]
-    known = [(asked, told) for asked, told in counts if isinstance(asked, int) and isinstance(told, int)]
-    return _arrow(sum(asked for asked, _ in known), sum(told for _, told in known)) if known else ""
+def _total_tokens(session: Session) -> str:
+    asked, told = session.input_tokens, session.output_tokens
+    return "" if asked is told is None else _arrow(asked, told)
 
 
 def _number(turn: Turn) -> str:
@@ -110,20 +109,16 @@ def _name(turn: Turn) -> str:
     return f"{operation} {model}".strip() or turn.span.name
 
 
-def _usage(turn: Turn) -> tuple[object, object]:
-    return turn.attribute(semconv.USAGE_INPUT_TOKENS), turn.attribute(semconv.USAGE_OUTPUT_TOKENS)
-
-
 def _tokens(turn: Turn) -> str:
-    asked, told = _usage(turn)
+    asked, told = turn.input_tokens, turn.output_tokens
     return "" if asked is told is None else _arrow(asked, told)
 
 
 def _cost(turn: Turn) -> str:
-    return "" if turn.cost is None else str(turn.cost)
+    return "" if turn.price is None else str(turn.price)
 
 
-def _arrow(asked: object, told: object) -> str:
+def _arrow(asked: int | None, told: int | None) -> str:
     return f"{'?' if asked is None else asked} → {'?' if told is None else told} tokens"
 
 

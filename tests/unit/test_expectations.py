@@ -12,6 +12,7 @@ from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
 EXAMPLE = Example("shop.py", sessions=1, sources=("new", "chain"))
 TRACE = "5e" * 16
 ROOT = ReceivedSpan("session", TRACE, "a0" * 8, attributes={"session.id": "s-1", "llm_session.root": True})
+OTHER_ROOT = replace(ROOT, trace_id="6f" * 16, attributes={**ROOT.attributes, "session.id": "s-2"})
 
 
 def call(turn, source, **changes):
@@ -46,7 +47,10 @@ def test_it_is_right_without_session_traces_too():
     ("spans", "problem"),
     [
         ([], r"0 session\(s\) arrived, 1 expected"),
-        ([*GOOD, replace(ROOT, trace_id="6f" * 16)], r"2 session\(s\) arrived, 1 expected"),
+        (
+            [*GOOD, OTHER_ROOT],
+            r"2 session\(s\) arrived, 1 expected",
+        ),
         (GOOD[:2], r"its turns are \[1\], expected \[1, 2\]"),
         ([*GOOD, call(3, "chain")], r"its turns are \[1, 2, 3\], expected \[1, 2\]"),
         ([*GOOD[:2], call(2, "context")], "found by new, context, expected new, chain"),
