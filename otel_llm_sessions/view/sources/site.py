@@ -1,0 +1,114 @@
+"""A program that is asked over HTTP: one request at a time, answers as bytes or JSON, failures as one line."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import IO, Any, Final
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from otel_llm_sessions.view.source import Unreachable
+
+PATIENCE: Final = 30.0
+"""Seconds in which something has to come; a backend may look through many blocks before it answers."""
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+LONGEST_ANSWER: Final = 1 << 30
+REASON: Final = 200
+"""Characters of what a backend says to explain itself."""
+
+
+class Refused(Unreachable):
+    """A program answers with an error status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Site:
+    """Where a program answers, and what is sent along. Thread-safe.
+
+    Redirections are not followed: the headers may hold a credential that is meant for this place alone.
+
+    Args:
+        url: ``http://`` or ``https://``, with the path below which the program answers.
+        headers: sent with each request.
+        patience: seconds in which something has to come.
+
+    Raises:
+        ValueError: the address is not valid.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None, patience: float = PATIENCE) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+            raise ValueError("the address is not valid: expected http://HOST:PORT, without a user or password in it")
+        parts.port  # noqa: B018  # raises ValueError for what is no port
+        self.url: Final = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+        self._headers = {"Accept": "application/json", **(headers or {})}
+        self._patience = patience
+        proxies: dict[str, str] | None = {} if parts.hostname in LOOPBACK else None
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _NoRedirection())
+
+    def get(self, path: str, said: Mapping[str, str] | None = None) -> bytes:
+        """Return what the program answers.
+
+        Args:
+            path: below the site's own, with a ``/`` before it, percent-encoded.
+            said: what is asked; empty texts are left out.
+
+        Raises:
+            Refused: it answers with an error status.
+            Unreachable: it does not answer.
+        """
+        asked = urlencode({name: value for name, value in (said or {}).items() if value})
+        request = urllib.request.Request(f"{self.url}{path}{'?' if asked else ''}{asked}", headers=self._headers)
+        try:
+            with self._opener.open(request, timeout=self._patience) as answer:
+                return self._read(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise Refused(self._said(path, f"{error.code} {error.reason}{_explained(error)}"), error.code) from None
+        except (OSError, http.client.HTTPException, ssl.SSLError) as error:
+            raise Unreachable(self._said(path, _reason(error))) from None
+
+    def json(self, path: str, said: Mapping[str, str] | None = None) -> Any:
+        """Return what the program answers, read as JSON; raises as :meth:`get`, and Unreachable if it is none."""
+        try:
+            return json.loads(self.get(path, said))
+        except (ValueError, RecursionError):
+            raise Unreachable(self._said(path, "an answer that is no JSON")) from None
+
+    def _read(self, answer: IO[bytes]) -> bytes:
+        read = answer.read(LONGEST_ANSWER + 1)
+        if len(read) > LONGEST_ANSWER:
+            raise OSError(f"an answer of more than {LONGEST_ANSWER >> 20} MiB")
+        return read
+
+    def _said(self, path: str, reason: str) -> str:
+        return f"GET {self.url}{path}: {' '.join(reason.split())}"
+
+
+class _NoRedirection(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *said: Any, **named: Any) -> None:
+        """Let what redirects be an error status."""
+
+
+def _reason(error: Exception) -> str:
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, TimeoutError):
+        return "no answer in time"
+    return reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason) or type(reason).__name__
+
+
+def _explained(error: urllib.error.HTTPError) -> str:
+    """The beginning of what the program says itself, unless that is a page."""
+    try:
+        text = error.read(4 * REASON).decode("utf-8", "replace").strip()
+    except (OSError, http.client.HTTPException):
+        return ""
+    return f": {text[:REASON]}" if text and not text.startswith("<") else ""
