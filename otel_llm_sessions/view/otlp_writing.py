@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from otel_llm_sessions.view.spans import ReceivedSpan
+from otel_llm_sessions.view.spans import ReceivedLog, ReceivedSpan
 
 INT64: Final = range(-(1 << 63), 1 << 63)
 DEEPEST: Final = 32
@@ -33,6 +35,29 @@ def spans_request(spans: Iterable[ReceivedSpan]) -> ExportTraceServiceRequest:
             scoped = scopes[resource, span.scope] = resources[resource].scope_spans.add()
             scoped.scope.name = _text(span.scope)
         _write(scopes[resource, span.scope].spans.add(), span)
+    return request
+
+
+def logs_request(logs: Iterable[ReceivedLog]) -> ExportLogsServiceRequest:
+    """The log records as one export request, those of one resource and scope together, in their order."""
+    request = ExportLogsServiceRequest()
+    scopes: dict[tuple[str, str], ScopeLogs] = {}
+    for log in logs:
+        origin = repr(log.resource), log.scope
+        if origin not in scopes:
+            group = request.resource_logs.add()
+            group.resource.attributes.extend(_pairs(log.resource))
+            scopes[origin] = group.scope_logs.add()
+            scopes[origin].scope.name = _text(log.scope)
+        record = scopes[origin].log_records.add(
+            time_unix_nano=_uint64(log.time),
+            event_name=_text(log.event_name),
+            severity_text=_text(log.severity),
+            body=any_value(log.body),
+            trace_id=_bytes(log.trace_id),
+            span_id=_bytes(log.span_id),
+        )
+        record.attributes.extend(_pairs(log.attributes))
     return request
 
 
