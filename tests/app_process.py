@@ -38,8 +38,8 @@ class Application:
         # A span that arrived twice tells whether two processes made it, or one process's exporter sent it again.
         resource = Resource.create({"service.instance.id": str(os.getpid())})
         self.provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        if settings["endpoint"]:
-            exporter = OTLPSpanExporter(endpoint=f"{settings['endpoint']}/v1/traces")
+        for endpoint in (settings["endpoint"] or "").split():
+            exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")
             self.provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
         self.tracer = self.provider.get_tracer("the application's")
         self.options = {"base_url": settings["base_url"], "api_key": "test", "max_retries": 0}

@@ -88,7 +88,7 @@ class Fleet:
             clients: what each process makes its calls with.
             store: the URL of the store.
             base_url: where the API is.
-            endpoint: where spans are exported to; None for nowhere.
+            endpoint: where spans are exported to, several with blanks between; None for nowhere.
             time_limit: how long the store may take, in seconds; None for as long as in applications.
         """
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()

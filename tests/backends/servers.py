@@ -58,11 +58,29 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self._stop()
 
+    def die(self) -> None:
+        """End it as a crash does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def come_back(self) -> None:
+        """Start it again after it has died, with the addresses and the configuration that it had."""
+        self._run()
+        assert self._becomes_ready(), self.log.read_text()[-3000:]
+
     def _start(self) -> None:
-        command, environment = self._prepare()
-        with self.log.open("wb") as log:
+        self._command, self._environment = self._prepare()
+        self._run()
+
+    def _run(self) -> None:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=self._directory, env={**os.environ, **environment}, stdout=log, stderr=log
+                self._command,
+                cwd=self._directory,
+                env={**os.environ, **self._environment},
+                stdout=log,
+                stderr=log,
             )
 
     def _becomes_ready(self) -> bool:
