@@ -1,27 +1,36 @@
-"""The configurations that this repository shows, on the real Collector."""
+"""The configurations that this repository shows, on the real Collector: what comes out of it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from jaeger_traces import calls
+from jaeger_traces import calls, tags
 from loopback_client import MODEL
 from opentelemetry.trace import StatusCode
 from servers import ROOT, Collector, until, validated
 
-SHOWN = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "backends.md").read_text(), re.S)
-SAMPLING, METRICS = SHOWN
+SHOWN = ROOT / "examples" / "collector"
+OVERLAYS = sorted(path for path in SHOWN.glob("*.yaml") if "${env:COLLECTOR_GRPC" not in path.read_text())
 FAILS = {"x-loopback-mode": "status=500"}
+DECIDED = re.compile(r"^otelcol_processor_tail_sampling_global_count_traces_sampled.* [1-9]", re.M)
 
 
 @pytest.fixture
-def over(tmp_path: Path):
-    """Write down what is laid over this repository's configuration."""
+def over(tmp_path: Path) -> Callable[..., Path]:
+    """Write down a configuration of this repository, or a text, with some of it put in other words."""
 
-    def written(text: str) -> Path:
+    def written(config: str | Path, *words: tuple[str, str]) -> Path:
+        text = config.read_text() if isinstance(config, Path) else config
+        for old, new in words:
+            text, changed = re.subn(old, new, text)
+            assert changed, old
         path = tmp_path / f"over-{time.monotonic_ns()}.yaml"
         path.write_text(text)
         return path
@@ -29,65 +38,194 @@ def over(tmp_path: Path):
     return written
 
 
-def test_the_configuration_is_valid_and_so_is_what_the_documentation_lays_over_it(over):
-    for more in ((), *((over(text),) for text in SHOWN)):
+class Talk:
+    """Turns of sessions that an application sends to a Collector, each as soon as it is made."""
+
+    def __init__(self, sender: Any) -> None:
+        self.sender = sender
+        self._tracer = sender.provider.get_tracer("web")
+
+    def turn(self, session: str, *, fails: bool = False, request: str | None = None, words: str = "Hello") -> None:
+        headers = {"x-session-id": session, **(FAILS if fails else {})}
+        messages = [{"role": "user", "content": words}]
+
+        def call() -> None:
+            self.sender.client.chat.completions.create(model=MODEL, messages=messages, extra_headers=headers)
+
+        def made() -> None:
+            if not fails:
+                return call()
+            with pytest.raises(Exception, match="500"):
+                call()
+
+        if request is None:
+            made()
+        else:
+            with self._tracer.start_as_current_span(request):
+                made()
+        self.sender.send()
+
+    def fail(self) -> None:
+        """A span of the application's own that fails."""
+        with self._tracer.start_as_current_span("a failure of its own") as span:
+            span.set_status(StatusCode.ERROR)
+        self.sender.send()
+
+
+@pytest.fixture
+def talk(application) -> Callable[[Collector, str], Talk]:
+    return lambda collector, service: Talk(application(collector.grpc, service))
+
+
+def turns_in(jaeger, service: str, session: str) -> list[dict[str, Any]]:
+    return calls(jaeger.find(service, **{"session.id": session}))
+
+
+def test_the_configuration_is_valid_and_so_is_what_is_laid_over_it():
+    assert len(OVERLAYS) == 5
+    for more in ((), *((path,) for path in OVERLAYS)):
         checked = validated(*more)
         assert (checked.returncode, checked.stderr) == (0, "")
 
 
-DECIDED = re.compile(r"^otelcol_processor_tail_sampling_global_count_traces_sampled.* [1-9]", re.M)
-
-
-def converse(collector: Collector, application, session: str) -> None:
-    """Two turns: the second comes when it was decided about the first, and fails."""
-    chat = application.client.chat.completions.create
-    headers = {"x-session-id": session}
-    chat(model=MODEL, messages=[], extra_headers=headers)
-    application.send()
-    until(lambda: DECIDED.search(collector.figures()))
-    with pytest.raises(Exception, match="500"):
-        chat(model=MODEL, messages=[], extra_headers={**headers, **FAILS})
-    application.send()
-
-
-def lateness(sampling: str) -> str:
-    return re.sub(r"decision_wait: \d+s", "decision_wait: 1s", sampling)
-
-
-def test_tail_sampling_keeps_a_session_whose_later_turn_fails(jaeger, second, over, application, tmp_path):
-    with Collector(tmp_path, jaeger.grpc, second.grpc, over(lateness(SAMPLING))) as collector:
-        converse(collector, application(collector.grpc, "kept"), "kept-whole")
-        until(lambda: len(calls(jaeger.find("kept", **{"session.id": "kept-whole"}))) == 2)
+def test_sessions_are_kept_with_the_turns_that_come_after_the_decision(jaeger, second, over, talk, tmp_path):
+    config = over(SHOWN / "keep-sessions.yaml", (r"decision_wait: \d+s", "decision_wait: 1s"))
+    with Collector(tmp_path, jaeger.grpc, second.grpc, config) as collector:
+        application = talk(collector, "kept")
+        application.turn("kept-whole")
+        until(lambda: DECIDED.search(collector.figures()))
+        application.turn("kept-whole", fails=True)
+        until(lambda: len(turns_in(jaeger, "kept", "kept-whole")) == 2)
     (trace,) = jaeger.find("kept", **{"llm_session.root": "true"})
     assert len(trace["spans"]) == 3
 
 
-def test_tail_sampling_that_decides_at_the_root_loses_it(jaeger, second, over, application, tmp_path):
-    policies = re.sub(r"- name: sessions\n.*?\n.*?\n", "", lateness(SAMPLING))
-    policies = policies.replace("percentage: 10", "percentage: 0")
-    at_the_root = policies.replace("decision_wait: 1s", "decision_wait: 1s\n    decision_wait_after_root_received: 1ms")
-    cached = at_the_root.replace("policies:", "decision_cache: {non_sampled_cache_size: 1000}\n    policies:")
-    with Collector(tmp_path, jaeger.grpc, second.grpc, over(cached)) as collector:
-        sender = application(collector.grpc, "lost")
-        converse(collector, sender, "lost-whole")
-        with sender.provider.get_tracer("test").start_as_current_span("a failure of its own") as span:
-            span.set_status(StatusCode.ERROR)
-        sender.send()
+def test_a_decision_at_the_root_loses_what_fails_later(jaeger, second, over, talk, tmp_path):
+    config = over(
+        SHOWN / "keep-sessions.yaml",
+        (r"decision_wait: \d+s", "decision_wait: 1s\n    decision_wait_after_root_received: 1ms"),
+        (r" +- name: sessions\n.*?\n.*?\n", ""),
+        ("percentage: 10", "percentage: 0"),
+        ("decision_cache:", "decision_cache:\n      non_sampled_cache_size: 1000"),
+    )
+    with Collector(tmp_path, jaeger.grpc, second.grpc, config) as collector:
+        application = talk(collector, "lost")
+        application.turn("lost-whole")
+        until(lambda: DECIDED.search(collector.figures()))
+        application.turn("lost-whole", fails=True)
+        application.fail()
         until(lambda: jaeger.find("lost"))
-    assert jaeger.find("lost", **{"session.id": "lost-whole"}) == []
+    assert turns_in(jaeger, "lost", "lost-whole") == []
 
 
-def test_metrics_made_of_spans_count_each_turn_once(jaeger, second, over, application, tmp_path):
+def chosen(is_kept: bool, name: str) -> str:
+    """A session's id that the share has, or has not."""
+    ids = (f"{name}-{number}" for number in range(1_000))
+    return next(id_ for id_ in ids if hashlib.sha256(id_.encode()).hexdigest().startswith("0") is is_kept)
+
+
+def test_a_share_of_sessions_is_kept_whole_with_their_web_requests(jaeger, second, over, talk, tmp_path):
+    config = over(SHOWN / "keep-a-share.yaml", (r"decision_wait: \d+s", "decision_wait: 1s"))
+    kept, dropped = chosen(True, "share"), chosen(False, "share")
+    with Collector(tmp_path, jaeger.grpc, second.grpc, config) as collector:
+        application = talk(collector, "share")
+        for session in (dropped, kept):
+            for request in (None, "GET /chat", None):
+                application.turn(session, request=request)
+        until(lambda: len(turns_in(jaeger, "share", kept)) == 3)
+    found = jaeger.find("share")
+    assert turns_in(jaeger, "share", dropped) == []
+    assert sorted(len(trace["spans"]) for trace in found) == [
+        2,
+        4,
+    ]  # the request with its call; the root, turns and a marker
+
+
+def test_what_failed_is_kept_whole_however_late_it_failed(jaeger, second, over, talk, tmp_path):
+    service = "failed"
+    with Collector(tmp_path, jaeger.grpc, second.grpc, SHOWN / "keep-what-failed.yaml") as collector:
+        application = talk(collector, service)
+        for session in ("fails-late", "never-fails", "fails-in-a-request"):
+            application.turn(session)
+        time.sleep(3)  # past the second at which traces that wait are looked through
+        for session in ("fails-late", "never-fails"):
+            application.turn(session, fails=session == "fails-late")
+        application.turn("fails-in-a-request", fails=True, request="GET /chat")
+        application.turn("fails-late")
+        until(lambda: len(turns_in(jaeger, service, "fails-late")) == 3)
+        until(lambda: len(jaeger.find(service, **{"session.id": "fails-in-a-request"})) == 2)
+    roots = jaeger.find(service, **{"llm_session.root": "true"})
+    assert sorted(len(trace["spans"]) for trace in roots) == [3, 4]
+    assert turns_in(jaeger, service, "never-fails") == []
+
+
+def test_long_turns_keep_their_sessions_too(jaeger, second, talk, tmp_path, monkeypatch):
+    monkeypatch.setenv("MANY_TOKENS", "15")
+    with Collector(tmp_path, jaeger.grpc, second.grpc, SHOWN / "keep-what-failed.yaml") as collector:
+        application = talk(collector, "long-turns")
+        for session, request in (("long-one", None), ("long-in-a-request", "GET /chat"), ("short", None)):
+            application.turn(session, request=request)
+            application.turn(session, request=request, words="Hello" if session == "short" else "Tell me about otters")
+        for session in ("long-one", "long-in-a-request"):
+            until(
+                lambda session=session: jaeger.find("long-turns", **{"session.id": session, "llm_session.root": "true"})
+            )
+    roots = jaeger.find("long-turns", **{"llm_session.root": "true"})
+    assert sorted(len(trace["spans"]) for trace in roots) == [3, 3]
+
+
+def test_a_session_that_outlasts_the_wait_is_not_kept(jaeger, second, talk, tmp_path, monkeypatch):
+    monkeypatch.setenv("SESSION_WAIT", "1s")
+    with Collector(tmp_path, jaeger.grpc, second.grpc, SHOWN / "keep-what-failed.yaml") as collector:
+        application = talk(collector, "outlasts")
+        application.turn("too-late")
+        until(lambda: DECIDED.search(collector.figures()))
+        application.turn("too-late", fails=True)
+        application.fail()
+        until(lambda: jaeger.find("outlasts"))
+    assert turns_in(jaeger, "outlasts", "too-late") == []
+
+
+def test_metrics_made_of_spans_count_each_turn_once_by_model(jaeger, second, over, talk, tmp_path, monkeypatch):
     written = tmp_path / "metrics.json"
-    soon = METRICS.replace("spanmetrics:\n", "spanmetrics: {metrics_flush_interval: 1s}\n", 1)
+    monkeypatch.setenv("METRICS_EVERY", "1s")
     kept = over(f"exporters: {{file: {{path: {written}}}}}\nservice: {{pipelines: {{metrics: {{exporters: [file]}}}}}}")
-    with Collector(tmp_path, jaeger.grpc, second.grpc, over(soon), kept) as collector:
-        sender = application(collector.grpc, "counted")
-        with sender.provider.get_tracer("web").start_as_current_span("POST /chat"):
-            for _ in range(2):
-                headers = {"x-session-id": "counted"}
-                sender.client.chat.completions.create(model=MODEL, messages=[], extra_headers=headers)
-        sender.send()
-        counted = until(lambda: written.exists() and written.read_text())
-    names = set(re.findall(r'"key":"span.name","value":\{"stringValue":"(.*?)"', counted))
-    assert names == {"POST /chat", f"chat {MODEL}"}
+    with Collector(tmp_path, jaeger.grpc, second.grpc, SHOWN / "span-metrics.yaml", kept) as collector:
+        application = talk(collector, "counted")
+        for fails in (False, False, True):
+            application.turn("counted", request="POST /chat", fails=fails)
+        until(lambda: written.exists() and sum(counted(written).values()) >= 6)
+    by_name = counted(written)
+    assert sum(number for (name, _, _), number in by_name.items() if name == f"chat {MODEL}") == 3
+    assert by_name[f"chat {MODEL}", MODEL, "STATUS_CODE_ERROR"] == 1
+    assert {name for name, _, _ in by_name} == {"POST /chat", f"chat {MODEL}"}
+    assert "session.id" not in written.read_text()
+
+
+def counted(written: Path) -> dict[tuple[Any, ...], int]:
+    """How many spans the newest metrics count, by name, model and status."""
+    found: dict[tuple[Any, ...], int] = {}
+    for line in written.read_text().splitlines():
+        for resource in json.loads(line)["resourceMetrics"]:
+            for metric in (metric for scope in resource["scopeMetrics"] for metric in scope["metrics"]):
+                for point in metric.get("sum", {}).get("dataPoints", ()):
+                    said = {each["key"]: each["value"].get("stringValue") for each in point["attributes"]}
+                    key = said["span.name"], said.get("gen_ai.request.model"), said["status.code"]
+                    found[key] = int(point["asInt"])
+    return found
+
+
+def test_redaction_masks_contents_and_makes_pseudonyms_of_ids(jaeger, second, talk, tmp_path, monkeypatch):
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+    pseudonym = hashlib.sha256(b"+44 20 7946 0000").hexdigest()
+    with Collector(tmp_path, jaeger.grpc, second.grpc, SHOWN / "redaction.yaml") as collector:
+        application = talk(collector, "redacted")
+        for words in ("Thank you, ada@example.com", "A joke about 4111 1111 1111 1111"):
+            application.turn("+44 20 7946 0000", words=words)
+        found = until(lambda: len(told := turns_in(jaeger, "redacted", pseudonym)) == 2 and told)
+    (trace,) = jaeger.find("redacted", **{"llm_session.root": "true"})
+    assert {tags(span)["session.id"] for span in trace["spans"]} == {pseudonym}
+    assert len(trace["spans"]) == 3
+    everything = json.dumps(jaeger.find("redacted"))
+    assert not any(secret in everything for secret in ("ada@", "4111 1111", "20 7946"))
+    assert ["****" in tags(call)["gen_ai.input.messages"] for call in found] == [True, True]
