@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from otel_llm_sessions import semconv
 from otel_llm_sessions.view.dialects import told
 from otel_llm_sessions.view.reading import SpanKey, key_of
-from otel_llm_sessions.view.spans import Attributes, ReceivedLog, ReceivedSpan
+from otel_llm_sessions.view.spans import ReceivedSpan
 
 
 class Spans:
@@ -44,20 +43,6 @@ class Spans:
                 return
             seen.add(key_of(span))
             yield span
-
-
-def contents_of(logs: Iterable[ReceivedLog]) -> dict[SpanKey, Attributes]:
-    """What the events that carry contents say, by the span that they belong to."""
-    found: dict[SpanKey, Attributes] = {}
-    for log in logs:
-        if log.event_name == semconv.OPERATION_DETAILS and log.span_id:
-            key = log.trace_id, log.span_id
-            found[key] = max(found.get(key, {}), log.attributes, key=_size)
-    return found
-
-
-def _size(attributes: Attributes) -> tuple[int, str]:
-    return len(attributes), str(attributes)
 
 
 def _fullness(span: ReceivedSpan) -> tuple[object, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from otel_llm_sessions.view.index import Spans
 from otel_llm_sessions.view.reading import (
@@ -14,6 +15,7 @@ from otel_llm_sessions.view.reading import (
     is_root,
     key_of,
     marked_by,
+    number_of,
     previous_id_of,
     response_id_of,
     session_ids_of,
@@ -23,11 +25,16 @@ from otel_llm_sessions.view.spans import ReceivedSpan
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that is a turn of a session: what stands for it there, and its own span."""
+    """A call that is a turn of a session: what stands for it there, and its own span if that arrived."""
 
     session_id: str
     span: ReceivedSpan
     call: ReceivedSpan | None
+    number: int
+    """Which turn of its session it is; 0 where nothing says it."""
+    response_id: str | None
+    previous_id: str | None
+    """The id of the response that it goes on from."""
 
     @property
     def said(self) -> ReceivedSpan:
@@ -37,7 +44,7 @@ class Call:
 
 @dataclass(slots=True)
 class Gathered:
-    """What belongs to one session: its roots, by part and start, and its turns."""
+    """What belongs to one session."""
 
     id: str
     roots: list[ReceivedSpan]
@@ -55,14 +62,14 @@ def gathered(spans: Spans) -> list[Gathered]:
     for root in filter(is_root, spans.all):
         for session_id in session_ids_of(root):
             roots[session_id].append(root)
-    names = _names(calls)
+    joins = _joins(calls)
     found: dict[str, Gathered] = {}
-    for filed in sorted({*calls, *roots}, key=lambda filed: (filed in names, filed)):
-        name = names.get(filed, filed)
-        session = found.setdefault(name, Gathered(name, [], [], []))
+    for filed in sorted({*calls, *roots}, key=lambda filed: (filed in joins, filed)):
+        join = joins.get(filed, Join(filed, 0))
+        session = found.setdefault(join.session_id, Gathered(join.session_id, [], [], []))
         session.roots += roots.get(filed, ())
-        session.calls += calls.get(filed, ())
-        session.aliases += [filed] if filed != name else []
+        session.calls += (_moved(call, join) for call in calls.get(filed, ()))
+        session.aliases += [filed] if filed != join.session_id else []
     return list(found.values())
 
 
@@ -75,10 +82,16 @@ def _calls(spans: Spans) -> Iterator[Call]:
     for key, marker in marked.items():
         call = spans.get(key)
         if session_id := _session_of(spans, marker) or (_session_of(spans, call) if call else None):
-            yield Call(session_id, marker, call)
+            yield _call(session_id, marker, call)
     for span in filter(is_call, spans.all):
         if key_of(span) not in marked and (session_id := _session_of(spans, span)):
-            yield Call(session_id, span, span)
+            yield _call(session_id, span, span)
+
+
+def _call(session_id: str, span: ReceivedSpan, call: ReceivedSpan | None) -> Call:
+    said = call or span
+    number = number_of(span) or number_of(said)
+    return Call(session_id, span, call, number, response_id_of(said) or response_id_of(span), previous_id_of(said))
 
 
 def _session_of(spans: Spans, span: ReceivedSpan) -> str | None:
@@ -95,41 +108,102 @@ def _session_of(spans: Spans, span: ReceivedSpan) -> str | None:
     return next((ids[0] for ids in above if ids), None)
 
 
-def _names(calls: dict[str, list[Call]]) -> dict[str, str]:
-    """The sessions that turns belong to which were filed under the id of the response before, by that id.
+# --- what was filed under the id of the response before --------------------------------------------------------
 
-    A process that does not know a session calls it by the id of the response that its turn goes on from.
+
+class Join(NamedTuple):
+    """Where turns that were filed under another id belong."""
+
+    session_id: str
+    shift: int
+    """What is added to their numbers, which their process could only guess."""
+
+
+def _joins(calls: dict[str, list[Call]]) -> dict[str, Join]:
+    """Return where the turns of each session belong that is part of another one, by its id.
+
+    A process that does not know a session calls it by the id of the response that its turn goes on from. That response
+    is a turn of the session meant; where several sessions have one of that id, nothing says which.
     """
-    filed = _filed(calls)
-    names = {}
+    answered: defaultdict[str, list[Call]] = defaultdict(list)
+    for call in (call for turns in calls.values() for call in turns if call.response_id):
+        answered[call.response_id or ""].append(call)
+    joins = {}
     for session_id, turns in calls.items():
-        for turn in turns:
-            before = previous_id_of(turn.said)
-            owners = filed.get(before, set()) - {session_id} if before == session_id else set()
-            if before and len(owners) == 1:
-                (names[session_id],) = owners
-    return {session_id: _end(names, session_id) for session_id in names}
+        before = answered.get(session_id, [])
+        first = min((call.number for call in turns if call.previous_id == session_id), default=None)
+        owners = {call.session_id for call in before}
+        if first is not None and len(owners) == 1 and session_id not in owners:
+            shift = before[0].number + 1 - first if first and before[0].number else 0
+            joins[session_id] = Join(before[0].session_id, shift)
+    return {session_id: _end(joins, session_id) for session_id in joins}
 
 
-def _filed(calls: dict[str, list[Call]]) -> dict[str | None, set[str]]:
-    """The sessions in which each response was given."""
-    filed: defaultdict[str | None, set[str]] = defaultdict(set)
-    for session_id, turns in calls.items():
-        for turn in turns:
-            filed[response_id_of(turn.said) or response_id_of(turn.span)].add(session_id)
-    return filed
+def _end(joins: dict[str, Join], session_id: str) -> Join:
+    """Where a chain of joins ends; of a circle, the least."""
+    seen, shift = [session_id], 0
+    while join := joins.get(seen[-1]):
+        if join.session_id in seen:
+            return Join(min(seen[seen.index(join.session_id) :]), 0)
+        shift += join.shift
+        seen.append(join.session_id)
+    return Join(seen[-1], shift)
 
 
-def _end(names: dict[str, str], session_id: str) -> str:
-    """Where a chain of names ends; of a circle, the least."""
-    seen = [session_id]
-    while (session_id := names.get(session_id, "")) and session_id not in seen:
-        seen.append(session_id)
-    return min(seen[seen.index(session_id) :]) if session_id else seen[-1]
+def _moved(call: Call, join: Join) -> Call:
+    return replace(call, number=call.number + join.shift) if join.shift and call.number else call
 
 
-def above_of(spans: Spans, call: ReceivedSpan | None) -> ReceivedSpan | None:
-    """The topmost span above a call that is no session's root: the request in which it was made."""
+# --- the order of turns ----------------------------------------------------------------------------------------
+
+
+def in_order(calls: list[Call], before: dict[SpanKey, SpanKey]) -> list[Call]:
+    """By turn and start, where all have numbers; else by start alone.
+
+    Processes that share no store number their turns each for itself: where one begins anew after all that there was,
+    what it makes comes after that.
+
+    Args:
+        calls: a session's.
+        before: the call that each goes on from, by the identities of their spans.
+    """
+    rounds = _rounds(calls, before) if all(call.number for call in calls) else None
+    return sorted(
+        calls,
+        key=lambda call: (
+            (rounds[key_of(call.span)], call.number) if rounds else (0, 0),
+            call.said.start,
+            key_of(call.span),
+        ),
+    )
+
+
+def _rounds(calls: list[Call], before: dict[SpanKey, SpanKey]) -> dict[SpanKey, int]:
+    """Which round of numbers each call belongs to."""
+    lines: defaultdict[SpanKey, list[Call]] = defaultdict(list)
+    by_key = {key_of(call.span): call for call in calls}
+    firsts: dict[SpanKey, SpanKey] = {}
+    for call in sorted(calls, key=lambda call: (call.number, call.said.start, key_of(call.span))):
+        key = key_of(call.span)
+        firsts[key] = firsts.get(before.get(key, key), key)
+        lines[firsts[key]].append(call)
+    rounds: dict[SpanKey, int] = {}
+    number, met, latest = 0, set[int](), 0
+    for first, line in sorted(lines.items(), key=lambda item: (_begin(item[1]), item[0])):
+        if by_key[first].number == 1 and met > {1} and _begin(line) > latest:
+            number, met = number + 1, set()
+        met |= {call.number for call in line}
+        latest = max(latest, *(call.said.start for call in line))
+        rounds |= {key_of(call.span): number for call in line}
+    return rounds
+
+
+def _begin(calls: list[Call]) -> int:
+    return min(call.said.start for call in calls)
+
+
+def request_of(spans: Spans, call: ReceivedSpan | None) -> ReceivedSpan | None:
+    """The topmost span above a call: the request in which it was made; None below a session's root."""
     above: Iterable[ReceivedSpan] = spans.above(call) if call is not None else ()
     top = None
     for span in above:

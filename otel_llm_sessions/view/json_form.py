@@ -17,6 +17,9 @@ from otel_llm_sessions.view.turns import Turn
 from otel_llm_sessions.view.words import Message
 
 SECOND: Final = 1_000_000_000
+DEEPEST: Final = 100
+TOO_DEEP: Final = "…"
+"""In the place of what lies deeper than anybody looks."""
 
 TraceUrl = Callable[[str, str], str | None]
 """The address of a trace, and of a span in it, on a backend's page; None if there is none."""
@@ -80,16 +83,10 @@ def turn_json(turn: Turn) -> dict[str, Any]:
 
 
 def message_json(message: Message) -> dict[str, Any]:
-    """A message: ``role`` and ``parts``."""
-    parts = [
-        {
-            "type": part.kind,
-            "text": part.text,
-            **{name: value for name, value in (("name", part.name), ("id", part.id), ("media", part.media)) if value},
-        }
-        for part in message.parts
-    ]
-    return {"role": message.role, "parts": parts}
+    """A message, as the conventions have it: ``role``, ``parts`` as they were recorded, and ``finish_reason``."""
+    parts = [attributes_json(part.fields or {"type": part.kind, "content": part.text}) for part in message.parts]
+    said = {"role": message.role, "parts": parts}
+    return {**said, "finish_reason": message.finish_reason} if message.finish_reason else said
 
 
 def attributes_json(attributes: Attributes) -> dict[str, Any]:
@@ -109,13 +106,17 @@ def time_json(at: int) -> str | None:
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
-def _value(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, (str, int, float)):
+def _value(value: Any, depth: int = 0) -> Any:
+    if value is None or isinstance(value, (str, bool)):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, int):
+        return value
+    if depth > DEEPEST:
+        return TOO_DEEP
     if isinstance(value, dict):
-        return attributes_json(value)
+        return {str(name): _value(each, depth + 1) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_value(each) for each in value]
+        return [_value(each, depth + 1) for each in value]
     return value.hex() if isinstance(value, bytes) else str(value)

@@ -61,8 +61,13 @@ def number_in(attributes: Attributes, name: str) -> float | None:
 
 def session_ids_of(span: ReceivedSpan) -> tuple[str, ...]:
     """The ids of the sessions that a span says it belongs to: ``session.id``, else the provider's conversation."""
-    said = text_in(span.attributes, semconv.SESSION_ID) or text_in(span.attributes, semconv.CONVERSATION_ID)
+    said = session_id_in(span.attributes)
     return (said,) if said else ()
+
+
+def session_id_in(attributes: Attributes) -> str | None:
+    """The id of the session that attributes name; None if they name none."""
+    return text_in(attributes, semconv.SESSION_ID) or text_in(attributes, semconv.CONVERSATION_ID)
 
 
 def response_id_of(span: ReceivedSpan) -> str | None:

@@ -12,22 +12,13 @@ from typing import Final
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.view.costs import Cost, total_of
-from otel_llm_sessions.view.index import Spans, contents_of
-from otel_llm_sessions.view.joining import Call, Gathered, above_of, gathered
-from otel_llm_sessions.view.reading import (
-    SpanKey,
-    is_root,
-    key_of,
-    kind_of,
-    number_of,
-    part_of,
-    previous_id_of,
-    session_ids_of,
-    target_of,
-    text_in,
-)
-from otel_llm_sessions.view.spans import Attributes, ReceivedLog, ReceivedSpan
+from otel_llm_sessions.view.index import Spans
+from otel_llm_sessions.view.joining import Gathered, gathered
+from otel_llm_sessions.view.judgements import judgements_of, placed
+from otel_llm_sessions.view.reading import key_of, kind_of, part_of, session_ids_of, text_in
+from otel_llm_sessions.view.spans import ReceivedLog, ReceivedSpan
 from otel_llm_sessions.view.summaries import Summary
+from otel_llm_sessions.view.telling import contents_of, nodes_of, turns_of
 from otel_llm_sessions.view.turns import Evaluation, Node, Turn
 
 SERVICE_NAME: Final = "service.name"
@@ -70,7 +61,7 @@ class Session:
     @property
     def root(self) -> ReceivedSpan | None:
         """The root of its first part that arrived; None where sessions are no traces."""
-        return next((part.root for part in self.parts if part.root), None)
+        return next(iter(self._roots), None)
 
     @property
     def name(self) -> str:
@@ -91,7 +82,7 @@ class Session:
     @property
     def services(self) -> tuple[str, ...]:
         """The services that its turns came from, in the order in which they joined."""
-        roots = [part.root for part in self.parts if part.root] if not self.turns else []
+        roots = self._roots if not self.turns else []
         said = [turn.service for turn in self.turns] + [text_in(root.resource, SERVICE_NAME) or "" for root in roots]
         return tuple(dict.fromkeys(name for name in said if name))
 
@@ -115,11 +106,23 @@ class Session:
         """The tokens that were written, in the turns that tell it; None if none does."""
         return _sum(turn.output_tokens for turn in self.turns)
 
+    @property
+    def first(self) -> int:
+        """When its first turn began, in nanoseconds since the epoch; its root, where no turn arrived."""
+        return min((turn.start for turn in self.turns), default=min((root.start for root in self._roots), default=0))
+
+    @property
+    def last(self) -> int:
+        """When its last turn ended, in nanoseconds since the epoch; its root, where no turn arrived."""
+        return max((turn.end for turn in self.turns), default=max((root.end for root in self._roots), default=0))
+
+    @property
+    def _roots(self) -> list[ReceivedSpan]:
+        return [part.root for part in self.parts if part.root]
+
     def summary(self) -> Summary:
         """The session in one row."""
         costs = self.costs
-        begun = [turn.start for turn in self.turns] or [part.root.start for part in self.parts if part.root]
-        ended = [turn.end for turn in self.turns] or [part.root.end for part in self.parts if part.root]
         return Summary(
             id=self.id,
             name=self.name or None,
@@ -133,14 +136,14 @@ class Session:
             cost=costs[0].amount if len(costs) == 1 else None,
             currency=costs[0].currency or None if len(costs) == 1 else None,
             errors=sum(turn.failed for turn in self.turns),
-            first=min(begun, default=0),
-            last=max(ended, default=0),
+            first=self.first,
+            last=self.last,
         )
 
     def _said(self, attribute: str) -> object:
         """What a root says, else the first turn that says it."""
-        spans = [*(part.root for part in self.parts), *(turn.call or turn.span for turn in self.turns)]
-        return next((span.attributes[attribute] for span in spans if span and attribute in span.attributes), None)
+        spans = [*self._roots, *(turn.call or turn.span for turn in self.turns)]
+        return next((span.attributes[attribute] for span in spans if attribute in span.attributes), None)
 
 
 def sessions_of(received: Iterable[ReceivedSpan], logs: Iterable[ReceivedLog] = ()) -> list[Session]:
@@ -150,89 +153,52 @@ def sessions_of(received: Iterable[ReceivedSpan], logs: Iterable[ReceivedLog] = 
         received: the spans, in any order; one that comes twice counts once.
         logs: the events that belong to them.
     """
-    spans, contents = Spans(received), contents_of(logs)
-    sessions = [_session(spans, contents, one) for one in gathered(spans)]
-    return sorted(sessions, key=lambda session: (session.summary().first, session.id))
-
-
-def _session(spans: Spans, contents: dict[SpanKey, Attributes], found: Gathered) -> Session:
-    turns = _turns(spans, contents, found)
-    return Session(
-        found.id,
-        turns=turns,
-        parts=_parts(found),
-        nodes=_nodes(spans, found.roots, turns),
-        aliases=tuple(sorted(found.aliases)),
-    )
-
-
-def _turns(spans: Spans, contents: dict[SpanKey, Attributes], found: Gathered) -> tuple[Turn, ...]:
-    by_key: dict[SpanKey, Turn] = {}
-    by_response: dict[str, Turn] = {}
-    turns = []
-    for call in _in_order(found.calls):
-        turn = Turn(
-            call.span,
-            call.call,
-            above_of(spans, call.call),
-            _before(call, by_key, by_response),
-            contents.get(key_of(call.said), {}),
-            part_of(call.span) or part_of(call.said),
+    spans, events = Spans(received), list(logs)
+    contents, all_found = contents_of(events), gathered(spans)
+    names = {name: found.id for found in all_found for name in (*found.aliases, found.id)}
+    turns = {found.id: turns_of(spans, contents, found.calls) for found in all_found}
+    judged = placed(judgements_of(spans, events), turns, names)
+    parents = _parents(all_found)
+    sessions = [
+        Session(
+            found.id,
+            turns=turns[found.id],
+            parts=_parts(found),
+            nodes=nodes_of(spans, found.roots, turns[found.id]),
+            evaluations=tuple(judged.get(found.id, ())),
+            parents=tuple(sorted(parents.get(found.id, ()))),
+            children=tuple(sorted(child for child, above in parents.items() if found.id in above)),
+            aliases=tuple(sorted(found.aliases)),
         )
-        by_key |= {key_of(call.span): turn, key_of(call.said): turn}
-        if turn.response_id:
-            by_response.setdefault(turn.response_id, turn)
-        turns.append(turn)
-    return tuple(turns)
-
-
-def _before(call: Call, by_key: dict[SpanKey, Turn], by_response: dict[str, Turn]) -> Turn | None:
-    """The turn that a call goes on from, among those before it."""
-    links = [link for link in (*call.span.links, *call.said.links) if kind_of(link) == "previous_turn"]
-    linked = next((by_key[target_of(link)] for link in links if target_of(link) in by_key), None)
-    return linked or by_response.get(previous_id_of(call.said) or "")
-
-
-def _in_order(calls: list[Call]) -> list[Call]:
-    """By turn and start; by start alone where some have no number."""
-    numbers = {key_of(call.span): number_of(call.span) or number_of(call.said) for call in calls}
-    numbered = all(numbers.values())
-    return sorted(
-        calls, key=lambda call: (numbers[key_of(call.span)] if numbered else 0, call.said.start, key_of(call.span))
-    )
+        for found in all_found
+    ]
+    return sorted(sessions, key=lambda session: (session.first, session.id))
 
 
 def _parts(found: Gathered) -> tuple[Part, ...]:
+    """The parts of its trace, of which some have no root here; those of its own id before what was filed elsewhere."""
     parts: dict[str, Part] = {}
     for root in sorted(found.roots, key=lambda root: (found.id not in session_ids_of(root), root.start, key_of(root))):
         parts.setdefault(root.trace_id, Part(part_of(root) or 1, root.trace_id, root))
     for call in found.calls:
-        if call.span is not call.call or call.span.parent_id:
-            number = part_of(call.span)
-            if number and call.span.trace_id not in parts:
-                parts[call.span.trace_id] = Part(number, call.span.trace_id)
+        # A call that stands in a request's trace says of which part it is, too; its marker stands there.
+        if (number := part_of(call.span)) and call.span.parent_id:
+            parts.setdefault(call.span.trace_id, Part(number, call.span.trace_id))
     return tuple(sorted(parts.values(), key=lambda part: part.number))
 
 
-def _nodes(spans: Spans, roots: list[ReceivedSpan], turns: tuple[Turn, ...]) -> tuple[Node, ...]:
-    by_span = {key_of(turn.span): turn for turn in turns}
-    tops = [span for root in roots for span in spans.below(key_of(root)) if not is_root(span)]
-    shown: set[SpanKey] = set()
-    nodes = [_node(spans, span, by_span, shown) for span in tops]
-    nodes += [Node(turn.span, turn) for key, turn in by_span.items() if key not in shown]
-    numbered = all(node.turn and node.turn.number for node in nodes)
-    return tuple(sorted(nodes, key=lambda node: _place(node, numbered)))
-
-
-def _place(node: Node, numbered: bool) -> tuple[int, int, bool]:
-    """By turn and start, turns first; by start alone where some are no turns."""
-    return node.turn.number if numbered and node.turn else 0, node.span.start, node.turn is None
-
-
-def _node(spans: Spans, span: ReceivedSpan, by_span: dict[SpanKey, Turn], shown: set[SpanKey]) -> Node:
-    shown.add(key_of(span))
-    below = [one for one in spans.below(key_of(span)) if key_of(one) not in shown and not is_root(one)]
-    return Node(span, by_span.get(key_of(span)), tuple(_node(spans, one, by_span, shown) for one in below))
+def _parents(all_found: list[Gathered]) -> dict[str, set[str]]:
+    """The sessions from which each was started, by its id."""
+    by_trace = {root.trace_id: found.id for found in all_found for root in found.roots}
+    return {
+        found.id: {
+            by_trace[link.trace_id]
+            for root in found.roots
+            for link in root.links
+            if kind_of(link) == "parent_session" and by_trace.get(link.trace_id, found.id) != found.id
+        }
+        for found in all_found
+    }
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.view.costs import Cost, cost_in
 from otel_llm_sessions.view.reading import (
     count_in,
     number_in,
-    number_of,
     previous_id_of,
     response_id_of,
     text_in,
@@ -36,6 +35,7 @@ class Turn:
         follows: the turn before, by its link or by the id of the response that it goes on from; None if there is none.
         contents: what its event says, where contents are events.
         part: the part of the session's trace in which it stands; None where sessions are no traces.
+        number: which turn of its session this is; 0 where no span says it.
     """
 
     span: ReceivedSpan
@@ -44,6 +44,7 @@ class Turn:
     follows: Turn | None = field(default=None, repr=False)
     contents: Attributes = field(default_factory=dict, repr=False)
     part: int | None = None
+    number: int = 0
 
     @property
     def _said(self) -> ReceivedSpan:
@@ -63,11 +64,6 @@ class Turn:
     def attributes(self) -> Attributes:
         """All attributes of the call's span (the marker's, where that did not arrive)."""
         return self._said.attributes
-
-    @cached_property
-    def number(self) -> int:
-        """Which turn of its session this is; 0 when no span says it."""
-        return number_of(self.span) or number_of(self._said)
 
     @property
     def trace_id(self) -> str:
@@ -209,8 +205,7 @@ class Turn:
         return text_in(self._said.attributes, name) or text_in(self.span.attributes, name)
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """A judgement of what a model did, of a session or of one of its turns.
 
     Args:
@@ -229,9 +224,9 @@ class Evaluation:
     label: str | None = None
     explanation: str | None = None
     time: int = 0
-    turn: Turn | None = field(default=None, repr=False)
+    turn: Turn | None = None
     response_id: str | None = None
-    span: ReceivedSpan | None = field(default=None, repr=False)
+    span: ReceivedSpan | None = None
 
 
 @dataclass(frozen=True, slots=True)
