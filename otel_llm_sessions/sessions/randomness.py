@@ -60,11 +60,11 @@ _MANY: Final = 12
 _FEW: Final = 16
 """Characters among which there are so many as a rule, where they are random letters and digits."""
 
-_PLENTY: Final = 40
+_PLENTY: Final = 24
 """Hexadecimal digits at the end of a long id: alone enough to make it one of a kind, if they are random."""
 
-_MANY_PAIRS: Final = 19
-"""Different pairs of the 20 that these are: random ones are nearly always that many."""
+_MANY_PAIRS: Final = 11
+"""Different pairs of the 12 that these are: random ones are nearly always that many."""
 
 _bytes_of = bytes.fromhex
 
@@ -129,11 +129,12 @@ def _has_many_pairs(end: str) -> bool:
     """Whether a text is of hexadecimal digits, and no pair of them is there twice, or one.
 
     Most ids end so; that is told in a quarter of the time that it takes to look at each digit. (``islower`` is slow.)
+    What ends with a number may be a count or a time, whatever stands before that.
     """
     if end != end.lower():
         return False
     try:
-        return len({*_bytes_of(end)}) >= _MANY_PAIRS and not end.isdigit()
+        return len({*_bytes_of(end)}) >= _MANY_PAIRS and not end[-_LONGEST_COUNT:].isdigit()
     except ValueError as error:
         pass_on(error)
         return False

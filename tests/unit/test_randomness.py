@@ -64,6 +64,7 @@ TIMES = [
     "session20261126T153012Z",
     "chat-2026-11-26T15:30:12.123Z",
     "customer@example.com:2026-11-26",
+    "a-session-of-the-support-team/face17326123459876540271",
 ]
 
 WORDS = [
