@@ -28,7 +28,7 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply, read_reply
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.starting import begun, may_begin, placed
-from otel_llm_sessions.openai.turn import NOT_PLACED, NOTHING_KNOWN, Turn
+from otel_llm_sessions.openai.turn import NOTHING_KNOWN, Turn
 from otel_llm_sessions.sessions.link import Record, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.sessions.tracestate import state_text
@@ -36,8 +36,7 @@ from otel_llm_sessions.telemetry.call_span import NOT_STARTED, BorrowedSpan, Cal
 from otel_llm_sessions.telemetry.span import in_flight, is_owned
 from otel_llm_sessions.traces.ids import end_early
 from otel_llm_sessions.traces.links import ref_of
-from otel_llm_sessions.traces.placement import Placement
-from otel_llm_sessions.traces.roots import Plan
+from otel_llm_sessions.traces.plan import NOT_PLACED, Placement, Plan
 
 NOTHING_AROUND = Context()
 NOWHERE = SpanRef(0, 0, 0)
@@ -130,12 +129,12 @@ class Call:
             owner: whether the claim of the session's trace was got.
         """
         if self.is_silent:
-            return self._start(resolution, NOT_PLACED)
+            return self._start(resolution, NOT_PLACED, self.around)
         placement = NOT_PLACED
         try:
             place, weak = self.home.placer.place, not self.request.stored
-            placement = place(resolution, plan, owner, self.around, self.ambient, weak=weak, now=self.started)
-            return self._start(resolution, placement)
+            placement, context, links = place(resolution, plan, owner, self.around, self.ambient, weak, self.started)
+            return self._start(resolution, placement, context, links)
         except BaseException:
             if placement.open_root is not None:
                 placement.open_root.end(None)
@@ -150,14 +149,16 @@ class Call:
             gate: what keeps the end back until then.
         """
         self.gate = gate
-        self._start(said, Placement(self.around, [], None))
+        self._start(said, NOT_PLACED, self.around)
         self.turn = replace(self.turn, resolution=alone)
 
-    def _start(self, resolution: Resolution, placement: Placement) -> None:
+    def _start(
+        self, resolution: Resolution, placement: Placement, context: Context, links: Sequence[Link] = ()
+    ) -> None:
         self.turn = Turn(resolution, resolution.session_id, placement)
         if resolution.source is not None:
             add_session(self.request.attributes, self.request, self.turn, self.runtime)
-        self.start_at(placement.context, placement.links)
+        self.start_at(context, links)
 
     def start_at(self, context: Context, links: Sequence[Link] = ()) -> None:
         """Start the span below what is current in a context, whatever session it is of."""
@@ -235,11 +236,12 @@ class Call:
             What the call leaves behind now.
         """
         placement = self.turn.placement
+        links: Sequence[Link] = ()
         if not self.is_silent:
-            placement = self.home.placer.amend(resolution, plan, owner, placement.context, self.span.context)
+            placement, links = self.home.placer.amend(resolution, plan, owner, self.span.context)
         self.turn = Turn(resolution, resolution.session_id, placement)
         self._tell_session()
-        self.span.link(placement.links)
+        self.span.link(links)
         ending = self.gate.ending if self.gate is not None else None
         return self.leave(ending.time if ending is not None else 0)
 

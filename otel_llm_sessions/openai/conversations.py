@@ -24,7 +24,7 @@ from otel_llm_sessions.sessions.link import Record, SessionId, SessionLink
 from otel_llm_sessions.sessions.names import name_of_conversation
 from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence, Resolution
 from otel_llm_sessions.sessions.sources import Given
-from otel_llm_sessions.traces.roots import Plan
+from otel_llm_sessions.traces.plan import Plan
 
 NO_TURN: Final = 0
 """The number of the newest turn of a conversation of which no turn is known."""

@@ -32,8 +32,7 @@ from otel_llm_sessions.sessions.resolver import NONE, Resolution, doubted, is_un
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.newest import is_newer
 from otel_llm_sessions.telemetry.call_span import NOT_STARTED
-from otel_llm_sessions.traces.placement import Placement
-from otel_llm_sessions.traces.roots import NO_PLAN, Plan
+from otel_llm_sessions.traces.plan import NO_PLAN, Placement, Plan
 
 AGAIN: Final = 0.05
 """Seconds after which a store is asked again for what it did not know: the process before may still be writing."""
@@ -375,8 +374,7 @@ def _correct(call: Call, resolution: Resolution, ended: int) -> None:
     previous = resolution.previous
     trace = previous.trace if previous is not None and call.runtime.is_by_session else None
     is_marked = trace is not None and trace.is_sampled
-    placement = Placement(call.turn.placement.context, [], trace, is_marked)
-    call.turn = Turn(resolution, resolution.session_id, placement)
+    call.turn = Turn(resolution, resolution.session_id, Placement(trace, is_marked))
     if (record := call.leave(ended)) is not None and is_marked:
         call.home.placer.mark(with_user(record.link, call.request))
 

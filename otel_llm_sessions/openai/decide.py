@@ -10,7 +10,7 @@ from otel_llm_sessions.sessions.about import About
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.resolver import Resolution, resolve
 from otel_llm_sessions.sessions.sources import ABOUT_CONTEXT_KEY, about_in, parent_in
-from otel_llm_sessions.traces.roots import NO_PLAN, Plan
+from otel_llm_sessions.traces.plan import NO_PLAN, Plan
 
 
 def resolved(call: Call, answers: Sequence[SessionLink | None]) -> Resolution:
@@ -18,7 +18,7 @@ def resolved(call: Call, answers: Sequence[SessionLink | None]) -> Resolution:
     route = call.request.match.route
     resolution = resolve(call.request.evidence, answers, route.api == "responses" and route.is_turn)
     previous = resolution.previous
-    if ABOUT_CONTEXT_KEY in call.around:
+    if call.around and ABOUT_CONTEXT_KEY in call.around:
         return described(call, resolution)
     if previous is not None and (previous.name or previous.user or previous.tags):
         return resolution.described()
@@ -41,7 +41,7 @@ def planned(call: Call, resolution: Resolution) -> Plan:
     """Return the trace of a call's session, or what has to be opened (and claimed) for it."""
     if call.is_silent:
         return NO_PLAN
-    plan = call.home.placer.plan(resolution, is_turn=call.request.match.route.is_turn, now=call.started)
+    plan = call.home.placer.plan(resolution, call.request.match.route.is_turn, call.started)
     if plan.opening is None and resolution.session_id is not None:  # as a rule
         return plan
     if user := call.request.user:

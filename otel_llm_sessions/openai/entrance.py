@@ -21,7 +21,7 @@ from otel_llm_sessions.sessions.resolver import Evidence, Resolution, resolve
 from otel_llm_sessions.sessions.sources import Given, about_in, parent_in
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.telemetry.span import outside
-from otel_llm_sessions.traces.roots import Plan
+from otel_llm_sessions.traces.plan import Plan
 
 
 class SessionEntrance:
@@ -123,7 +123,7 @@ class _Entering:
         """Decide where the block stands, and claim the root that has to be opened for it."""
         evidence = Evidence(Given(self._session_id, "context"))
         resolution = resolve(evidence, answers, starts_session=False).described(self._about)
-        plan = self._placer.plan(resolution, is_turn=False)
+        plan = self._placer.plan(resolution, False)
         if plan.opening is not None and self._parent:
             plan = replace(plan, parent=self._parent)
         self._decided = resolution, plan
@@ -132,10 +132,10 @@ class _Entering:
     def _enter(self, is_owner: bool) -> None:
         assert self._decided is not None
         resolution, plan = self._decided
-        placement = self._placer.place(resolution, plan, is_owner, self.context, INVALID_SPAN, weak=False)
+        placement, context, _ = self._placer.place(resolution, plan, is_owner, self.context, INVALID_SPAN, False)
         if placement.trace is not None:
-            root = SessionRoot(str(self._session_id), get_current_span(placement.context))
-            self.context = set_value(ROOT_CONTEXT_KEY, root, placement.context)
+            root = SessionRoot(str(self._session_id), get_current_span(context))
+            self.context = set_value(ROOT_CONTEXT_KEY, root, context)
 
     def go_on_beside(self, question: Question) -> None:
         """Enter below the newest part that this process knows; claim and root follow."""

@@ -31,7 +31,7 @@ from otel_llm_sessions.traces.below import below_span
 from otel_llm_sessions.traces.ids import end_early
 from otel_llm_sessions.traces.links import span_context
 from otel_llm_sessions.traces.opening import NOWHERE
-from otel_llm_sessions.traces.roots import NO_PLAN, Plan
+from otel_llm_sessions.traces.plan import NO_PLAN, Plan
 
 NO_SERVER = ""
 """Whose ids are asked for: those of any server, which are one of a kind."""

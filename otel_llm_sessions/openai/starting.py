@@ -18,7 +18,7 @@ from otel_llm_sessions.sessions.names import id_of, name_of_conversation, name_o
 from otel_llm_sessions.sessions.resolver import NEW, Resolution
 from otel_llm_sessions.telemetry.call_span import CallSpan
 from otel_llm_sessions.traces.placement import Placer
-from otel_llm_sessions.traces.roots import NO_PLAN
+from otel_llm_sessions.traces.plan import NO_PLAN
 
 Known: TypeAlias = Callable[[Sequence[str]], Sequence[SessionLink | None]]
 """Returns what this process knows under each of some keys."""
@@ -67,8 +67,8 @@ def placed(turn: Turn, placer: Placer, span: CallSpan, now: int) -> Turn:
     plan, before = placer.plan(turn.resolution, now=now), turn.placement
     # What would have to be claimed is not opened: the trace that the call itself has opened is as good.
     plan = plan if plan.opening is None else NO_PLAN
-    placement = placer.amend(turn.resolution, plan, False, before.context, span.context)
-    span.link(placement.links)
+    placement, links = placer.amend(turn.resolution, plan, False, span.context)
+    span.link(links)
     trace, root = placement.trace or before.trace, before.open_root
     return replace(turn, placement=replace(placement, trace=trace, open_root=root))
 

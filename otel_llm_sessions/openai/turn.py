@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from opentelemetry.context import Context
-
 from otel_llm_sessions.cheap import value
 from otel_llm_sessions.sessions.link import SessionId, SessionLink
 from otel_llm_sessions.sessions.resolver import NONE, Resolution
-from otel_llm_sessions.traces.placement import Placement
+from otel_llm_sessions.traces.plan import NOT_PLACED, Placement
 
 
 @value
@@ -44,7 +42,5 @@ def named_by_conversation(turn: Turn, session_id: SessionId, newest: SessionLink
         resolution = replace(resolution, session_id=session_id, turn=newest.turn + 1, previous=newest).described()
     return Turn(resolution, session_id, turn.placement)
 
-
-NOT_PLACED: Final = Placement(Context(), [], None)
 
 NOTHING_KNOWN: Final = Turn(NONE, None, NOT_PLACED)

@@ -22,6 +22,8 @@ MAX_TRACE_ID, MAX_SPAN_ID = 2**128 - 1, 2**64 - 1
 IS_PLAIN = tuple(SpanContext(1, 1, False, SOME_FLAGS[1], NO_STATE)) == (1, 1, False, SOME_FLAGS[1], NO_STATE, True)
 """Whether a context is a tuple of these fields, the last of which says that it is valid (opentelemetry-api 1.45)."""
 
+IS_VALID = 5
+
 
 def ref_of(context: SpanContext) -> SpanRef:
     """Return the identity of a span."""
@@ -66,7 +68,7 @@ def turn_links(resolution: Resolution) -> list[Link]:
     previous, other = resolution.previous, resolution.other
     if previous is not None:
         context = span_context(previous.span)
-        if context.is_valid:
+        if context[IS_VALID] if IS_PLAIN else context.is_valid:
             links = [Link(context, {LLM_SESSION_LINK: "previous_turn"})]
     if other is not None:
         context = root_target(other.trace) if other.trace is not None else span_context(other.span)

@@ -8,7 +8,8 @@ from otel_llm_sessions import forks
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.sessions.link import SessionTrace
 from otel_llm_sessions.traces.below import below_root
-from otel_llm_sessions.traces.roots import MAX_KNOWN, Plan
+from otel_llm_sessions.traces.plan import Placement, Plan
+from otel_llm_sessions.traces.roots import MAX_KNOWN
 
 
 class Part:
@@ -46,6 +47,8 @@ class TurnCounts:
     def __init__(self, most: int) -> None:
         self._most = most
         self._parts: Bounded[tuple[str, int], Part] = Bounded(MAX_KNOWN)
+        self._open: Bounded[str, Part] = Bounded(MAX_KNOWN)
+        """Of each session the part that was found open last: where its next turn stands, as a rule."""
         self._lock = forks.Lock()
 
     def add(self, session_id: str, part: int, before: int, is_turn: bool) -> bool:
@@ -86,7 +89,9 @@ class TurnCounts:
         """
         kept = self._caught_up(session_id, trace.part, 0)
         kept.first_turn, kept.until, kept.is_seen = trace.first_turn, trace.started + max_age, trace.is_sampled
-        kept.plan = Plan(trace, context=below_root(trace))
+        placement = Placement(trace) if trace.is_sampled else None
+        kept.plan = Plan(trace, context=below_root(trace), placement=placement)
+        self._open[session_id] = kept
 
     def go_on(self, session_id: str, trace: SessionTrace, turn: int, now: int) -> Plan | None:
         """Return the plan of one more turn in a part that is known to be open and to have room; it is counted.
@@ -100,7 +105,7 @@ class TurnCounts:
         Returns:
             None where that has to be looked at closer.
         """
-        kept = self._parts.get((session_id, trace.part))
+        kept = self._open.get(session_id)
         if kept is None or (plan := kept.plan) is None or plan.trace is not trace or now >= kept.until:
             return None
         before = turn - kept.first_turn

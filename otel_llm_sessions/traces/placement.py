@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, set_span_in_context
 
-from otel_llm_sessions.cheap import value
 from otel_llm_sessions.semconv import LLM_SESSION_LINK
 from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, is_session_root
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionId, SessionLink, SessionTrace
@@ -23,28 +22,19 @@ from otel_llm_sessions.traces.links import root_target, turn_links
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.opening import NOWHERE
 from otel_llm_sessions.traces.parts import TurnCounts
-from otel_llm_sessions.traces.roots import NO_PLAN, FreshRoot, Plan, Roots
+from otel_llm_sessions.traces.plan import NO_PLAN, NOT_PLACED, FreshRoot, Placement, Plan
+from otel_llm_sessions.traces.roots import Roots
 
-
-@value
-class Placement:
-    """Where a call's span stands."""
-
-    context: Context
-    """The context whose current span is its parent."""
-    links: list[Link]
-    trace: SessionTrace | None
-    """The session's trace; None while the session has none."""
-    is_marked: bool = False
-    """Whether the session's trace gets a marker for the turn: it stands elsewhere, and that trace is sampled."""
-    open_root: FreshRoot | None = None
-    """The root of a session that has no id yet; whoever learns the id ends it."""
+Placed: TypeAlias = tuple[Placement, Context, list[Link]]
+"""Where a call's span stands: what it has of its session's trace; the context whose current span is its parent; its
+links. A plain tuple, since each call makes one.
+"""
 
 
 class Placer(Protocol):
     """Decides where spans stand."""
 
-    def plan(self, resolution: Resolution, *, is_turn: bool = True, now: int = 0) -> Plan:
+    def plan(self, resolution: Resolution, is_turn: bool = True, now: int = 0) -> Plan:
         """Return the trace of the session, or what has to be opened (and claimed) for it.
 
         Args:
@@ -61,10 +51,9 @@ class Placer(Protocol):
         owner: bool,
         context: Context,
         ambient: Span,
-        *,
         weak: bool,
         now: int = 0,
-    ) -> Placement:
+    ) -> Placed:
         """Return where the span of a call stands.
 
         Args:
@@ -78,14 +67,13 @@ class Placer(Protocol):
         """
         ...
 
-    def amend(self, resolution: Resolution, plan: Plan, owner: bool, context: Context, span: SpanContext) -> Placement:
-        """Return where a span stands that was started before its session was known; it does not move.
+    def amend(self, resolution: Resolution, plan: Plan, owner: bool, span: SpanContext) -> tuple[Placement, list[Link]]:
+        """Return what a turn has of its session's trace whose span was started before; that does not move.
 
         Args:
             resolution: the session of the call.
             plan: what ``plan`` returned.
             owner: whether this caller got the claim of ``plan.opening``.
-            context: what the span was started in.
             span: the span, which gets the links that are returned.
         """
         ...
@@ -126,7 +114,7 @@ class Placer(Protocol):
 class TurnPlacer:
     """``TRACES=turn``: trace ids and parents are left alone."""
 
-    def plan(self, resolution: Resolution, *, is_turn: bool = True, now: int = 0) -> Plan:
+    def plan(self, resolution: Resolution, is_turn: bool = True, now: int = 0) -> Plan:
         """See ``Placer.plan``."""
         return NO_PLAN
 
@@ -137,16 +125,15 @@ class TurnPlacer:
         owner: bool,
         context: Context,
         ambient: Span,
-        *,
         weak: bool,
         now: int = 0,
-    ) -> Placement:
+    ) -> Placed:
         """See ``Placer.place``."""
-        return Placement(context, turn_links(resolution), None)
+        return NOT_PLACED, context, turn_links(resolution)
 
-    def amend(self, resolution: Resolution, plan: Plan, owner: bool, context: Context, span: SpanContext) -> Placement:
+    def amend(self, resolution: Resolution, plan: Plan, owner: bool, span: SpanContext) -> tuple[Placement, list[Link]]:
         """See ``Placer.amend``."""
-        return Placement(context, turn_links(resolution), None)
+        return NOT_PLACED, turn_links(resolution)
 
     def open(self, plan: Plan) -> None:
         """See ``Placer.open``."""
@@ -171,7 +158,7 @@ class SessionPlacer:
         self._turns = TurnCounts(max_turns)
         self._max_age = int(max_age * 1_000_000_000)
 
-    def plan(self, resolution: Resolution, *, is_turn: bool = True, now: int = 0) -> Plan:
+    def plan(self, resolution: Resolution, is_turn: bool = True, now: int = 0) -> Plan:
         """See ``Placer.plan``."""
         session_id, previous = resolution.session_id, resolution.previous
         if session_id is None:
@@ -240,51 +227,51 @@ class SessionPlacer:
         owner: bool,
         context: Context,
         ambient: Span,
-        *,
         weak: bool,
         now: int = 0,
-    ) -> Placement:
+    ) -> Placed:
         """See ``Placer.place``."""
+        if plan.placement is not None and plan.context is not None and not context:  # as a rule, from the third turn on
+            return plan.placement, plan.context, turn_links(resolution)
         around = _around(context, ambient) if context else None
         if resolution.session_id is None:
             return self._unnamed(resolution, plan, context, around is not None or weak, now)
         return self._placed(resolution, plan, owner, context, around)
 
-    def amend(self, resolution: Resolution, plan: Plan, owner: bool, context: Context, span: SpanContext) -> Placement:
+    def amend(self, resolution: Resolution, plan: Plan, owner: bool, span: SpanContext) -> tuple[Placement, list[Link]]:
         """See ``Placer.amend``."""
-        return self._placed(resolution, plan, owner, context, span)
+        placement, _, links = self._placed(resolution, plan, owner, NOWHERE, span)
+        return placement, links
 
     def _placed(
         self, resolution: Resolution, plan: Plan, owner: bool, context: Context, around: SpanContext | None
-    ) -> Placement:
+    ) -> Placed:
         """Return where a turn stands: in the trace of ``around``, or if that is None below its session's root."""
         trace = plan.trace if plan.opening is None else self._opened(plan, owner)
         if trace is None or (plan.context is None and trace.trace_id == 0):
-            return Placement(context, turn_links(resolution), None)
+            return NOT_PLACED, context, turn_links(resolution)
         is_sampled = trace.flags & SAMPLED
         # Traces are sampled as a whole: where neither the session's nor the one around is, nobody sees links.
         is_seen = is_sampled or (around is not None and around.trace_flags.sampled)
         links = turn_links(resolution) if is_seen else []
         if around is None:
-            return Placement(below(trace, context) if context else plan.context or below_root(trace), links, trace)
+            return Placement(trace), below(trace, context) if context else plan.context or below_root(trace), links
         if around.trace_id == trace.trace_id:
-            return Placement(context, links, trace)
+            return Placement(trace), context, links
         if is_seen:
             links.append(Link(root_target(trace), {LLM_SESSION_LINK: "session"}))
-        return Placement(context, links, trace, bool(is_sampled))
+        return Placement(trace, bool(is_sampled)), context, links
 
-    def _unnamed(
-        self, resolution: Resolution, plan: Plan, context: Context, opens_nothing: bool, now: int
-    ) -> Placement:
+    def _unnamed(self, resolution: Resolution, plan: Plan, context: Context, opens_nothing: bool, now: int) -> Placed:
         if opens_nothing or resolution.source is None:
-            return Placement(context, [], None)
+            return NOT_PLACED, context, []
         fresh: FreshRoot | None = None
         try:
             fresh = self._roots.fresh(now or time.time_ns(), plan.parent, plan.user)
             if fresh is None or fresh.trace.trace_id == 0:
-                return Placement(context, [], None)
+                return NOT_PLACED, context, []
             above = NonRecordingSpan(fresh.span.get_span_context())
-            return Placement(set_span_in_context(above, context), [], fresh.trace, False, fresh)
+            return Placement(fresh.trace, False, fresh), set_span_in_context(above, context), []
         except BaseException:  # interrupted: nobody else has the root, to end it
             if fresh is not None:
                 fresh.end(None)

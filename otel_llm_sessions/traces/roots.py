@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import Any, Final
+from typing import Any
 
-from opentelemetry.context import Context
 from opentelemetry.trace import (
     ProxyTracerProvider,
     Span,
@@ -16,11 +15,11 @@ from opentelemetry.trace import (
 
 from otel_llm_sessions import forks, semconv
 from otel_llm_sessions.bounded import Bounded
-from otel_llm_sessions.cheap import new, value
+from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.about import NOTHING_SAID, About
-from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
-from otel_llm_sessions.sessions.root_names import ROOT_NAME, UNNAMED_ROOT_NAME, RootNames, part_name
+from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source
+from otel_llm_sessions.sessions.root_names import ROOT_NAME, RootNames, part_name
 from otel_llm_sessions.sessions.tracestate import state_text
 from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.traces.ids import (
@@ -32,72 +31,13 @@ from otel_llm_sessions.traces.ids import (
 )
 from otel_llm_sessions.traces.links import ref_of, root_target
 from otel_llm_sessions.traces.opening import NOWHERE, Opening, asked, decided, told, trace_of
+from otel_llm_sessions.traces.plan import ROOT_NANOSECONDS, FreshRoot, Plan
 from otel_llm_sessions.version import __version__
-
-ROOT_NANOSECONDS = 1_000_000
 
 SCOPE = "otel_llm_sessions.traces"
 """Instrumentation scope of session roots and turn markers; its tracer is this package's alone."""
 
 MAX_KNOWN = 10_000
-
-
-@value
-class Plan:
-    """The trace of a turn's session, as far as it can be told without asking the store."""
-
-    trace: SessionTrace | None = None
-    opening: Opening | None = None
-    """What is to be opened; the caller claims it first, since that may take a round trip."""
-    proven: SessionLink | None = None
-    """The first turn, if this one is what proves that there is a session."""
-    parent: str = ""
-    """The session in which this one is opened; empty if in none. A root that is emitted links to that session's."""
-    context: Context | None = None
-    """The context below the trace's root, and nothing else, where it has been made before."""
-    user: str = ""
-    """Whom the first call of a session that has no id yet names; stands on its root."""
-
-
-NO_PLAN: Final = Plan()
-
-
-class FreshRoot:
-    """The root of a session that has no id yet; open until whoever learns the id has told it."""
-
-    __slots__ = ("_names", "span", "trace")
-
-    def __init__(self, span: Span, trace: SessionTrace, names: RootNames) -> None:
-        self.span = span
-        self.trace = trace
-        self._names = names
-
-    def end(self, session_id: SessionId | None, source: Source | None = "new", *, is_first: bool = True) -> None:
-        """Name and end it; does nothing if it has ended.
-
-        Args:
-            session_id: the session; None if the call failed before it had one.
-            source: how the session was found.
-            is_first: whether the session began here; else it has a root already, and this is none of its own.
-        """
-        root = self.span
-        try:
-            if not root.is_recording():
-                return
-            name = UNNAMED_ROOT_NAME
-            if session_id is not None:
-                name = self._names.name_of(session_id, "", 1 if is_first else 2)
-                # By themselves: to set several at once costs the SDK (1.45) as much as two do beside what each costs.
-                root.set_attribute(semconv.SESSION_ID, session_id)
-                if is_first:
-                    root.set_attribute(semconv.LLM_SESSION_ROOT, True)
-            if source is not None and source != "new":
-                root.set_attribute(semconv.LLM_SESSION_SOURCE, source)
-            if name != ROOT_NAME:
-                root.update_name(name)
-            root.end(self.trace.started + ROOT_NANOSECONDS)
-        except Exception as error:
-            report("end a session's root", error)
 
 
 class Roots:

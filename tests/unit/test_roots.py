@@ -197,14 +197,14 @@ def test_a_provider_that_takes_anothers_place_emits_the_roots_again(provider, me
     monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", TracerProvider(shutdown_on_exit=False))
     before = homes.get().placer
     turn = Resolution(X, "metadata", "metadata", 1, None, None)
-    trace_id = before.place(turn, before.plan(turn), True, Context(), INVALID_SPAN, weak=False).trace.trace_id
+    trace_id = before.place(turn, before.plan(turn), True, Context(), INVALID_SPAN, False)[0].trace.trace_id
     monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
     after = homes.get().placer
     opening = after.plan(turn).opening
     assert opening is not None
     assert opening.trace_id == trace_id
     assert store.claim(opening.claim_key)
-    opened = after.place(turn, after.plan(turn), True, Context(), INVALID_SPAN, weak=False)
+    opened, _, _ = after.place(turn, after.plan(turn), True, Context(), INVALID_SPAN, False)
     assert after.plan(turn).trace == opened.trace
     assert [span.context.trace_id for span in memory.get_finished_spans()] == [trace_id]
 

@@ -1,0 +1,93 @@
+"""What is planned of a turn's place in the trace of its session, and what has become of that: values."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
+
+from otel_llm_sessions import semconv
+from otel_llm_sessions.cheap import value
+from otel_llm_sessions.guard import report
+from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
+from otel_llm_sessions.sessions.root_names import ROOT_NAME, UNNAMED_ROOT_NAME, RootNames
+from otel_llm_sessions.traces.opening import Opening
+
+ROOT_NANOSECONDS = 1_000_000
+
+
+class FreshRoot:
+    """The root of a session that has no id yet; open until whoever learns the id has told it."""
+
+    __slots__ = ("_names", "span", "trace")
+
+    def __init__(self, span: Span, trace: SessionTrace, names: RootNames) -> None:
+        self.span = span
+        self.trace = trace
+        self._names = names
+
+    def end(self, session_id: SessionId | None, source: Source | None = "new", *, is_first: bool = True) -> None:
+        """Name and end it; does nothing if it has ended.
+
+        Args:
+            session_id: the session; None if the call failed before it had one.
+            source: how the session was found.
+            is_first: whether the session began here; else it has a root already, and this is none of its own.
+        """
+        root = self.span
+        try:
+            if not root.is_recording():
+                return
+            name = UNNAMED_ROOT_NAME
+            if session_id is not None:
+                name = self._names.name_of(session_id, "", 1 if is_first else 2)
+                # By themselves: to set several at once costs the SDK (1.45) as much as two do beside what each costs.
+                root.set_attribute(semconv.SESSION_ID, session_id)
+                if is_first:
+                    root.set_attribute(semconv.LLM_SESSION_ROOT, True)
+            if source is not None and source != "new":
+                root.set_attribute(semconv.LLM_SESSION_SOURCE, source)
+            if name != ROOT_NAME:
+                root.update_name(name)
+            root.end(self.trace.started + ROOT_NANOSECONDS)
+        except Exception as error:
+            report("end a session's root", error)
+
+
+@value
+class Placement:
+    """What a turn has of the trace of its session; the same value for all turns that have the same."""
+
+    trace: SessionTrace | None
+    """The session's trace; None while the session has none."""
+    is_marked: bool = False
+    """Whether that trace gets a marker for the turn: it stands elsewhere, and the trace is sampled."""
+    open_root: FreshRoot | None = None
+    """The root of a session that has no id yet; whoever learns the id ends it."""
+
+
+NOT_PLACED: Final = Placement(None)
+"""That of a turn whose session has no trace, or none that is known."""
+
+
+@value
+class Plan:
+    """The trace of a turn's session, as far as it can be told without asking the store."""
+
+    trace: SessionTrace | None = None
+    opening: Opening | None = None
+    """What is to be opened; the caller claims it first, since that may take a round trip."""
+    proven: SessionLink | None = None
+    """The first turn, if this one is what proves that there is a session."""
+    parent: str = ""
+    """The session in which this one is opened; empty if in none. A root that is emitted links to that session's."""
+    context: Context | None = None
+    """The context below the trace's root, and nothing else, where it has been made before."""
+    placement: Placement | None = None
+    """That of the trace's turns which stand there, where it has been made before and anybody sees them."""
+    user: str = ""
+    """Whom the first call of a session that has no id yet names; stands on its root."""
+
+
+NO_PLAN: Final = Plan()
