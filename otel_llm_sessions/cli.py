@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from otel_llm_sessions.view.commands import options
+
+PROGRAM: Final = "otel-llm-sessions"
 
 _OF_A_RESPONSE = re.compile(r"resp_|chatcmpl-|.*~(?:[0-9a-f]{8}|[0-9a-f]{32})\Z")
 """Ids that sessions have which begin without one of their own."""
@@ -16,12 +21,21 @@ _MAY_BE_RANDOM = (
 )
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line; of ``demo`` only the name, since it reads the rest itself."""
     parser = argparse.ArgumentParser(
-        prog="otel-llm-sessions", description="See the sessions of LLM applications as traces."
+        prog=PROGRAM, description="See the sessions of LLM applications: in a terminal, on a page, as traces."
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    options.add_list(commands)
+    options.add_show(commands)
+    options.add_export(commands)
     commands.add_parser("demo", help="run the examples and show the sessions that arrive over OTLP", add_help=False)
+    _add_trace_id(commands)
+    return parser
+
+
+def _add_trace_id(commands: options.Commands) -> None:
     trace_id = commands.add_parser("trace-id", help="print the trace id of a session")
     trace_id.add_argument("id", type=_session_id, metavar="ID", help="the session's id")
     trace_id.add_argument(
@@ -30,7 +44,6 @@ def _parser() -> argparse.ArgumentParser:
         help="the setting NAMESPACE (default: as the environment says)",
     )
     trace_id.add_argument("--part", type=_part, default=1, metavar="P", help="which part of a long session (1, 2, …)")
-    return parser
 
 
 def _session_id(value: str) -> str:
@@ -52,12 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments, without the program's name; those of the process by default.
     """
-    arguments, rest = _parser().parse_known_args(argv)
-    if arguments.command == "demo":
-        return _demo(rest)
+    arguments, rest = parser().parse_known_args(argv)
+    if arguments.command in PASSED_ON:
+        return PASSED_ON[arguments.command](rest)
     if rest:
-        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
-    return _trace_id(arguments.id, arguments.namespace, arguments.part)
+        parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    if arguments.command == "trace-id":
+        return _trace_id(arguments.id, arguments.namespace, arguments.part)
+    return _sessions(arguments)
 
 
 def _trace_id(session_id: str, namespace: str | None, part: int) -> int:
@@ -80,14 +95,32 @@ def _namespace_of_resource() -> str:
     return str(Resource.create().attributes.get("service.namespace", ""))
 
 
+def _sessions(arguments: argparse.Namespace) -> int:
+    try:
+        from otel_llm_sessions.view.commands.running import run
+    except ImportError as error:
+        return _lacks(arguments.command, error, "view")
+    return run(arguments)
+
+
 def _demo(arguments: list[str]) -> int:
     try:
         from otel_llm_sessions.demo.runner import main as demo
     except ImportError as error:
-        print(f"The demo needs more packages ({error.name}): pip install '.[demo]' in a checkout", file=sys.stderr)
-        return 2
+        return _lacks("demo", error, "demo")
     return demo(arguments)
 
+
+def _lacks(command: str, error: ImportError, extra: str) -> int:
+    print(
+        f"{PROGRAM} {command} needs more packages ({error.name}): pip install '.[{extra}]' in a checkout",
+        file=sys.stderr,
+    )
+    return 2
+
+
+PASSED_ON: Final[dict[str, Callable[[list[str]], int]]] = {"demo": _demo}
+"""Commands that read their own options."""
 
 if __name__ == "__main__":
     sys.exit(main())

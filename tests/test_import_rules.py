@@ -121,7 +121,7 @@ def test_the_rules_name_rooms_that_exist() -> None:
         ("testing.py", "from otel_llm_sessions.demo.provider import server", "testing imports the demo"),
         ("testing.py", "from otel_llm_sessions.view import receiver", "testing imports the view"),
         ("demo/runner.py", "from otel_llm_sessions.session import session", "demo imports session"),
-        ("view/tree.py", "from otel_llm_sessions.sessions import link", "view imports sessions"),
+        ("view/terminal/tree.py", "from otel_llm_sessions.sessions import link", "view imports sessions"),
         ("instrumentor.py", "import openai", "imports openai when it is imported itself"),
         (
             "openai/patch.py",

@@ -25,7 +25,7 @@ from otel_llm_sessions.demo.expectations import EXAMPLES, Example, problems
 from otel_llm_sessions.demo.processes import Interrupted, Processes, TimedOut
 from otel_llm_sessions.view.receiver import OtlpReceiver
 from otel_llm_sessions.view.sessions import Session, sessions_of
-from otel_llm_sessions.view.tree import trees
+from otel_llm_sessions.view.terminal.tree import trees
 
 INSTRUMENTATIONS: Final = frozenset({"openai_sessions", "fastapi"})
 """What the examples run under; other instrumentations of this environment are switched off for them."""
@@ -134,7 +134,7 @@ class Demo:
     def _show(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             self._console.print(Text(f"\n{outcome.run.example.file}", "bold underline"))
-            for tree in trees(outcome.sessions):
+            for tree in trees(outcome.sessions, self._console.width):
                 self._console.print(tree)
         self._console.print()
 

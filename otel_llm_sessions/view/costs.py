@@ -24,7 +24,7 @@ class Cost(NamedTuple):
     def __str__(self) -> str:
         """The cost as people write it: ``$1.25``, ``$0.0125``, ``$0.000123``, ``0.2500 EUR``."""
         places = 2 if self.amount >= 1 else 4 if self.amount >= 0.01 else 6
-        written = f"{max(self.amount, LEAST):.{places}f}" if self.amount else "0"
+        written = f"{max(self.amount, LEAST):,.{places}f}" if self.amount else "0"
         less = "<" if 0 < self.amount < LEAST else ""
         symbol = SYMBOLS.get(self.currency)
         return f"{less}{symbol}{written}" if symbol else f"{less}{written} {self.currency}".rstrip()

@@ -104,6 +104,7 @@ def test_a_session_has_its_row_and_its_turns():
         ("a/b", "a%2Fb"),
         ("a/b", "a%2fb"),
         ("ünïcode ✓", "%C3%BCn%C3%AFcode%20%E2%9C%93"),
+        ("a\nb\r\n", "a%0Ab%0D%0A"),
         ("a?b#c&d=e%2F", "a%3Fb%23c%26d%3De%252F"),
         ("a+b", "a+b"),
         ("half \ud800 a pair", "half%20%ED%A0%80%20a%20pair"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_llm_sessions.settings import Settings
+from otel_llm_sessions.view.commands.options import FROM, FROM_HEADERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
@@ -40,9 +41,10 @@ def test_every_link_leads_somewhere(page):
 
 def test_every_setting_stands_in_the_table():
     rows = re.findall(r"(?m)^\| (`[A-Z_`, ]+) \|", (ROOT / "README.md").read_text(encoding="utf-8"))
+    of_commands = {name.removeprefix("OTEL_LLM_SESSIONS_") for name in (FROM, FROM_HEADERS)}
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == {
         field.name.upper() for field in fields(Settings)
-    }
+    } | of_commands
 
 
 def test_every_page_is_reached_from_readme():

@@ -11,7 +11,8 @@ from rich.console import Console
 from otel_llm_sessions.view.costs import cost_in
 from otel_llm_sessions.view.sessions import sessions_of
 from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
-from otel_llm_sessions.view.tree import shortened, trees
+from otel_llm_sessions.view.terminal.facts import both_ends
+from otel_llm_sessions.view.terminal.tree import trees
 
 RESOURCE = {"service.name": "shop"}
 SESSION_TRACE, REQUEST_1, REQUEST_2 = "5e" * 16, "a1" * 16, "a2" * 16
@@ -55,7 +56,7 @@ def link(to, kind=None):
 def drawn(spans):
     out = io.StringIO()
     console = Console(file=out, width=160, color_system=None)
-    for tree in trees(sessions_of(spans)):
+    for tree in trees(sessions_of(spans), width=160):
         console.print(tree)
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
@@ -242,7 +243,7 @@ def test_currencies_are_not_added_up(root):
     ("amount", "shown"),
     [
         (0, "$0"), (0.0000001, "<$0.000001"), (0.0000284, "$0.000028"), (0.01, "$0.0100"), (0.5, "$0.5000"),
-        (1, "$1.00"), (1234.567, "$1234.57"),
+        (1, "$1.00"), (1234.567, "$1,234.57"),
     ],
 )  # fmt: skip
 def test_amounts_are_written_as_people_write_them(amount, shown):
@@ -265,8 +266,8 @@ def test_a_turn_follows_the_one_its_link_leads_to(root):
 
 
 def test_long_ids_keep_both_ends():
-    assert shortened("resp_" + "x" * 465, 11) == "resp_…xxxxx"
-    assert shortened("short") == "short"
+    assert both_ends("resp_" + "x" * 465, 11) == "resp_…xxxxx"
+    assert both_ends("short", 11) == "short"
 
 
 def messages(*said):

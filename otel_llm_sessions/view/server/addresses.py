@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 
 PLACEHOLDERS: Final = ("{trace_id}", "{span_id}")
+
+
+class Rest(PathConvertor):
+    """The rest of a path, whatever stands in it: starlette's own ends at a new line, which an id may hold."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("rest", Rest())
 
 
 def segment(text: str) -> str:

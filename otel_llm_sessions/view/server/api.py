@@ -38,7 +38,7 @@ class Api:
         self.routes = [
             Route("/api/health", self.health),
             Route(SESSIONS, self.sessions),
-            Route(SESSIONS + "/{id:path}", self.session),
+            Route(SESSIONS + "/{id:rest}", self.session),
         ]
 
     def health(self, _: Request) -> Response:

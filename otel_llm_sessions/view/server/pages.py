@@ -75,7 +75,7 @@ class Pages:
         self.routes = [
             *files.routes,
             Route("/", self.overview),
-            Route(SESSIONS + "/{id:path}", self.session),
+            Route(SESSIONS + "/{id:rest}", self.session),
         ]
 
     def overview(self, request: Request) -> Response:

@@ -1,0 +1,1 @@
+"""What ``otel-llm-sessions list``, ``show`` and ``export`` do."""
