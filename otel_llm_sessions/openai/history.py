@@ -6,7 +6,7 @@ messages. Where the beginning is known is told by Python's own hashes, which a s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.cheap import value
 from otel_llm_sessions.guard import pass_on
-from otel_llm_sessions.openai.message import ASSISTANT, Form, Odd, digest_of, form_of, plain_form, says_something
+from otel_llm_sessions.openai.message import ASSISTANT, Form, Odd, digest_of, form_of, plain_forms, says_something
 from otel_llm_sessions.sessions.digest import DigestSource
 from otel_llm_sessions.sessions.keys import doubt_key, history_key
 from otel_llm_sessions.sessions.resolver import Evidence, Tie
@@ -137,14 +137,26 @@ def _walked(messages: Sequence[Any]) -> tuple[list[int], list[Form], int]:
     marks: list[int] = []
     forms: list[Form] = []
     mark, last = 0, -1
-    for message in messages:
-        form = plain_form(message) or form_of(message)
+    for message, plain in zip(messages, plain_forms(messages), strict=True):
+        form = plain or form_of(message)
         if form[0] == ASSISTANT:
             last = len(marks)
         mark = hash((mark, form))
         marks.append(mark)
         forms.append(form)
     return marks, forms, last
+
+
+def mark_after(mark: int, forms: Iterable[Form]) -> int:
+    """Return what tells a conversation with what follows it from others within this process.
+
+    Args:
+        mark: what tells the conversation from others.
+        forms: what follows.
+    """
+    for form in forms:
+        mark = hash((mark, form))
+    return mark
 
 
 class ReadHistory:

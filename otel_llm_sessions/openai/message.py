@@ -84,36 +84,48 @@ def form_of(message: Any, role: str | None = None) -> Form:
     return (role, text, *more) if more else (role, text)
 
 
-def plain_form(message: Any) -> Form | None:
-    """Return what most messages say, told at a glance, as ``form_of`` does; None of any other."""
-    if type(message) is not dict:
+def plain_forms(messages: Iterable[Any]) -> Iterator[Form | None]:
+    """Yield what each of some messages says if it is told at a glance, as ``form_of`` does; None of any other.
+
+    A turn has hundreds of them before it, nearly all with a role and a text alone.
+    """
+    for message in messages:
+        if type(message) is not dict:
+            yield None
+            continue
+        role, text = message.get("role"), message.get("content")
+        if len(message) == 2 and type(text) is str and type(role) is str and (text or role != ASSISTANT):
+            yield (role, text)
+        elif role != ASSISTANT:
+            yield _plain_answer(message, role, text)
+        elif message.get("function_call") is not None or message.get("audio") is not None:
+            yield None
+        elif message.get("tool_calls"):
+            yield _plain_calls(message, text)
+        else:
+            yield (ASSISTANT, text) if text and type(text) is str else None
+
+
+def _plain_calls(message: dict[str, Any], text: Any) -> Form | None:
+    calls = message["tool_calls"]
+    if text is not None or type(calls) is not list or message.get("refusal") is not None:
         return None
-    role, text = message.get("role"), message.get("content")
-    if role == ASSISTANT:
-        return _plain_reply(message, text)
-    if type(role) is not str or type(text) is not str:
-        return None
-    if len(message) == 2:
-        return (role, text)
+    return (ASSISTANT, "", ("tool_calls", tuple([_call_of(call) for call in calls])))
+
+
+def _plain_answer(message: dict[str, Any], role: Any, text: Any) -> Form | None:
     id_ = message.get("tool_call_id")
-    return (role, text, ("tool_call_id", id_)) if id_ and type(id_) is str and len(message) == 3 else None
-
-
-def _plain_reply(message: dict[str, Any], text: Any) -> Form | None:
-    get = message.get
-    calls = get("tool_calls")
-    if len(message) > 3 and (get("function_call") is not None or get("audio") is not None):
-        return None
-    if not calls:
-        is_plain = len(message) == 2 or (get("function_call") is None and get("audio") is None)
-        return (ASSISTANT, text) if is_plain and type(text) is str and text else None
-    if text is None and type(calls) is list and (len(message) == 3 or get("refusal") is None):
-        return (ASSISTANT, "", ("tool_calls", tuple([_call_of(call) for call in calls])))
+    if len(message) == 3 and type(id_) is str and id_ and type(role) is str and type(text) is str:
+        return (role, text, ("tool_call_id", id_))
     return None
 
 
-def plain_item(item: Any) -> Form | None:
-    """Return what most items say, told at a glance, as ``form_of_item`` does; None of any other."""
+def plain_items(items: Iterable[Any]) -> Iterator[Form | None]:
+    """Yield what each of some items says if it is told at a glance, as ``form_of_item`` does; None of any other."""
+    return map(_plain_item, items)
+
+
+def _plain_item(item: Any) -> Form | None:
     if type(item) is not dict:
         return None
     kind, content = item.get("type"), item.get("content")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from otel_llm_sessions.guard import pass_on
@@ -12,8 +12,8 @@ from otel_llm_sessions.openai.message import (
     Odd,
     form_of,
     form_of_item,
-    plain_form,
-    plain_item,
+    plain_forms,
+    plain_items,
     says_something,
 )
 
@@ -58,7 +58,7 @@ def talk_of(api: str, body: Mapping[str, Any]) -> Talk | None:
             said = ({"role": "user", "content": said},)
         if not isinstance(said, (list, tuple)):
             return None if said else _NOTHING
-        return _walked(said, plain_item, form_of_item) if api == "responses" else _walked(said, plain_form, form_of)
+        return _walked(said, plain_items, form_of_item) if api == "responses" else _walked(said, plain_forms, form_of)
     except ODD as error:
         pass_on(error)
         return None
@@ -68,15 +68,18 @@ _NOTHING: Final = Talk((), (), ())
 
 
 def _walked(
-    messages: Sequence[Any], at_a_glance: Callable[[Any], Form | None], form_of: Callable[[Any], Form | None]
+    messages: Sequence[Any],
+    at_a_glance: Callable[[Sequence[Any]], Iterator[Form | None]],
+    form_of: Callable[[Any], Form | None],
 ) -> Talk:
     """Return the conversation that messages are; what clients may leave out belongs to what stands before it."""
     marks: list[int] = []
     forms: list[Form] = []
     ends: list[int] = []
     mark = 0
-    for place, message in enumerate(messages, 1):
-        form = at_a_glance(message) or form_of(_shortened(message))
+    for place, form in enumerate(at_a_glance(messages), 1):
+        if form is None:  # more than a glance is needed
+            form = form_of(_shortened(messages[place - 1]))
         if form is not None:
             mark = hash((mark, form))
             marks.append(mark)

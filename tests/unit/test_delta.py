@@ -119,6 +119,32 @@ def test_another_key_tells_nothing():
     assert news(left, [*ASKED, REPLY, MORE]).kind == "delta"
 
 
+def test_a_text_that_was_changed_in_place_is_noticed():
+    deltas, history = Deltas(KEYED), [dict(message) for message in ASKED]
+    left = told_of(deltas, history, REPLY)
+    history += [REPLY, MORE]
+    assert news(left, history, deltas).kind == "delta"
+    history[0]["content"] = "Be Brief."
+    assert news(left, history, deltas).kind == "full"
+
+
+@pytest.mark.parametrize("tools", [[{"name": "add"}], ({"name": "add"},), [{"name": True}], [{"name": float("nan")}]])
+def test_tools_are_told_apart_by_what_they_say_however_they_lie_in_memory(tools):
+    def again(**more: Any) -> Any:
+        return news(left, [*ASKED, REPLY, MORE], deltas, tools=[{**tools[0], **more}]).tools
+
+    deltas = Deltas(KEYED)
+    left = told_of(deltas, ASKED, REPLY, tools=tools)
+    assert (again(), again(name="sub"), again(name=1)) == (False, True, True)
+
+
+def test_tools_are_digested_with_what_the_store_shares_now():
+    scopes = iter(["", "shared"])
+    deltas = Deltas(DigestSource(None, lambda: next(scopes)))
+    one, other = (deltas.said("chat_completions", {"messages": [], "tools": [{"name": "add"}]}) for _ in (1, 2))
+    assert one.tools != other.tools
+
+
 def test_of_several_choices_nobody_knows_which_goes_on():
     deltas = Deltas(KEYED)
     said = deltas.said("chat_completions", {"messages": ASKED})
