@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from otel_llm_sessions.view.commands import options
@@ -21,8 +22,38 @@ _MAY_BE_RANDOM = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return what reads the command line; of ``demo`` only the name, since it reads the rest itself."""
+_COMPLETION = """\
+Print what a shell reads to complete this command's options.
+
+  bash   otel-llm-sessions completion bash > ~/.local/share/bash-completion/completions/otel-llm-sessions
+  zsh    otel-llm-sessions completion zsh > DIRECTORY/_otel-llm-sessions   (one of $fpath)
+  fish   otel-llm-sessions completion fish > ~/.config/fish/completions/otel-llm-sessions.fish
+
+For this shell alone: eval "$(otel-llm-sessions completion bash)"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOn:
+    """A command that reads its own options.
+
+    Args:
+        what: what it does, for help.
+        main: imports the command, which takes the rest of the line and returns the exit status.
+        parser: imports what reads its options.
+    """
+
+    what: str
+    main: Callable[[], Callable[[list[str]], int]]
+    parser: Callable[[], argparse.ArgumentParser]
+
+
+def parser(whole: bool = False) -> argparse.ArgumentParser:
+    """Return what reads the command line.
+
+    Args:
+        whole: with the options of ``view`` and ``demo``, too; else these read the rest of the line themselves.
+    """
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description="See the sessions of LLM applications: in a terminal, on a page, as traces."
     )
@@ -30,9 +61,19 @@ def parser() -> argparse.ArgumentParser:
     options.add_list(commands)
     options.add_show(commands)
     options.add_export(commands)
-    commands.add_parser("demo", help="run the examples and show the sessions that arrive over OTLP", add_help=False)
+    for name, command in PASSED_ON.items():
+        commands.add_parser(name, help=command.what, parents=[command.parser()] if whole else [], add_help=False)
     _add_trace_id(commands)
+    _add_completion(commands)
     return parser
+
+
+def _add_completion(commands: options.Commands) -> None:
+    what = "print what a shell reads to complete this command"
+    completion = commands.add_parser(
+        "completion", help=what, description=_COMPLETION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
 
 
 def _add_trace_id(commands: options.Commands) -> None:
@@ -67,11 +108,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments, rest = parser().parse_known_args(argv)
     if arguments.command in PASSED_ON:
-        return PASSED_ON[arguments.command](rest)
+        return _passed_on(arguments.command, rest)
     if rest:
         parser().error(f"unrecognized arguments: {' '.join(rest)}")
     if arguments.command == "trace-id":
         return _trace_id(arguments.id, arguments.namespace, arguments.part)
+    if arguments.command == "completion":
+        return _completion(arguments.shell)
     return _sessions(arguments)
 
 
@@ -103,12 +146,22 @@ def _sessions(arguments: argparse.Namespace) -> int:
     return run(arguments)
 
 
-def _demo(arguments: list[str]) -> int:
+def _passed_on(name: str, arguments: list[str]) -> int:
     try:
-        from otel_llm_sessions.demo.runner import main as demo
+        main = PASSED_ON[name].main()
     except ImportError as error:
-        return _lacks("demo", error, "demo")
-    return demo(arguments)
+        return _lacks(name, error, name)
+    return main(arguments)
+
+
+def _completion(shell: str) -> int:
+    try:
+        from otel_llm_sessions.view.commands.completion import script
+
+        print(script(parser(whole=True), shell), end="")
+    except ImportError as error:
+        return _lacks("completion", error, "view")
+    return 0
 
 
 def _lacks(command: str, error: ImportError, extra: str) -> int:
@@ -119,8 +172,21 @@ def _lacks(command: str, error: ImportError, extra: str) -> int:
     return 2
 
 
-PASSED_ON: Final[dict[str, Callable[[list[str]], int]]] = {"demo": _demo}
-"""Commands that read their own options."""
+def _demo_main() -> Callable[[list[str]], int]:
+    from otel_llm_sessions.demo.runner import main
+
+    return main
+
+
+def _demo_parser() -> argparse.ArgumentParser:
+    from otel_llm_sessions.demo.options import parser
+
+    return parser()
+
+
+PASSED_ON: Final = {
+    "demo": PassedOn("run the examples and show the sessions that arrive over OTLP", _demo_main, _demo_parser),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,7 +6,6 @@ talk HTTP to an OpenAI-compatible server, and export OTLP to a receiver on loopb
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import shutil
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from otel_llm_sessions.demo.expectations import EXAMPLES, Example, problems
+from otel_llm_sessions.demo.options import parser
 from otel_llm_sessions.demo.processes import Interrupted, Processes, TimedOut
 from otel_llm_sessions.view.receiver import OtlpReceiver
 from otel_llm_sessions.view.sessions import Session, sessions_of
@@ -155,7 +155,7 @@ class Demo:
 
 def main(argv: list[str]) -> int:
     """Run the demo; 0 if every session arrived as it should, 1 if not, 128 + n if signal n ended it."""
-    options = _arguments().parse_args(argv)
+    options = parser().parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
     try:
         with Processes() as processes, OtlpReceiver() as receiver:
@@ -219,16 +219,6 @@ def environment_of(outer: Mapping[str, str], endpoint: str, provider: Mapping[st
         "NO_PROXY": ",".join(filter(None, (outer.get("NO_PROXY"), "127.0.0.1"))),
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="otel-llm-sessions demo", description="Run the examples and show the sessions that arrive over OTLP."
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=60.0, help="seconds that one example may take (default: %(default)g)"
-    )
-    return parser
 
 
 def _installed(module: str) -> bool:
