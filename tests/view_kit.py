@@ -1,91 +1,142 @@
-"""Sessions for the tests of the viewer's database and receivers: spans as our instrumentation writes them."""
+"""What tests of the view share: received spans as they are made by hand, and any spans at all."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
-from otel_llm_sessions import semconv
-from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
+from hypothesis import strategies as st
 
-BEGINNING = 1_790_000_000
-"""Seconds since the epoch at which these sessions begin."""
+from otel_llm_sessions.view.spans import ReceivedEvent, ReceivedLink, ReceivedLog, ReceivedSpan
+
+RESOURCE = {"service.name": "shop"}
+SESSION_TRACE, REQUEST_1, REQUEST_2 = "5e" * 16, "a1" * 16, "a2" * 16
 SECOND = 1_000_000_000
+_ids = count(1)
 
 
-def hexed(text: str, digits: int) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:digits]
-
-
-def trace_of(session: str) -> str:
-    return hexed(f"trace of {session}", 32)
-
-
-def said(text: str, role: str = "user") -> str:
-    return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}])
-
-
-def root(session: str, at: int = 0, links: tuple[ReceivedLink, ...] = (), **more: Any) -> ReceivedSpan:
-    begun = (BEGINNING + at) * SECOND
+def span(name: str = "span", trace_id: str = SESSION_TRACE, parent: Any = None, at: float = 0, **more: Any) -> Any:
+    """A span of a millisecond that starts ``at`` seconds; keywords with ``__`` are attributes."""
+    attributes = {key.replace("__", "."): more.pop(key) for key in list(more) if "__" in key}
+    start = int((at + 1) * SECOND)
+    known = {"parent_id": parent.span_id if parent else "", "start": start, "end": start + 1_000_000}
+    attributes |= more.pop("attributes", {})
     return ReceivedSpan(
-        "session",
-        trace_of(session),
-        hexed(f"root of {session}", 16),
-        start=begun,
-        end=begun + SECOND,
-        attributes={"session.id": session, "llm_session.root": True, "llm_session.part": 1, **more},
-        links=links,
-        resource={"service.name": "shop"},
+        name, trace_id, f"{next(_ids):016x}", **{**known, "resource": RESOURCE, **more}, attributes=attributes
     )
 
 
-def turn(session: str, number: int = 1, at: int = 0, **more: Any) -> ReceivedSpan:
-    """A turn that stands right below its session's root; ``more`` with two underscores for each dot."""
-    begun = (BEGINNING + at) * SECOND
-    attributes = {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.response.model": "gpt-5",
-        "gen_ai.response.id": f"resp_{session}_{number}",
-        "gen_ai.usage.input_tokens": 10 * number,
-        "gen_ai.usage.output_tokens": number,
-        "session.id": session,
-        "llm_session.source": "explicit",
-        "llm_session.turn": number,
-    }
-    return ReceivedSpan(
-        "chat gpt-5",
-        trace_of(session),
-        hexed(f"{session} {number}", 16),
-        hexed(f"root of {session}", 16),
-        "CLIENT",
-        begun,
-        begun + SECOND,
-        {**attributes, **{name.replace("__", "."): value for name, value in more.items()}},
-        resource={"service.name": "shop"},
+def call(turn: int | None = None, trace_id: str = SESSION_TRACE, session: str | None = "s-1", **more: Any) -> Any:
+    """A model call's span."""
+    said = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o-mini"}
+    said |= {"session.id": session} if session else {}
+    said |= {"llm_session.turn": turn, "llm_session.source": "metadata"} if turn else {}
+    return span("chat gpt-4o-mini", trace_id, attributes={**said, **more.pop("attributes", {})}, **more)
+
+
+def response(id_: str, previous: str | None = None, **more: Any) -> Any:
+    """A responses call's span."""
+    said = {"gen_ai.response.id": id_}
+    said |= {"gen_ai.request.previous_response.id": previous} if previous else {}
+    return call(attributes={**said, **more.pop("attributes", {})}, **more)
+
+
+def root(session: str = "s-1", trace_id: str = SESSION_TRACE, part: int = 1, **more: Any) -> Any:
+    """A session's root."""
+    return span("anything", trace_id, session__id=session, llm_session__root=True, llm_session__part=part, **more)
+
+
+def marker(of: Any, turn: int, below: Any, session: str = "s-1", **more: Any) -> Any:
+    """A marker of a call."""
+    more = {"start": of.start, "end": of.end, **more}
+    return span(
+        "anything", below.trace_id, below, session__id=session, llm_session__turn=turn, links=(link(of),), **more
     )
 
 
-def session(name: str, turns: int = 3, at: int = 0, **more: Any) -> list[ReceivedSpan]:
-    """A session's root and its turns, one a minute."""
-    return [root(name, at), *(turn(name, number, at + 60 * (number - 1), **more) for number in range(1, turns + 1))]
+def link(to: Any, kind: str | None = None) -> ReceivedLink:
+    return ReceivedLink(to.trace_id, to.span_id, {"llm_session.link": kind} if kind else {})
 
 
-def marked_turn(session: str, number: int, trace: str, at: int = 0) -> Iterator[ReceivedSpan]:
-    """A turn in a request's trace: the request, the call, which says no session, and the marker in the session's."""
-    call = turn(session, number, at)
-    attributes = {key: value for key, value in call.attributes.items() if key != semconv.SESSION_ID}
-    ids = hexed(f"request {trace}", 16), hexed(f"call {trace} {number}", 16)
-    yield ReceivedSpan("POST /ask", hexed(trace, 32), ids[0], start=call.start, end=call.end)
-    yield ReceivedSpan("chat", hexed(trace, 32), ids[1], ids[0], start=call.start, end=call.end, attributes=attributes)
-    yield ReceivedSpan(
-        "turn",
-        trace_of(session),
-        hexed(f"marker {session} {number}", 16),
-        hexed(f"root of {session}", 16),
-        start=call.start,
-        end=call.end,
-        attributes={"session.id": session, "llm_session.turn": number},
-        links=(ReceivedLink(hexed(trace, 32), ids[1]),),
-    )
+def ids_of(sessions: Iterable[Any]) -> list[tuple[str, list[int]]]:
+    """The sessions, with the numbers of their turns."""
+    return [(session.id, [turn.number for turn in session.turns]) for session in sessions]
+
+
+# --- any spans at all ----------------------------------------------------------------------------------------------
+
+NAMES = (
+    "session.id", "gen_ai.conversation.id", "user.id", "gen_ai.operation.name", "gen_ai.response.id", "error.type",
+    "gen_ai.request.previous_response.id", "gen_ai.response.model", "gen_ai.usage.input_tokens", "tag.tags",
+    "gen_ai.usage.output_tokens", "gen_ai.usage.cost.amount", "gen_ai.usage.cost.currency", "gen_ai.input.messages",
+    "gen_ai.output.messages", "gen_ai.response.time_to_first_chunk", "llm_session.source", "llm_session.turn",
+    "llm_session.part", "llm_session.root", "llm_session.name", "llm_session.tags", "llm_session.content_cut",
+    "llm_session.usage.input_tokens", "gen_ai.evaluation.name", "gen_ai.evaluation.score.value",
+    "openinference.span.kind", "llm.model_name", "llm.token_count.prompt", "llm.input_messages.0.message.role",
+    "llm.input_messages.0.message.contents.1.message_content.text", "gen_ai.prompt.0.content", "llm.request.type",
+    "gen_ai.completion.1.tool_calls.0.arguments", "traceloop.association.properties.session_id", "llm.cost.total",
+)  # fmt: skip
+"""Every attribute that something is read from."""
+
+PLAIN = (
+    "a", "b", "resp_1", "chat", "LLM", "chain_partial", "", "\x1b[31m", "\u202e", '[{"role": "user", "parts": [{',
+    "[1]",
+    "{}", "nul\0", "\ud83d", True, False, 0, 1, 2, -1, 2**70, 0.5, -0.0, float("nan"), float("inf"), None, b"\xff",
+)  # fmt: skip
+values = st.recursive(
+    st.sampled_from(PLAIN) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3).map(tuple) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+attributes = st.dictionaries(st.sampled_from(NAMES), values, max_size=10)
+ids = st.sampled_from(["a", "resp_1", "resp_2", "resp_3"])
+likely = st.fixed_dictionaries(
+    {},
+    optional={
+        "session.id": ids,
+        "gen_ai.operation.name": st.sampled_from(["chat", "chat", "invoke_agent", "fetch_response"]),
+        "gen_ai.response.id": ids,
+        "gen_ai.request.previous_response.id": ids,
+        "llm_session.source": st.sampled_from(["chain", "chain_partial"]),
+        "llm_session.turn": st.integers(1, 4),
+        "llm_session.part": st.integers(1, 2),
+        "llm_session.root": st.just(True),
+        "gen_ai.usage.input_tokens": st.integers(0, 9),
+        "gen_ai.evaluation.name": st.just("thumbs"),
+    },
+)
+"""Attributes as they are where all is well."""
+trace_ids = st.sampled_from(["a" * 32, "b" * 32, "", "no id"])
+span_ids = st.sampled_from([f"{at:016x}" for at in range(9)])
+times = st.integers(0, 5) | st.integers(0, 2**64 - 1)
+links = st.builds(
+    ReceivedLink,
+    trace_ids,
+    span_ids,
+    st.dictionaries(st.just("llm_session.link"), st.sampled_from(["previous_turn", "parent_session", 1]), max_size=1),
+)
+any_span = st.builds(
+    ReceivedSpan,
+    name=st.sampled_from(["session", "turn", "chat m", ""]),
+    trace_id=trace_ids,
+    span_id=span_ids,
+    parent_id=span_ids | st.just(""),
+    start=times,
+    end=times,
+    attributes=attributes | likely,
+    links=st.lists(links, max_size=2).map(tuple),
+    events=st.lists(st.builds(ReceivedEvent, st.just("exception"), times, attributes), max_size=1).map(tuple),
+    status=st.sampled_from(["UNSET", "OK", "ERROR"]),
+    resource=st.dictionaries(st.just("service.name"), values, max_size=1),
+    scope=st.sampled_from(["otel_llm_sessions", ""]),
+)
+any_log = st.builds(
+    ReceivedLog,
+    event_name=st.sampled_from(["gen_ai.client.inference.operation.details", "gen_ai.evaluation.result"]),
+    time=times,
+    body=values,
+    attributes=attributes | likely,
+    trace_id=trace_ids,
+    span_id=span_ids,
+)

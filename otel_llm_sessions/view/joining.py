@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from otel_llm_sessions import semconv
 from otel_llm_sessions.view.index import Spans
+from otel_llm_sessions.view.nesting import calls_once
 from otel_llm_sessions.view.reading import (
     SpanKey,
-    is_call,
     is_marker,
     is_root,
     key_of,
     marked_by,
+    name_of_response,
     number_of,
     previous_id_of,
     response_id_of,
     session_ids_of,
+    speaks_of_models,
 )
 from otel_llm_sessions.view.spans import ReceivedSpan
 
@@ -83,7 +86,7 @@ def _calls(spans: Spans) -> Iterator[Call]:
         call = spans.get(key)
         if session_id := _session_of(spans, marker) or (_session_of(spans, call) if call else None):
             yield _call(session_id, marker, call)
-    for span in filter(is_call, spans.all):
+    for span in calls_once(spans, marked.keys()):
         if key_of(span) not in marked and (session_id := _session_of(spans, span)):
             yield _call(session_id, span, span)
 
@@ -104,11 +107,14 @@ def _session_of(spans: Spans, span: ReceivedSpan) -> str | None:
         return named[0]
     if named := session_ids_of(span):
         return named[0]
-    above = (session_ids_of(one) for one in spans.above(span) if is_root(one))
+    above = (session_ids_of(one) for one in spans.above(span) if is_root(one) or speaks_of_models(one))
     return next((ids[0] for ids in above if ids), None)
 
 
 # --- what was filed under the id of the response before --------------------------------------------------------
+
+
+PARTIAL: Final = "chain_partial"
 
 
 class Join(NamedTuple):
@@ -122,21 +128,27 @@ class Join(NamedTuple):
 def _joins(calls: dict[str, list[Call]]) -> dict[str, Join]:
     """Return where the turns of each session belong that is part of another one, by its id.
 
-    A process that does not know a session calls it by the id of the response that its turn goes on from. That response
-    is a turn of the session meant; where several sessions have one of that id, nothing says which.
+    A process that does not know a session calls it by the oldest response that it knows to go before its turn, and
+    counts from there. That response is a turn of the session meant; where several sessions have one of that id,
+    nothing says which.
     """
     answered: defaultdict[str, list[Call]] = defaultdict(list)
     for call in (call for turns in calls.values() for call in turns if call.response_id):
-        answered[call.response_id or ""].append(call)
+        answered[name_of_response(call.response_id or "")].append(call)
     joins = {}
     for session_id, turns in calls.items():
         before = answered.get(session_id, [])
-        first = min((call.number for call in turns if call.previous_id == session_id), default=None)
         owners = {call.session_id for call in before}
-        if first is not None and len(owners) == 1 and session_id not in owners:
-            shift = before[0].number + 1 - first if first and before[0].number else 0
-            joins[session_id] = Join(before[0].session_id, shift)
+        if len(owners) == 1 and session_id not in owners and any(map(_is_unsure, turns)):
+            joins[session_id] = Join(before[0].session_id, max(0, before[0].number - 1))
     return {session_id: _end(joins, session_id) for session_id in joins}
+
+
+def _is_unsure(call: Call) -> bool:
+    """Whether a call's process did not know its session."""
+    if call.said.attributes.get(semconv.LLM_SESSION_SOURCE) == PARTIAL:
+        return True
+    return call.previous_id is not None and name_of_response(call.previous_id) == call.session_id
 
 
 def _end(joins: dict[str, Join], session_id: str) -> Join:

@@ -5,6 +5,7 @@ Any span may hold any value of any type in any attribute, so each is read by wha
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from otel_llm_sessions import semconv
@@ -16,6 +17,9 @@ TURN_OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content
 """Values of ``gen_ai.operation.name`` that say: a call that makes a model work; to fetch a response does not."""
 LINKS_TO_OTHERS: Final = frozenset({"previous_turn", "session", "other_session", "parent_session"})
 """Values of ``llm_session.link`` on a marker's links that do not lead to the call it stands for."""
+SPEAK_OF_MODELS: Final = (semconv.OPERATION_NAME, "openinference.span.kind", "traceloop.span.kind")
+"""Attributes of spans around model calls (agents, chains, workflows), whose session is that of the calls, too."""
+LONGEST_NAME: Final = 128
 MOST: Final = 2**53
 """The greatest count that is one."""
 
@@ -80,6 +84,13 @@ def previous_id_of(span: ReceivedSpan) -> str | None:
     return text_in(span.attributes, semconv.REQUEST_PREVIOUS_RESPONSE_ID)
 
 
+def name_of_response(response_id: str) -> str:
+    """What a session is called that a response names: its id, shortened where that has more than 128 characters."""
+    if len(response_id) <= LONGEST_NAME:
+        return response_id
+    return f"{response_id[:24]}~{hashlib.sha256(response_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+
+
 def number_of(span: ReceivedSpan) -> int:
     """The span's turn number; 0 when it has none."""
     return count_in(span.attributes, semconv.LLM_SESSION_TURN) or 0
@@ -112,6 +123,11 @@ def is_marker(span: ReceivedSpan) -> bool:
         and semconv.LLM_SESSION_SOURCE not in attributes
         and not is_root(span)
     )
+
+
+def speaks_of_models(span: ReceivedSpan) -> bool:
+    """Whether the span is of an agent, a chain or a workflow that calls models, or of such a call."""
+    return any(name in span.attributes for name in SPEAK_OF_MODELS)
 
 
 def is_evaluation(span: ReceivedSpan) -> bool:

@@ -6,7 +6,7 @@ Sessions are read from the documented attributes alone. A session is what its sp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,18 +66,19 @@ class Session:
     @property
     def name(self) -> str:
         """What the application called the session; empty if nothing."""
-        return str(self._said(semconv.LLM_SESSION_NAME) or "")
+        return self._text(semconv.LLM_SESSION_NAME)
 
     @property
     def user(self) -> str:
         """Whose session it is; empty if nobody said."""
-        return str(self._said(semconv.USER_ID) or "")
+        return self._text(semconv.USER_ID)
 
     @property
     def tags(self) -> tuple[str, ...]:
         """The session's tags."""
-        said = self._said(semconv.LLM_SESSION_TAGS)
-        return tuple(map(str, said)) if isinstance(said, (list, tuple)) else ()
+        said = (span.attributes.get(semconv.LLM_SESSION_TAGS) for span in self._spans())
+        tags = next((each for each in said if isinstance(each, (list, tuple)) and each), ())
+        return tuple(tag for tag in tags if isinstance(tag, str))
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -140,10 +141,16 @@ class Session:
             last=self.last,
         )
 
-    def _said(self, attribute: str) -> object:
+    def _text(self, name: str) -> str:
         """What a root says, else the first turn that says it."""
-        spans = [*self._roots, *(turn.call or turn.span for turn in self.turns)]
-        return next((span.attributes[attribute] for span in spans if attribute in span.attributes), None)
+        return next((said for span in self._spans() if (said := text_in(span.attributes, name))), "")
+
+    def _spans(self) -> Iterator[ReceivedSpan]:
+        yield from self._roots
+        for turn in self.turns:
+            yield turn.span
+            if turn.call is not None and turn.is_marker:
+                yield turn.call
 
 
 def sessions_of(received: Iterable[ReceivedSpan], logs: Iterable[ReceivedLog] = ()) -> list[Session]:

@@ -60,15 +60,16 @@ def turns_of(spans: Spans, contents: dict[SpanKey, Attributes], calls: list[Call
 
 
 def _before(calls: list[Call]) -> dict[SpanKey, SpanKey]:
-    """The call that each goes on from: by its link, else by the id of that one's response."""
+    """The call that each goes on from: by its link (of which some backends forget what it is), else by its response."""
     by_key = {key_of(span): key_of(call.span) for call in calls for span in (call.span, call.said)}
     by_response = {call.response_id: key_of(call.span) for call in reversed(calls) if call.response_id}
     found = {}
     for call in calls:
         key = key_of(call.span)
-        links = [target_of(link) for link in (*call.span.links, *call.said.links) if kind_of(link) == "previous_turn"]
-        linked = next((by_key[target] for target in links if target in by_key), None)
-        before = linked or by_response.get(call.previous_id or "")
+        links = sorted((*call.span.links, *call.said.links), key=lambda link: kind_of(link) is None)
+        linked = (by_key.get(target_of(link)) for link in links if kind_of(link) in (None, "previous_turn"))
+        linked_to = next((other for other in linked if other not in (None, key)), None)
+        before = linked_to or by_response.get(call.previous_id or "")
         if before is not None and before != key:
             found[key] = before
     return found

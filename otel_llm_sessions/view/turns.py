@@ -160,14 +160,15 @@ class Turn:
     @property
     def error(self) -> str | None:
         """What kind of error the call ended in (``error.type``); None if it ended well."""
-        return (self._text(semconv.ERROR_TYPE) or ERROR) if self.failed else None
+        return (self._text(semconv.ERROR_TYPE) or self._raised("exception.type") or ERROR) if self.failed else None
 
     @property
     def error_text(self) -> str | None:
         """The error in the server's own words, where these are recorded."""
         if not self.failed:
             return None
-        return self._said.status_message or text_in(self.contents, semconv.ERROR_MESSAGE)
+        said = self._said.status_message or text_in(self.contents, semconv.ERROR_MESSAGE)
+        return said or self._raised("exception.message")
 
     @property
     def first_chunk(self) -> float | None:
@@ -200,6 +201,11 @@ class Turn:
         said = {**self.contents, **self._said.attributes}
         if left_out := count_in(said, semconv.LLM_SESSION_CONTENT_CUT):
             yield f"{left_out:,} characters were left out when the content was recorded"
+
+    def _raised(self, name: str) -> str | None:
+        """What the span's exception says, where an instrumentation recorded it as an event."""
+        said = (text_in(event.attributes, name) for event in self._said.events if event.name == "exception")
+        return next((each for each in said if each), None)
 
     def _text(self, name: str) -> str | None:
         return text_in(self._said.attributes, name) or text_in(self.span.attributes, name)
