@@ -32,7 +32,8 @@ def call(turn: int | None = None, trace_id: str = SESSION_TRACE, session: str | 
     said = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o-mini"}
     said |= {"session.id": session} if session else {}
     said |= {"llm_session.turn": turn, "llm_session.source": "metadata"} if turn else {}
-    return span("chat gpt-4o-mini", trace_id, attributes={**said, **more.pop("attributes", {})}, **more)
+    more = {"name": "chat gpt-4o-mini", **more, "attributes": {**said, **more.get("attributes", {})}}
+    return span(trace_id=trace_id, **more)
 
 
 def response(id_: str, previous: str | None = None, **more: Any) -> Any:
@@ -44,15 +45,14 @@ def response(id_: str, previous: str | None = None, **more: Any) -> Any:
 
 def root(session: str = "s-1", trace_id: str = SESSION_TRACE, part: int = 1, **more: Any) -> Any:
     """A session's root."""
-    return span("anything", trace_id, session__id=session, llm_session__root=True, llm_session__part=part, **more)
+    more = {"name": "anything", **more}
+    return span(trace_id=trace_id, session__id=session, llm_session__root=True, llm_session__part=part, **more)
 
 
 def marker(of: Any, turn: int, below: Any, session: str = "s-1", **more: Any) -> Any:
     """A marker of a call."""
-    more = {"start": of.start, "end": of.end, **more}
-    return span(
-        "anything", below.trace_id, below, session__id=session, llm_session__turn=turn, links=(link(of),), **more
-    )
+    more = {"name": "anything", "start": of.start, "end": of.end, "links": (link(of),), **more}
+    return span(trace_id=below.trace_id, parent=below, session__id=session, llm_session__turn=turn, **more)
 
 
 def link(to: Any, kind: str | None = None) -> ReceivedLink:

@@ -16,7 +16,7 @@ from view_kit import any_log, any_span, attributes, values
 from otel_llm_sessions.view.cut_json import read_beginning
 from otel_llm_sessions.view.json_form import session_json
 from otel_llm_sessions.view.sessions import sessions_of
-from otel_llm_sessions.view.tree import trees
+from otel_llm_sessions.view.terminal.tree import trees
 from otel_llm_sessions.view.words import asked_in, words_in
 
 any_spans = st.lists(any_span, max_size=12)

@@ -94,18 +94,14 @@ def test_a_session_of_which_only_the_root_arrived_is_there():
 
 def test_turns_that_are_filed_under_the_response_before_go_on_with_its_session():
     top = root("named")
-    begun = [
-        response("resp_1", parent=top, session="named"),
-        response("resp_2", "resp_1", parent=top, at=1, session="named"),
+    filed = ("named", "named", "resp_2", "resp_2", "resp_4")
+    replies = [
+        response(f"resp_{at}", f"resp_{at - 1}" if at > 1 else None, session=session, at=at)
+        for at, session in enumerate(filed, 1)
     ]
-    middle = [
-        response("resp_3", "resp_2", session="resp_2", at=2),
-        response("resp_4", "resp_3", session="resp_2", at=3),
-    ]
-    end = [response("resp_5", "resp_4", session="resp_4", at=4)]
     numbered = [
         replace(one, attributes={**one.attributes, "llm_session.turn": turn, "llm_session.source": "chain"})
-        for one, turn in zip([*begun, *middle, *end], (1, 2, 2, 3, 2), strict=True)
+        for one, turn in zip(replies, (1, 2, 2, 3, 2), strict=True)
     ]
     session = only([top, *reversed(numbered)])
     assert (session.id, session.aliases) == ("named", ("resp_2", "resp_4"))
@@ -132,7 +128,7 @@ def test_a_name_that_was_shortened_is_that_of_its_response():
 
 def test_where_several_sessions_have_that_response_nothing_says_which_is_meant():
     spans = [response("1", session="alice"), response("1", session="bob"), response("2", "1", session="1", at=3)]
-    assert [session.id for session in sessions_of(spans)] == ["1", "alice", "bob"]
+    assert [session.id for session in sessions_of(spans)] == ["alice", "bob", "1"]
 
 
 def test_a_session_that_is_only_called_like_a_response_of_another_one_is_itself():
