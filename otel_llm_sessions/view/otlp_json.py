@@ -13,11 +13,12 @@ from google.protobuf.json_format import (  # type: ignore[import-untyped,unused-
     ParseError,
 )
 from google.protobuf.message import Message  # type: ignore[import-untyped,unused-ignore]
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_llm_sessions.view.otlp import spans_of
-from otel_llm_sessions.view.otlp_writing import spans_request
-from otel_llm_sessions.view.spans import ReceivedSpan
+from otel_llm_sessions.view.otlp import logs_of, spans_of
+from otel_llm_sessions.view.otlp_writing import logs_request, spans_request
+from otel_llm_sessions.view.spans import ReceivedLog, ReceivedSpan
 
 IDS: Final = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
 DEEPEST: Final = 100
@@ -40,6 +41,20 @@ def read_spans_json(text: str | bytes) -> list[ReceivedSpan]:
         ValueError: it is none; the message says why.
     """
     return spans_of(read_json(text, ExportTraceServiceRequest()))
+
+
+def logs_json(logs: Iterable[ReceivedLog]) -> str:
+    """The events as one ``ExportLogsServiceRequest`` in OTLP/JSON, on one line."""
+    return json.dumps(as_json(logs_request(logs)), ensure_ascii=False, separators=(",", ":"))
+
+
+def read_logs_json(text: str | bytes) -> list[ReceivedLog]:
+    """The events of an ``ExportLogsServiceRequest`` in OTLP/JSON, in its order.
+
+    Raises:
+        ValueError: it is none; the message says why.
+    """
+    return logs_of(read_json(text, ExportLogsServiceRequest()))
 
 
 def as_json(message: Message) -> dict[str, Any]:

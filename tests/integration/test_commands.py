@@ -11,7 +11,8 @@ import pytest
 from command_kit import conversation, messages, root, run, turn, viewer
 
 from otel_llm_sessions.cli import main
-from otel_llm_sessions.view.otlp_json import read_spans_json
+from otel_llm_sessions.view.otlp_json import read_logs_json, read_spans_json
+from otel_llm_sessions.view.spans import ReceivedLog
 
 
 @pytest.fixture(autouse=True)
@@ -156,14 +157,40 @@ def test_with_content_all_that_was_said_stands_below_its_turn(capsys):
         '      "order": 5',
     ]
     begin = lines.index("tool")
-    assert lines[begin : begin + 5] == [
-        "tool",
-        "  result of call_1",
-        "    sent",
-        "    on Monday",
-        "RateLimitError",
+    assert lines[begin : begin + 4] == ["tool", "  result of call_1", "    sent", "    on Monday"]
+    after = lines[lines.index("RateLimitError", begin) + 1]
+    assert "cut off" in after
+
+
+def test_the_page_and_the_traces_of_a_session_are_told(shop, capsys):
+    with viewer(shop, trace_url="http://jaeger/trace/{trace_id}") as there:
+        assert main(["show", "s/2 é", "--from", there.url]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "",
+        f"page    {there.url}/sessions/s%2F2%20%C3%A9",
+        f"part 1  http://jaeger/trace/{'6f' * 16}",
     ]
-    assert "cut off" in lines[begin + 5]
+
+
+def test_words_that_are_events_are_shown_and_exported(capsys):
+    spans = conversation("talk", turns=1)
+    event = ReceivedLog(
+        "gen_ai.client.inference.operation.details",
+        spans[1].end,
+        None,
+        {"gen_ai.input.messages": messages(("user", "Where is my order?"))},
+        spans[1].trace_id,
+        spans[1].span_id,
+    )
+    with viewer(spans, [event]) as there:
+        assert main(["show", "talk", "--content", "--from", there.url]) == 0
+        assert "Where is my order?" in capsys.readouterr().out
+        assert main(["export", "talk", "--format", "otlp", "--from", there.url]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert read_spans_json(first) == spans
+    assert [(log.event_name, log.attributes) for log in read_logs_json(second)] == [
+        (event.event_name, event.attributes)
+    ]
 
 
 def test_without_words_it_says_how_to_have_them(shop, capsys):

@@ -8,7 +8,8 @@ import pytest
 from viewer_kit import BEGIN, SECOND, Kept, client_of, message, root, talk, turn
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.view.otlp_json import read_spans_json
+from otel_llm_sessions.view.otlp_json import read_logs_json, read_spans_json
+from otel_llm_sessions.view.spans import ReceivedLog
 
 ROW = {
     "id", "name", "user", "tags", "services", "turns", "models", "input_tokens", "output_tokens", "cost", "currency",
@@ -126,6 +127,9 @@ def test_an_unknown_session_is_404(address):
 
 def test_a_session_is_told_as_otlp():
     kept = Kept(talk("s1", 2))
+    kept.logs.append(ReceivedLog("gen_ai.evaluation.result", 3, None, {"a": "b"}, kept.spans[0].trace_id, "cd" * 8))
+    events = client_of(kept).get("/api/sessions/s1?format=otlp-logs")
+    assert read_logs_json(events.content) == kept.logs
     answer = client_of(kept).get("/api/sessions/s1?format=otlp")
     assert answer.headers["content-type"] == "application/json"
     assert {span.span_id for span in read_spans_json(answer.content)} == {span.span_id for span in kept.spans}

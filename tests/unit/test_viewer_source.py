@@ -8,12 +8,12 @@ import socket
 import pytest
 from web_kit import web
 
-from otel_llm_sessions.view.otlp_json import spans_json
+from otel_llm_sessions.view.otlp_json import logs_json, spans_json
 from otel_llm_sessions.view.query import Query, query_of
 from otel_llm_sessions.view.source import Unreachable
 from otel_llm_sessions.view.sources.site import LONGEST_ANSWER, Site
 from otel_llm_sessions.view.sources.viewer import PER_PAGE, Viewer
-from otel_llm_sessions.view.spans import ReceivedSpan
+from otel_llm_sessions.view.spans import ReceivedLog, ReceivedSpan
 
 ROW = {
     "id": "s/1 é",
@@ -85,10 +85,23 @@ def test_a_viewer_that_gives_the_same_cursor_for_ever_is_not_asked_for_ever():
 
 def test_a_session_is_its_spans_whatever_its_id_is():
     span = ReceivedSpan("chat", "ab" * 16, "cd" * 8, start=1, end=2, attributes={"session.id": "a/b?é"})
-    with web(lambda asked: (200, spans_json([span]).encode())) as there:
+    event = ReceivedLog("gen_ai.evaluation.result", 3, None, {"a": "b"}, "ab" * 16, "cd" * 8)
+    said = {"otlp": spans_json([span]), "otlp-logs": logs_json([event])}
+    with web(lambda asked: (200, said[asked.said["format"]].encode())) as there:
         arrived = Viewer(there.url).session("a/b?é")
-    assert arrived.spans == (span,)
-    assert (there.asked[0].path, there.asked[0].said) == ("/api/sessions/a%2Fb%3F%C3%A9", {"format": "otlp"})
+    assert (arrived.spans, arrived.logs) == ((span,), (event,))
+    assert {asked.path for asked in there.asked} == {"/api/sessions/a%2Fb%3F%C3%A9"}
+
+
+def test_it_knows_a_sessions_page_and_leads_to_traces_where_the_viewer_does():
+    template = "http://jaeger/trace/{trace_id}?uiFind={span_id}"
+    with web(answering({"status": "ok", "trace_url": template}, {"status": "ok", "trace_url": None})) as there:
+        leads, leads_not = Viewer(there.url), Viewer(there.url)
+        assert leads.page_url("a/b é") == f"{there.url}/sessions/a%2Fb%20%C3%A9"
+        assert leads.trace_url("ab", "cd") == "http://jaeger/trace/ab?uiFind=cd"
+        assert leads.trace_url("ef") == "http://jaeger/trace/ef?uiFind="
+        assert leads_not.trace_url("ab") is None
+    assert len(there.asked) == 2
 
 
 def test_an_unknown_session_is_none():

@@ -10,7 +10,7 @@ from otel_llm_sessions.view.commands.desk import Desk
 from otel_llm_sessions.view.commands.options import described
 from otel_llm_sessions.view.commands.reading import chosen, session_among
 from otel_llm_sessions.view.json_form import session_json
-from otel_llm_sessions.view.otlp_json import spans_json
+from otel_llm_sessions.view.otlp_json import logs_json, spans_json
 from otel_llm_sessions.view.source import Arrived
 from otel_llm_sessions.view.terminal.printable import escaped, json_text
 
@@ -48,7 +48,9 @@ def _jsonl(arrived: Arrived, session_id: str, desk: Desk) -> str | None:
 
 
 def _otlp(arrived: Arrived, session_id: str, desk: Desk) -> str | None:
-    return escaped(spans_json(arrived.spans))
+    """Its spans as one line, its events (if there are any) as another: OTLP has no request for both."""
+    requests = [spans_json(arrived.spans), *([logs_json(arrived.logs)] if arrived.logs else [])]
+    return "\n".join(map(escaped, requests))
 
 
 FORMS: Final[dict[str, Form]] = {"jsonl": _jsonl, "otlp": _otlp}

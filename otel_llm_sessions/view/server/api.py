@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from otel_llm_sessions.version import __version__
 from otel_llm_sessions.view.json_form import session_json, summary_json
-from otel_llm_sessions.view.otlp_json import spans_json
+from otel_llm_sessions.view.otlp_json import logs_json, spans_json
 from otel_llm_sessions.view.query import Query, query_of
 from otel_llm_sessions.view.server.addresses import segments_after
 from otel_llm_sessions.view.server.reader import Reader
@@ -21,7 +21,7 @@ from otel_llm_sessions.view.source import Unreachable
 
 SESSIONS: Final = "/api/sessions"
 PARAMETERS: Final = tuple(field.name for field in fields(Query))
-FORMATS: Final = ("", "json", "otlp")
+FORMATS: Final = ("", "json", "otlp", "otlp-logs")
 JSON: Final = "application/json"
 NOT_KEPT: Final = {"Cache-Control": "no-store"}
 
@@ -44,7 +44,13 @@ class Api:
     def health(self, _: Request) -> Response:
         """Say that the viewer is there, and what it is."""
         return json_response(
-            {"status": "ok", "viewer": "otel-llm-sessions", "version": __version__, "source": self._reader.source.name}
+            {
+                "status": "ok",
+                "viewer": "otel-llm-sessions",
+                "version": __version__,
+                "source": self._reader.source.name,
+                "trace_url": self._reader.trace_template or None,
+            }
         )
 
     def sessions(self, request: Request) -> Response:
@@ -64,11 +70,11 @@ class Api:
         )
 
     def session(self, request: Request) -> Response:
-        """Answer one session with its turns, or its spans as one OTLP export request."""
+        """Answer one session with its turns, or its spans or events as one OTLP export request."""
         try:
             asked = parameters(request, ("format",)).get("format", "")
             if asked not in FORMATS:
-                raise ValueError(f"format {asked!r} is not valid: expected json or otlp")
+                raise ValueError(f"format {asked!r} is not valid: expected json, otlp or otlp-logs")
             session_id, *more = segments_after(request, SESSIONS + "/")
             found = None if more else self._reader.session(session_id)
         except ValueError as wrong:
@@ -79,6 +85,8 @@ class Api:
             return failure(404, f"no session {session_id!r} is known; a / in an id is written %2F")
         if asked == "otlp":
             return Response(spans_json(found.arrived.spans), 200, NOT_KEPT, JSON)
+        if asked == "otlp-logs":
+            return Response(logs_json(found.arrived.logs), 200, NOT_KEPT, JSON)
         return json_response(session_json(found.session))
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Final, TypeGuard
 from urllib.parse import quote
 
-from otel_llm_sessions.view.otlp_json import read_spans_json
+from otel_llm_sessions.view.otlp_json import read_logs_json, read_spans_json
 from otel_llm_sessions.view.query import BEGINNING, Query, moment
 from otel_llm_sessions.view.source import Arrived, Page, Progress, Unreachable
 from otel_llm_sessions.view.sources.site import Refused, Site
@@ -57,20 +58,32 @@ class Viewer:
 
     def session(self, session_id: str) -> Arrived | None:
         """Return everything of one session; None if the viewer does not know it."""
-        path = f"{SESSIONS}/{quote(session_id, safe='')}"
+        path = f"{SESSIONS}/{_segment(session_id)}"
         try:
             spans = read_spans_json(self._site.get(path, {"format": "otlp"}))
+            logs = read_logs_json(self._site.get(path, {"format": "otlp-logs"}))
         except Refused as refused:
             if refused.status == 404:
                 return None
             raise
         except ValueError as error:
             raise Unreachable(f"{self.name} answers no OTLP: {error}") from None
-        return Arrived(tuple(spans)) if spans else None
+        return Arrived(tuple(spans), tuple(logs)) if spans else None
+
+    def page_url(self, session_id: str) -> str:
+        """Return the address of a session's page."""
+        return f"{self._site.url}/sessions/{_segment(session_id)}"
 
     def trace_url(self, trace_id: str, span_id: str = "") -> str | None:
-        """None: a session's own page shows its traces."""
-        return None
+        """Return the address of a trace on the page to which the viewer itself leads; None if it leads to none."""
+        if not self._trace_url:
+            return None
+        return self._trace_url.replace("{trace_id}", quote(trace_id)).replace("{span_id}", quote(span_id))
+
+    @cached_property
+    def _trace_url(self) -> str:
+        """The template that the viewer was given; empty if none was."""
+        return _text(self._object(self._site.json(HEALTH)).get("trace_url")) or ""
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -79,6 +92,10 @@ class Viewer:
         if not isinstance(answer, dict):
             raise Unreachable(f"{self.name} does not answer as a viewer does")
         return answer
+
+
+def _segment(session_id: str) -> str:
+    return quote(session_id.encode("utf-8", "surrogatepass"), safe="")
 
 
 def _asked(query: Query, cursor: str, limit: int) -> dict[str, str]:
