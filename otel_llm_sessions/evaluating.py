@@ -79,8 +79,8 @@ def evaluate(
         name: what is judged, a printable string of 1 to 256 characters; few values, since it names spans.
         session_id: the session; without it the one that the response belongs to, or without that, too,
             ``current_session()``. One that nobody knows is opened, as by a turn.
-        response_id: the response that is meant, a printable string of 1 to 1,024 characters. Responses are known by
-            their ids; chat completions are not: name their session, too.
+        response_id: the response that is meant, a printable string of 1 to 1,024 characters. Responses, and
+            chat completions that belong to a session, are known by their ids.
         score: a finite number.
         label: the score for people, a printable string of 1 to 256 characters; few values.
         explanation: why; of more than 16,384 characters the first are kept.

@@ -13,7 +13,7 @@ from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.held import HELD
 from otel_llm_sessions.openai.history import ReadHistory
 from otel_llm_sessions.openai.runtime import Runtime
-from otel_llm_sessions.sessions.keys import doubt_key
+from otel_llm_sessions.sessions.keys import RESPONSE_PREFIX, doubt_key
 from otel_llm_sessions.sessions.link import Record, SessionLink
 from otel_llm_sessions.stores.answer import Answer
 
@@ -36,20 +36,25 @@ def ask_put(call: Call, record: Record, within: float = 0.0) -> Answer[None]:
         return asked.ask_put(record.keys, record.link, within)
     began = time.monotonic()
     keys, claims = history.split(record.keys)
+    beside: Sequence[str] = ()
+    if claims and all(key.startswith(RESPONSE_PREFIX) for key in keys):  # no turn that follows looks for them
+        keys, beside = [], keys
     written = [asked.ask_put(keys, record.link, within)] if keys else []
     for key in claims:
         left = within and max(0.0, began + within - time.monotonic())
-        written.append(_Claiming(call.runtime, history, key, record.link).begin(left))
+        written.append(_Claiming(call.runtime, history, (key, *beside), record.link).begin(left))
+        beside = ()
     return _all_of(written)
 
 
 class _Claiming:
     """Has one key of a call's history remembered, if it is the session's own; who asks waits for ``written``."""
 
-    def __init__(self, runtime: Runtime, history: ReadHistory, key: str, link: SessionLink) -> None:
+    def __init__(self, runtime: Runtime, history: ReadHistory, keys: Sequence[str], link: SessionLink) -> None:
+        """Args: ``keys``: that key, and those that are written with it whoever's it is."""
         self._asked = runtime.asked
         self._history = history
-        self._key = key
+        self._key, *self._beside = keys
         self._link = link
         self.written: Answer[None] = Answer()
         self.begun = time.monotonic()
@@ -79,7 +84,7 @@ class _Claiming:
     def _write(self, *, is_own: bool, within: float) -> None:
         if is_own:
             self._history.owns(self._key)
-        record = Record((self._key if is_own else doubt_key(self._key),), self._link)
+        record = Record((self._key if is_own else doubt_key(self._key), *self._beside), self._link)
         answer = self._asked.ask_put(record.keys, record.link, within)
         self.settled.settle(record)
         HELD.release(self)
@@ -89,7 +94,7 @@ class _Claiming:
         if answer.is_done:
             then(answer, within)
         else:
-            HELD.tell(self, (self._key,))
+            HELD.tell(self, (self._key, *self._beside))
             # Not on the thread that answers: a store's has others to serve.
             answer.when_done(lambda late: beside.soon(partial(then, late, 0.0)))
 

@@ -12,7 +12,7 @@ from otel_llm_sessions.openai.evidence import LEFT
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply
 from otel_llm_sessions.openai.turn import Turn
-from otel_llm_sessions.sessions.keys import response_key, session_key
+from otel_llm_sessions.sessions.keys import completion_key, response_key, session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SpanRef
 from otel_llm_sessions.sessions.names import name_of_conversation
 from otel_llm_sessions.sessions.resolver import leaves_of
@@ -59,8 +59,12 @@ def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started
         keys.extend(turn.resolution.leaves)
     if turn.resolution.origin in GIVEN_SOURCES:
         keys.append(session_key(session_id))
-    if request.history is not None and (ended or reply.is_complete):
+    is_settled = ended or reply.is_complete
+    if request.history is not None and is_settled:
         keys += request.history.left(reply.messages())
+    # Of a history nothing is left before it is claimed: that would be one more record.
+    if reply.ids and reply.route.api == "chat_completions" and (is_settled or request.history is None):
+        keys.append(completion_key(reply.ids[-1]))
     if not keys and not (ended and turn.placement.is_marked):
         return None
     return new(Record, (keys, _link(request, reply, session_id, turn, span, started, ended)))

@@ -40,9 +40,21 @@ def response_key(response_id: str, server: str) -> str:
             conversations, so an id that is not one of a kind counts for its own server only.
     """
     if is_one_of_a_kind(response_id):
-        return "r:" + response_id if len(response_id) <= MAX_KEY else _bounded("r:", response_id)
+        return completion_key(response_id)
     # Begins otherwise, lest an id that holds an address be taken for another server's; an address has no blanks.
     return _bounded(SCOPED_PREFIX, f"{server} {response_id}")
+
+
+RESPONSE_PREFIX: Final = "r:"
+"""How the key of an id begins that is one of a kind."""
+
+
+def completion_key(id_: str) -> str:
+    """Key of the turn that a chat completion belongs to; ``response_key`` asks for it if the id is one of a kind.
+
+    Whether it is takes long to tell, and nobody is to ask for most of them: that of another is left in vain.
+    """
+    return RESPONSE_PREFIX + id_ if len(id_) <= MAX_KEY else _bounded(RESPONSE_PREFIX, id_)
 
 
 def item_key(id_: str) -> str:

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -113,18 +113,42 @@ def test_it_is_of_the_current_session_where_no_id_is_named(client, say, logged):
     assert ((event.trace_id, event.span_id), event.attributes.get("user.id")) == (ids(span.context), None)
 
 
-def test_a_chat_completion_is_known_while_it_is_its_sessions_newest_turn(client, say, logged):
-    with a_process() as (spans, _), session("X"):
-        one, two = (client.chat.completions.create(model="m", messages=[]).id for _ in range(2))
-    with a_process() as (spans, _), session("X"):
-        one, two = (client.chat.completions.create(model="m", messages=[]).id for _ in range(2))
-        assert not say("thumbs", response_id=two)
-        assert say("first", session_id="X", response_id=one)
-        assert say("second", session_id="X", response_id=two)
-    newest = [span for span in spans if span.name.startswith("chat")][-1]
-    assert [named(spans, f"evaluation {name}").links != () for name in ("first", "second")] == [False, True]
-    assert ids(named(spans, "evaluation second").links[0].context) == ids(newest.context)
-    assert named(spans, "evaluation first").attributes["gen_ai.response.id"] == one
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+@pytest.mark.parametrize("history", [False, True], ids=["named", "by its history"])
+def test_a_chat_completion_of_a_session_is_known_by_its_id(client, say, logged, stream, history):
+    def chat(*messages: dict[str, str]) -> tuple[str, str]:
+        if not stream:
+            reply = client.chat.completions.create(model="m", messages=messages)
+            return reply.id, reply.choices[0].message.content
+        chunks = [*client.chat.completions.create(model="m", messages=messages, stream=True)]
+        texts = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
+        return chunks[0].id, "".join(texts)
+
+    hello = {"role": "user", "content": "Hello"}
+    with a_process(history=history) as (spans, _), nullcontext() if history else session("X"):
+        one, said = chat(hello)
+        two, _ = chat(hello, {"role": "assistant", "content": said}, hello)
+        assert all([say("first", response_id=one), say("second", response_id=two)])
+    turns = {span.attributes["gen_ai.response.id"]: span for span in spans if span.name.startswith("chat")}
+    for name, id_ in (("first", one), ("second", two)):
+        judged = named(spans, f"evaluation {name}")
+        assert ids(judged.links[0].context) == ids(turns[id_].context)
+        assert judged.attributes["session.id"] == turns[id_].attributes["session.id"]
+
+
+def test_a_chat_completion_without_a_session_is_not_known(client, say, logged):
+    with a_process():
+        assert not say("thumbs", response_id=client.chat.completions.create(model="m", messages=[]).id)
+
+
+def test_a_chat_completion_is_not_known_by_an_id_that_others_have_too(client, server, say, logged):
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}
+    reply = {"id": "chatcmpl-150", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    with a_process(), session("X"):
+        server.script(reply)
+        client.chat.completions.create(model="m", messages=[])
+        assert not say("thumbs", response_id="chatcmpl-150")
+        assert say("thumbs", response_id="chatcmpl-150", session_id="X")
 
 
 def test_an_unknown_response_and_one_of_another_session_emit_nothing(client, say, logged):

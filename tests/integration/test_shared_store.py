@@ -90,7 +90,7 @@ def test_a_turn_writes_three_keys_at_most_and_one_for_each_further_item(api, red
     assert written(lambda: api.respond()) == 2, "the response's and the item's"
     assert written(lambda: api.respond(metadata={"session_id": "mine"})) == 4, "and the claim of the session's root"
     assert written(lambda: api.respond(metadata={"session_id": "mine"})) == 2
-    assert written(lambda: api.chat(extra_body={"litellm_session_id": "mine"})) == 0
+    assert written(lambda: api.chat(extra_body={"litellm_session_id": "mine"})) == 1, "the completion's"
 
 
 # --- forks and threads ------------------------------------------------------------------------------------------
