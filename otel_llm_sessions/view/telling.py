@@ -109,7 +109,7 @@ def _levels(
         for child in spans.below(key_of(span)):
             if not is_root(child):
                 below[place].append(child)
-                queue.append((child, key_of(child) if depth < DEEPEST else place, min(depth + 1, DEEPEST)))
+                queue.append((child, key_of(child) if depth < DEEPEST else place, depth + 1))
     return tops, below
 
 

@@ -109,7 +109,8 @@ def test_the_releases_of_openllmetry_that_number_their_messages_are_read():
 def test_the_oldest_releases_of_openllmetry_are_read():
     attributes = {
         f"{ASSOCIATED}chat_id": "s", "llm.request.type": "completion", "llm.request.model": "m",
-        "llm.response.model": "m-1", "llm.usage.prompt_tokens": 3, "llm.usage.completion_tokens": 4, "llm.prompts.0.content": "Hi",
+        "llm.response.model": "m-1", "llm.usage.prompt_tokens": 3, "llm.usage.completion_tokens": 4,
+        "llm.prompts.0.content": "Hi",
         "llm.completions.0.content": "There.",
     }  # fmt: skip
     turn = only_turn(span("openai.completion", REQUEST_1, attributes=attributes))

@@ -155,11 +155,18 @@ def test_where_some_turns_have_no_number_all_are_in_order_of_their_begin():
 
 
 def test_a_process_that_begins_to_count_anew_comes_after_all_that_there_was():
-    first = [call(turn, at=turn) for turn in (1, 2, 3)]
-    again = [call(turn, at=turn + 10) for turn in (1, 2)]
+    first, again, meanwhile = linked(3, 1), linked(2, 10), linked(2, 2.5)
     assert [turn.span for turn in only([*again, *first]).turns] == [*first, *again]
-    meanwhile = [call(turn, at=turn + 0.5) for turn in (1, 2)]
     assert [turn.number for turn in only([*meanwhile, *first]).turns] == [1, 1, 2, 2, 3]
+
+
+def linked(turns: int, at: float) -> list[Any]:
+    """Calls of which each goes on from the one before, a second later."""
+    made: list[Any] = []
+    for turn in range(1, turns + 1):
+        links = (link(made[-1], "previous_turn"),) if made else ()
+        made.append(call(turn, at=at + turn - 1, links=links))
+    return made
 
 
 def test_links_tell_the_turn_before_also_where_a_backend_forgets_what_they_are():
@@ -219,6 +226,14 @@ def test_trees_of_any_depth_are_built():
     assert sum(1 for node in session.nodes for _ in node.walk()) == 3001
 
 
+def test_a_session_is_the_child_of_that_whose_root_its_own_links_to_as_its_parent():
+    top = root()
+    child = root("s-2", OTHER_TRACE, at=1, links=(link(top, "parent_session"),))
+    near = root("s-3", REQUEST_1, at=2, links=(link(top, "other_session"),))
+    of = {session.id: (session.parents, session.children) for session in sessions_of([child, near, top])}
+    assert of == {"s-1": ((), ("s-2",)), "s-2": (("s-1",), ()), "s-3": ((), ())}
+
+
 # --- one call of which several tell -------------------------------------------------------------------------------
 
 
@@ -231,10 +246,10 @@ def test_of_nested_model_calls_the_innermost_counts_with_what_only_those_around_
 
 
 def test_a_model_call_around_several_is_none_itself():
-    outer = call(None, REQUEST_1, attributes={"gen_ai.usage.input_tokens": 11})
+    outer = call(None, REQUEST_1, attributes={"gen_ai.usage.input_tokens": 11, "gen_ai.usage.output_tokens": 3})
     inner = [call(None, REQUEST_1, parent=outer, at=at, attributes={"gen_ai.usage.input_tokens": 5}) for at in (1, 2)]
     session = only([outer, *inner])
-    assert (len(session.turns), session.input_tokens) == (2, 10)
+    assert (len(session.turns), session.input_tokens, session.output_tokens) == (2, 10, None)
 
 
 def test_a_model_call_that_is_a_turn_counts_whatever_is_told_of_it_inside():
