@@ -1,22 +1,119 @@
-"""Which source an address is."""
+"""Which source an address is: what it says itself, or what it answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-from otel_llm_sessions.view.source import Source
-from otel_llm_sessions.view.sources.viewer import Viewer
+from otel_llm_sessions.view.source import Source, Unreachable
+from otel_llm_sessions.view.sources.jaeger import JaegerSource
+from otel_llm_sessions.view.sources.site import PATIENCE, Refused, Site
+from otel_llm_sessions.view.sources.tempo import TempoSource
+from otel_llm_sessions.view.sources.viewer import HEALTH, Viewer
+
+EXPECTED: Final = (
+    "http:// or https:// and a host, such as http://localhost:16686 (Jaeger), http://localhost:3200 (Tempo) or "
+    "http://localhost:4318 (the viewer); jaeger+, tempo+ or viewer+ before it says which of them it is"
+)
+
+Opened = Callable[[str, Mapping[str, str]], Source]
+
+KINDS: Final[dict[str, Opened]] = {
+    "jaeger": lambda url, headers: JaegerSource(Site(url, headers)),
+    "tempo": lambda url, headers: TempoSource(Site(url, headers)),
+    "viewer": Viewer,
+}
 
 
-def open_source(url: str, headers: Mapping[str, str] | None = None) -> Source:
-    """Return the source at an address.
+def open_source(url: str, headers: Mapping[str, str] | None = None, patience: float = PATIENCE) -> Source:
+    """Return the source at an address: a Jaeger, a Tempo or a viewer of ours.
 
     Args:
-        url: where it answers.
+        url: where it answers, with the prefix that it is below, if any (``http://host/jaeger``). A user and password in
+            it are sent as HTTP says (Basic), and are shown nowhere. ``jaeger+http://…``, ``tempo+http://…`` and
+            ``viewer+http://…`` (also ``https``) say what it is; else it is asked.
         headers: sent with each request.
+        patience: seconds in which it has to answer what it is.
 
     Raises:
         ValueError: the address is not valid.
-        Unreachable: nothing answers there.
+        Unreachable: nothing answers there, or nothing that is one of these; the message says what was tried.
     """
-    return Viewer(url, headers)
+    kind, address, headers = _parts(url, headers or {})
+    if not kind:
+        kind = _asked(Site(address, headers, patience))
+    return KINDS[kind](address, headers)
+
+
+def _parts(url: str, headers: Mapping[str, str]) -> tuple[str, str, Mapping[str, str]]:
+    """What the address says to be, the address without that and without credentials, and the headers with these."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        kind, plus, scheme = parts.scheme.rpartition("+")
+        host = parts.netloc.rpartition("@")[2]
+        if (
+            scheme not in ("http", "https")
+            or not parts.hostname
+            or (plus and kind not in KINDS)
+            or not url.isprintable()
+        ):
+            raise ValueError
+        parts.port  # noqa: B018  # raises ValueError for what is no port
+    except ValueError:
+        # Not with the address: what is not understood may have a password in any place.
+        raise ValueError(f"the address of the source is not valid: expected {EXPECTED}") from None
+    if parts.username is not None:
+        said = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers = {"Authorization": f"Basic {base64.b64encode(said.encode()).decode()}", **headers}
+    return kind, urlunsplit((scheme, host, parts.path.rstrip("/"), "", "")), headers
+
+
+def _asked(site: Site) -> str:
+    """Which kind of source answers.
+
+    Raises:
+        Unreachable: none does.
+    """
+    tried = []
+    for kind, path, is_it in QUESTIONS:
+        try:
+            if is_it(site.get(path)):
+                return kind
+            tried.append(f"{path} is not {kind}'s")
+        except Refused as refused:
+            if refused.status in (401, 403):
+                raise Unreachable(
+                    f"{refused} (headers, as a token, come from OTEL_LLM_SESSIONS_FROM_HEADERS)"
+                ) from None
+            tried.append(f"{path} {refused.status}")
+    raise Unreachable(f"{site.url} is neither a viewer nor Tempo nor Jaeger: GET {', '.join(tried)}")
+
+
+def _says(field: str) -> Callable[[bytes], bool]:
+    def is_it(answer: bytes) -> bool:
+        said = _object(answer)
+        return field in said or (not said and answer.strip() == b"{}")
+
+    return is_it
+
+
+def _object(answer: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(answer)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+QUESTIONS: Final[tuple[tuple[str, str, Callable[[bytes], bool]], ...]] = (
+    ("viewer", HEALTH, lambda answer: "viewer" in _object(answer)),
+    ("tempo", "/api/echo", lambda answer: answer.strip() == b"echo"),
+    ("jaeger", "/api/services", _says("data")),
+    ("jaeger", "/api/v3/services", _says("services")),
+    # A Tempo behind a gateway that lets only some paths through; Prometheus answers this too, but not with its own tags.
+    ("tempo", "/api/v2/search/tags?scope=span", _says("scopes")),
+)
+"""What each is asked, in this order: a Jaeger answers its page to whatever it does not know."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -16,7 +17,9 @@ from otel_llm_sessions.view.source import Unreachable
 PATIENCE: Final = 30.0
 """Seconds in which something has to come; a backend may look through many blocks before it answers."""
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-LONGEST_ANSWER: Final = 1 << 30
+LONGEST_ANSWER: Final = 1 << 28
+"""Bytes; a search that answers more is asked for less at once."""
+PIECE: Final = 1 << 18
 REASON: Final = 200
 """Characters of what a backend says to explain itself."""
 
@@ -29,21 +32,32 @@ class Refused(Unreachable):
         self.status = status
 
 
+class TooLong(Unreachable):
+    """A program answers more than is read."""
+
+
 class Site:
     """Where a program answers, and what is sent along. Thread-safe.
 
-    Redirections are not followed: the headers may hold a credential that is meant for this place alone.
+    Redirections are not followed, but told: the headers may hold a credential that is meant for this place alone.
 
     Args:
         url: ``http://`` or ``https://``, with the path below which the program answers.
         headers: sent with each request.
-        patience: seconds in which something has to come.
+        patience: seconds in which something has to come, and thrice of which an answer has to be there.
+        longest: bytes that an answer may have.
 
     Raises:
         ValueError: the address is not valid.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str] | None = None, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        patience: float = PATIENCE,
+        longest: int = LONGEST_ANSWER,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
             raise ValueError("the address is not valid: expected http://HOST:PORT, without a user or password in it")
@@ -51,6 +65,7 @@ class Site:
         self.url: Final = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
         self._headers = {"Accept": "application/json", **(headers or {})}
         self._patience = patience
+        self._longest = longest
         proxies: dict[str, str] | None = {} if parts.hostname in LOOPBACK else None
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _NoRedirection())
 
@@ -69,10 +84,11 @@ class Site:
         request = urllib.request.Request(f"{self.url}{path}{'?' if asked else ''}{asked}", headers=self._headers)
         try:
             with self._opener.open(request, timeout=self._patience) as answer:
-                return self._read(answer)
+                return self._read(answer, path)
         except urllib.error.HTTPError as error:
             with error:
-                raise Refused(self._said(path, f"{error.code} {error.reason}{_explained(error)}"), error.code) from None
+                reason = f"{error.code} {error.reason}{_explained(error)}{_elsewhere(error)}"
+                raise Refused(self._said(path, reason), error.code) from None
         except (OSError, http.client.HTTPException, ssl.SSLError) as error:
             raise Unreachable(self._said(path, _reason(error))) from None
 
@@ -83,11 +99,21 @@ class Site:
         except (ValueError, RecursionError):
             raise Unreachable(self._said(path, "an answer that is no JSON")) from None
 
-    def _read(self, answer: IO[bytes]) -> bytes:
-        read = answer.read(LONGEST_ANSWER + 1)
-        if len(read) > LONGEST_ANSWER:
-            raise OSError(f"an answer of more than {LONGEST_ANSWER >> 20} MiB")
-        return read
+    def _read(self, answer: IO[bytes], path: str) -> bytes:
+        """All of an answer; one that comes in drops has an end, too."""
+        until = time.monotonic() + 3 * self._patience
+        pieces, length = [], 0
+        while piece := answer.read1(PIECE):  # type: ignore[attr-defined]
+            pieces.append(piece)
+            length += len(piece)
+            if length > self._longest:
+                raise TooLong(self._said(path, f"an answer of more than {self._longest >> 20} MiB"))
+            if time.monotonic() > until:
+                raise TimeoutError
+        # urllib tells an answer that was cut off from its end only where all is read at once.
+        if getattr(answer, "length", 0):
+            raise http.client.IncompleteRead(b"")
+        return b"".join(pieces)
 
     def _said(self, path: str, reason: str) -> str:
         return f"GET {self.url}{path}: {' '.join(reason.split())}"
@@ -100,9 +126,17 @@ class _NoRedirection(urllib.request.HTTPRedirectHandler):
 
 def _reason(error: Exception) -> str:
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, http.client.IncompleteRead):
+        return "an answer that ends too early"
     if isinstance(reason, TimeoutError):
         return "no answer in time"
     return reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason) or type(reason).__name__
+
+
+def _elsewhere(error: urllib.error.HTTPError) -> str:
+    """Where an answer says that the thing is instead."""
+    place = (error.headers or {}).get("Location", "") if 300 <= error.code < 400 else ""
+    return f", to {place[:REASON]}" if place else ""
 
 
 def _explained(error: urllib.error.HTTPError) -> str:

@@ -1,0 +1,183 @@
+"""A backend that knows no sessions as a source of sessions: its traces are searched, and joined here."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from otel_llm_sessions import semconv
+from otel_llm_sessions.view.query import SECOND, SORTED_BY, Query
+from otel_llm_sessions.view.sessions import Session, sessions_of
+from otel_llm_sessions.view.source import Arrived, Page, Progress
+from otel_llm_sessions.view.sources.finder import LOOK_BACK, SEARCH_BACK, Finder
+from otel_llm_sessions.view.sources.following import Following, once
+from otel_llm_sessions.view.sources.packed import Packed
+from otel_llm_sessions.view.sources.slim import slim
+from otel_llm_sessions.view.sources.told import Told
+from otel_llm_sessions.view.spans import ReceivedSpan
+from otel_llm_sessions.view.summaries import Summary
+
+FRESH: Final = 3.0
+"""Seconds for which a question is answered by what was read for the one before."""
+KEPT: Final = 600.0
+"""Seconds for which the pages that follow a first one are of the same reading."""
+READINGS: Final = 4
+MOST_TRACES: Final = 200_000
+"""Traces that one reading takes."""
+MOST_COMPLETED: Final = 100
+"""Sessions whose beginning is fetched where they began before the time that was asked for."""
+
+MINUTE: Final = 60 * SECOND
+
+Position = tuple[float, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The sessions of a stretch of time, as they were when they were read."""
+
+    token: str
+    since: int
+    until: int | None
+    at: float
+    sessions: tuple[Summary, ...]
+    notices: tuple[str, ...]
+
+
+class Searched:
+    """A source that searches a backend. Thread-safe.
+
+    Args:
+        finder: the backend.
+    """
+
+    def __init__(self, finder: Finder) -> None:
+        self._finder = finder
+        self._lock = threading.Lock()
+        self._readings: list[Reading] = []
+
+    @property
+    def name(self) -> str:
+        """What it is and where, for people."""
+        return self._finder.name
+
+    def sessions(self, query: Query, progress: Progress | None = None) -> Page:
+        """Return the sessions that the query asks for.
+
+        Raises:
+            Unreachable: the backend does not answer.
+            ValueError: the query's cursor is none of ours.
+        """
+        token, after = _position(query.cursor) if query.cursor else ("", None)
+        with self._lock:
+            reading = self._kept(query, token) or self._read(query, Told(progress))
+        found = [one for one in reading.sessions if query.matches(one) and (not query.text or query.is_said_in(one))]
+        ordered = query.ordered(found)
+        if after is not None:
+            ordered = [one for one in ordered if _place(query, one) > after]
+        page = ordered[: query.limit]
+        more = len(ordered) > len(page)
+        return Page(tuple(page), _cursor(reading.token, _place(query, page[-1])) if more else None, reading.notices)
+
+    def session(self, session_id: str) -> Arrived | None:
+        """Return everything of one session, by its id or an id under which some of its turns were filed; else None.
+
+        Raises:
+            Unreachable: the backend does not answer.
+        """
+        told, now = Told(), time.time_ns()
+        spans = Following(self._finder, session_id, now - SEARCH_BACK, now + LOOK_BACK, told).spans()
+        return Arrived(tuple(self._finder.mended(once(spans))), (), told.notices) if spans else None
+
+    def trace_url(self, trace_id: str, span_id: str = "") -> str | None:
+        """Return the address of a trace on the backend's own page; None if it has none."""
+        return self._finder.trace_url(trace_id, span_id)
+
+    def close(self) -> None:
+        """Forget what was read."""
+        self._readings.clear()
+
+    def _kept(self, query: Query, token: str) -> Reading | None:
+        """What was read for a page before, or a moment ago for the same stretch of time."""
+        now = time.monotonic()
+        self._readings = [one for one in self._readings if now - one.at < KEPT][-READINGS:]
+        for one in reversed(self._readings):
+            fresh = now - one.at < FRESH and query.since is not None and one.since <= query.since
+            if one.token == token or (fresh and not token and one.until == query.until):
+                return one
+        return None
+
+    def _read(self, query: Query, told: Told) -> Reading:
+        now = time.time_ns()
+        since = now - LOOK_BACK if query.since is None else query.since
+        if query.since is None:
+            told.notice("only the last 7 days were looked through; say since when for more")
+        if query.until is not None and query.until < now - MINUTE:
+            told.notice("turns after the time asked for are counted only where a session is one trace")
+        # Clocks of applications run ahead at times.
+        until = now + LOOK_BACK // 7 if query.until is None else query.until
+        packed = self._packed(since, until, told)
+        sessions = tuple(self._summaries(packed))
+        reading = Reading(secrets.token_hex(4), since, query.until, time.monotonic(), sessions, told.notices)
+        self._readings.append(reading)
+        return reading
+
+    def _packed(self, since: int, until: int, told: Told) -> Packed:
+        packed = Packed()
+        for trace in self._finder.everything(since, until, told):
+            _pack(packed, trace)
+            if len(packed) >= MOST_TRACES:
+                told.notice(f"only {MOST_TRACES:,} traces were read; a later time to begin with shows the others")
+                return packed
+            if len(packed) % 100 == 0:
+                told.read(f"{len(packed):,} traces")
+        begun = [session.id for session in self._joined(packed) if _began_before(session)]
+        if len(begun) > MOST_COMPLETED:
+            told.notice(
+                f"{len(begun) - MOST_COMPLETED:,} sessions began earlier: their turns and tokens before are not counted"
+            )
+        for number, session_id in enumerate(begun[:MOST_COMPLETED]):
+            told.read(f"{len(packed):,} traces, the beginnings of {number} of {len(begun)} sessions")
+            for trace in self._finder.having(semconv.SESSION_ID, session_id, since - SEARCH_BACK, since, told):
+                _pack(packed, trace)
+        return packed
+
+    def _joined(self, packed: Packed) -> Iterator[Session]:
+        for group in packed.groups():
+            yield from sessions_of(self._finder.mended(group))
+
+    def _summaries(self, packed: Packed) -> Iterator[Summary]:
+        return (session.summary() for session in self._joined(packed))
+
+
+def _pack(packed: Packed, trace: list[ReceivedSpan]) -> None:
+    if slimmed := slim(trace):
+        packed.add(slimmed)
+
+
+def _began_before(session: Session) -> bool:
+    """Whether the first turns of a session are not there."""
+    return bool(session.turns) and session.turns[0].number > 1
+
+
+def _place(query: Query, session: Summary) -> Position:
+    """Where a session stands in the query's order: the smaller, the earlier."""
+    return -SORTED_BY[query.sort](session), -session.last, session.id
+
+
+def _cursor(token: str, place: Position) -> str:
+    return base64.urlsafe_b64encode(json.dumps([token, *place]).encode()).decode()
+
+
+def _position(cursor: str) -> tuple[str, Position]:
+    try:
+        token, key, last, session_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        return str(token), (float(key), int(last), str(session_id))
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError("cursor is not valid: expected the next_cursor of a page before") from None
