@@ -18,6 +18,8 @@ class Asked:
     path: str
     said: dict[str, str]
     headers: dict[str, str]
+    target: str = ""
+    """Path and query as they were written."""
 
 
 @dataclass
@@ -41,7 +43,7 @@ def web(answer: Answer) -> Iterator[Web]:
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            asked = Asked(parts.path, dict(parse_qsl(parts.query)), dict(self.headers))
+            asked = Asked(parts.path, dict(parse_qsl(parts.query)), dict(self.headers), self.path)
             served.asked.append(asked)
             status, body, *more = answer(asked)
             if not status:

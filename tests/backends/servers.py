@@ -143,6 +143,16 @@ class Jaeger(Server):
     def _is_ready(self) -> bool:
         return status(f"http://{self._health}/status") == 200
 
+    @property
+    def address(self) -> str:
+        """Where its pages and its APIs are."""
+        return f"http://{self._query}"
+
+    @property
+    def otlp(self) -> str:
+        """Where it takes OTLP over HTTP."""
+        return f"http://{self._http}"
+
     def ask(self, path: str, **parameters: Any) -> Any:
         """Ask the API that the UI asks; return ``data`` of the answer."""
         query = urllib.parse.urlencode(parameters)

@@ -27,13 +27,9 @@ MOST_NAMES: Final = 50
 MOST_LOOKED_FOR: Final = 20
 """Responses that are looked for because a turn goes on from them and nobody has told of them."""
 
-CALLED: Final = (
-    semconv.SESSION_ID,
-    semconv.CONVERSATION_ID,
-    *(name for name, meant in NAMES.items() if meant == semconv.SESSION_ID),
-)
+CALLED: Final = (semconv.SESSION_ID, semconv.CONVERSATION_ID)
+CALLED_BY_OTHERS: Final = NAMES[semconv.SESSION_ID]
 """The attributes by which spans name their session."""
-NOT_FOLLOWED: Final = frozenset({"other_session", "parent_session"})
 
 
 class Following:
@@ -67,6 +63,8 @@ class Following:
         for name in self._names:
             for attribute in CALLED:
                 self._search(attribute, name)
+        for attribute in () if self._traces else CALLED_BY_OTHERS:
+            self._search(attribute, self._names[0])
 
     def _search(self, attribute: str, value: str) -> list[list[ReceivedSpan]]:
         if (attribute, value) in self._searched:
@@ -90,7 +88,7 @@ class Following:
 
     def _follow_links(self) -> bool:
         """Fetch the traces that links of the session's spans lead to; whether there were any."""
-        links = (link for span in self._ours() for link in span.links if kind_of(link) not in NOT_FOLLOWED)
+        links = (link for span in self._ours() for link in span.links if kind_of(link) != "other_session")
         wanted = list(dict.fromkeys(link.trace_id for link in links if link.trace_id not in self._fetched))
         for trace_id in wanted:
             if len(self._traces) >= MOST_TRACES:

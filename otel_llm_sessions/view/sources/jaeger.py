@@ -15,7 +15,9 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.view.dialects import OPERATIONS
 from otel_llm_sessions.view.dialects import told as in_conventions
+from otel_llm_sessions.view.reading import TURN_OPERATIONS
 from otel_llm_sessions.view.source import Unreachable
 from otel_llm_sessions.view.sources.jaeger_json import trace_of
 from otel_llm_sessions.view.sources.mending import with_kinds_of_links
@@ -31,12 +33,12 @@ LIMIT: Final = 500
 LEAST_LIMIT: Final = 10
 MICROSECOND: Final = 1_000
 
-SOUGHT: Final[tuple[tuple[str, str], ...]] = (
+Tag = tuple[str, str]
+
+SOUGHT: Final[tuple[Tag, ...]] = (
     (semconv.LLM_SESSION_ROOT, "true"),
-    *((semconv.OPERATION_NAME, operation) for operation in ("chat", "text_completion", "generate_content", "compact")),
-    ("openinference.span.kind", "LLM"),
-    ("llm.request.type", "chat"),
-    ("llm.request.type", "completion"),
+    *((semconv.OPERATION_NAME, operation) for operation in sorted(TURN_OPERATIONS)),
+    *OPERATIONS,
 )
 """What finds all sessions: the roots of those that are traces, and whatever says that it is a call of a model."""
 
@@ -145,24 +147,18 @@ class Jaeger:
         answer = self._site.json("/api/v3/services")
         return _names(answer.get("services") if isinstance(answer, dict) else None)
 
-    def _read(
-        self, service: str, tag: tuple[str, str] | None, since: int, until: int, told: Told
-    ) -> Iterator[list[ReceivedSpan]]:
-        search = partial(self._search_v1 if self.apis[0] else self._search_v3, service, tag, told)
+    def _read(self, service: str, tag: Tag | None, since: int, until: int, told: Told) -> Iterator[list[ReceivedSpan]]:
+        search = partial(self._search_v1 if self.apis[0] else self._search_v3, service, tag)
         return read(search, since, until, told)
 
-    def _search_v1(
-        self, service: str, tag: tuple[str, str] | None, told: Told, start: int, end: int
-    ) -> Found[list[ReceivedSpan]]:
+    def _search_v1(self, service: str, tag: Tag | None, start: int, end: int) -> Found[list[ReceivedSpan]]:
         said = {"service": service, "start": str(start // MICROSECOND), "end": str(-(-end // MICROSECOND))}
         tags = {"tags": json.dumps(dict([tag]), separators=(",", ":"))} if tag else {}
         answer, full = self._limited("/api/traces", {**said, **tags, "raw": "true"}, "limit")
         traces = [trace_of(trace) for trace in _data(answer)]
         return Found(traces, full or len(traces) >= self._limit)
 
-    def _search_v3(
-        self, service: str, tag: tuple[str, str] | None, told: Told, start: int, end: int
-    ) -> Found[list[ReceivedSpan]]:
+    def _search_v3(self, service: str, _: Tag | None, start: int, end: int) -> Found[list[ReceivedSpan]]:
         times = {"query.start_time_min": at(start), "query.start_time_max": at(end + MICROSECOND - 1)}
         said = {"query.service_name": service, **times, "query.raw_traces": "true"}
         try:

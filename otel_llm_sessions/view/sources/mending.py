@@ -4,35 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.view.reading import SpanKey, is_call, is_root, key_of, target_of
+from otel_llm_sessions.view.reading import SpanKey, is_call, is_root, key_of, session_ids_of, target_of
 from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
+
+OF_ROOTS: Final = frozenset({semconv.LLM_SESSION_PART, semconv.LLM_SESSION_SOURCE})
+NOT_OF_ROOTS: Final = frozenset({semconv.LLM_SESSION_TURN, semconv.OPERATION_NAME, semconv.LLM_SESSION_ROOT})
 
 
 def with_kinds_of_links(spans: Iterable[ReceivedSpan]) -> list[ReceivedSpan]:
     """The spans, with ``llm_session.link`` on those links of calls and roots that have lost it.
 
     Jaeger's older API and storages tell of a link only where it leads. A marker's link leads to its call and needs no
-    word; a call's leads to the turn before it, or to the session's root.
+    word; a call's leads to the turn before it, or to the session's root; a root's to the part before it, or to the
+    session that it was started from.
     """
     spans = list(spans)
-    kinds = {key_of(span): "session" if is_root(span) else "previous_turn" for span in spans if _may_be_linked(span)}
-    return [_mended(span, kinds) if span.links and _may_be_linked(span) else span for span in spans]
+    there = {key_of(span): span for span in spans if _may_be_linked(span)}
+    return [_mended(span, there) if span.links and _may_be_linked(span) else span for span in spans]
 
 
 def _may_be_linked(span: ReceivedSpan) -> bool:
     return is_call(span) or is_root(span)
 
 
-def _mended(span: ReceivedSpan, kinds: dict[SpanKey, str]) -> ReceivedSpan:
-    return replace(span, links=tuple(_said(link, kinds.get(target_of(link), "")) for link in span.links))
+def _mended(span: ReceivedSpan, there: dict[SpanKey, ReceivedSpan]) -> ReceivedSpan:
+    return replace(span, links=tuple(_said(span, link, there.get(target_of(link))) for link in span.links))
 
 
-def _said(link: ReceivedLink, kind: str) -> ReceivedLink:
-    if link.attributes or not kind:
+def _said(span: ReceivedSpan, link: ReceivedLink, target: ReceivedSpan | None) -> ReceivedLink:
+    if link.attributes or target is None:
         return link
-    return replace(link, attributes={semconv.LLM_SESSION_LINK: kind})
+    return replace(link, attributes={semconv.LLM_SESSION_LINK: _kind(span, target)})
+
+
+def _kind(span: ReceivedSpan, target: ReceivedSpan) -> str:
+    if not is_root(target):
+        return "previous_turn"
+    return "parent_session" if is_root(span) and session_ids_of(span) != session_ids_of(target) else "session"
 
 
 def with_roots(spans: Iterable[ReceivedSpan]) -> list[ReceivedSpan]:
@@ -44,13 +55,8 @@ def with_roots(spans: Iterable[ReceivedSpan]) -> list[ReceivedSpan]:
 
 
 def _is_root_of_old(span: ReceivedSpan) -> bool:
-    said = span.attributes
-    is_of_a_part = semconv.LLM_SESSION_PART in said and semconv.LLM_SESSION_SOURCE in said and not span.parent_id
-    return is_of_a_part and not said.keys() & {
-        semconv.LLM_SESSION_TURN,
-        semconv.OPERATION_NAME,
-        semconv.LLM_SESSION_ROOT,
-    }
+    said = span.attributes.keys()
+    return not span.parent_id and said >= OF_ROOTS and not said & NOT_OF_ROOTS
 
 
 def _root(span: ReceivedSpan) -> ReceivedSpan:

@@ -19,11 +19,16 @@ EXPECTED: Final = (
     "http://localhost:4318 (the viewer); jaeger+, tempo+ or viewer+ before it says which of them it is"
 )
 
+OURS: Final = "otel-llm-sessions"
+LONGEST: Final = 1 << 26
+"""Bytes of one answer of a backend; a search that answers more is asked for less at once."""
+CREDENTIALS: Final = "OTEL_LLM_SESSIONS_FROM_HEADERS has the headers to send, such as Authorization"
+
 Opened = Callable[[str, Mapping[str, str]], Source]
 
 KINDS: Final[dict[str, Opened]] = {
-    "jaeger": lambda url, headers: JaegerSource(Site(url, headers)),
-    "tempo": lambda url, headers: TempoSource(Site(url, headers)),
+    "jaeger": lambda url, headers: JaegerSource(Site(url, headers, longest=LONGEST)),
+    "tempo": lambda url, headers: TempoSource(Site(url, headers, longest=LONGEST)),
     "viewer": Viewer,
 }
 
@@ -92,10 +97,12 @@ def _asked(site: Site) -> str:
     raise Unreachable(f"{site.url} is neither a viewer nor Tempo nor Jaeger: GET {', '.join(tried)}")
 
 
-def _says(field: str) -> Callable[[bytes], bool]:
+def _lists(field: str, without: bool = False) -> Callable[[bytes], bool]:
+    """Whether an answer has a list in a field; or nothing at all, as protobuf's JSON has where a list is empty."""
+
     def is_it(answer: bytes) -> bool:
         said = _object(answer)
-        return field in said or (not said and answer.strip() == b"{}")
+        return isinstance(said.get(field), list) or (without and answer.strip() == b"{}")
 
     return is_it
 
@@ -109,11 +116,11 @@ def _object(answer: bytes) -> dict[str, Any]:
 
 
 QUESTIONS: Final[tuple[tuple[str, str, Callable[[bytes], bool]], ...]] = (
-    ("viewer", HEALTH, lambda answer: "viewer" in _object(answer)),
+    ("viewer", HEALTH, lambda answer: _object(answer).get("viewer") == OURS),
     ("tempo", "/api/echo", lambda answer: answer.strip() == b"echo"),
-    ("jaeger", "/api/services", _says("data")),
-    ("jaeger", "/api/v3/services", _says("services")),
-    # A Tempo behind a gateway that lets only some paths through; Prometheus answers this too, but not with its own tags.
-    ("tempo", "/api/v2/search/tags?scope=span", _says("scopes")),
+    ("jaeger", "/api/services", _lists("data")),
+    ("jaeger", "/api/v3/services", _lists("services", True)),
+    # A Tempo behind a gateway that lets only some paths through.
+    ("tempo", "/api/v2/search/tags?scope=span", _lists("scopes")),
 )
 """What each is asked, in this order: a Jaeger answers its page to whatever it does not know."""

@@ -17,8 +17,7 @@ from otel_llm_sessions.view.source import Unreachable
 PATIENCE: Final = 30.0
 """Seconds in which something has to come; a backend may look through many blocks before it answers."""
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-LONGEST_ANSWER: Final = 1 << 28
-"""Bytes; a search that answers more is asked for less at once."""
+LONGEST_ANSWER: Final = 1 << 30
 PIECE: Final = 1 << 18
 REASON: Final = 200
 """Characters of what a backend says to explain itself."""
@@ -45,7 +44,7 @@ class Site:
         url: ``http://`` or ``https://``, with the path below which the program answers.
         headers: sent with each request.
         patience: seconds in which something has to come, and thrice of which an answer has to be there.
-        longest: bytes that an answer may have.
+        longest: bytes that an answer may have; a GiB by default.
 
     Raises:
         ValueError: the address is not valid.
@@ -56,7 +55,7 @@ class Site:
         url: str,
         headers: Mapping[str, str] | None = None,
         patience: float = PATIENCE,
-        longest: int = LONGEST_ANSWER,
+        longest: int | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
@@ -65,7 +64,7 @@ class Site:
         self.url: Final = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
         self._headers = {"Accept": "application/json", **(headers or {})}
         self._patience = patience
-        self._longest = longest
+        self._longest = longest or LONGEST_ANSWER
         proxies: dict[str, str] | None = {} if parts.hostname in LOOPBACK else None
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _NoRedirection())
 
@@ -116,7 +115,8 @@ class Site:
         return b"".join(pieces)
 
     def _said(self, path: str, reason: str) -> str:
-        return f"GET {self.url}{path}: {' '.join(reason.split())}"
+        said = "".join(letter if letter.isprintable() else " " for letter in reason)
+        return f"GET {self.url}{path}: {' '.join(said.split())}"
 
 
 class _NoRedirection(urllib.request.HTTPRedirectHandler):
@@ -135,7 +135,7 @@ def _reason(error: Exception) -> str:
 
 def _elsewhere(error: urllib.error.HTTPError) -> str:
     """Where an answer says that the thing is instead."""
-    place = (error.headers or {}).get("Location", "") if 300 <= error.code < 400 else ""
+    place = dict(error.headers or ()).get("Location", "") if 300 <= error.code < 400 else ""
     return f", to {place[:REASON]}" if place else ""
 
 

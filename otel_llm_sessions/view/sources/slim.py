@@ -13,9 +13,31 @@ from otel_llm_sessions.view.reading import SpanKey, is_call, is_evaluation, is_m
 from otel_llm_sessions.view.spans import Attributes, ReceivedSpan
 
 SERVICE_NAME: Final = "service.name"
-CONTENTS: Final = frozenset(
-    {semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS, semconv.TOOL_DEFINITIONS}
+KEPT: Final = (
+    semconv.SESSION_ID,
+    semconv.CONVERSATION_ID,
+    semconv.USER_ID,
+    semconv.LLM_SESSION_ROOT,
+    semconv.LLM_SESSION_PART,
+    semconv.LLM_SESSION_TURN,
+    semconv.LLM_SESSION_SOURCE,
+    semconv.LLM_SESSION_NAME,
+    semconv.LLM_SESSION_TAGS,
+    semconv.LLM_SESSION_INPUT_TOKENS,
+    semconv.LLM_SESSION_OUTPUT_TOKENS,
+    semconv.OPERATION_NAME,
+    semconv.REQUEST_MODEL,
+    semconv.RESPONSE_MODEL,
+    semconv.RESPONSE_ID,
+    semconv.REQUEST_PREVIOUS_RESPONSE_ID,
+    semconv.USAGE_INPUT_TOKENS,
+    semconv.USAGE_OUTPUT_TOKENS,
+    semconv.USAGE_COST_AMOUNT,
+    semconv.USAGE_COST_CURRENCY,
+    semconv.ERROR_TYPE,
+    semconv.EVALUATION_NAME,
 )
+"""The attributes that a session in one row is made from, by the conventions' names."""
 LONGEST: Final = 600
 """Characters of a text that may be an id, a name or a tag; LiteLLM's ids of responses have 470."""
 
@@ -47,8 +69,5 @@ def _slim(span: ReceivedSpan) -> ReceivedSpan:
 
 
 def _short(attributes: Attributes) -> dict[str, Any]:
-    return {
-        sys.intern(name): value
-        for name, value in attributes.items()
-        if name not in CONTENTS and (not isinstance(value, (str, bytes, tuple)) or len(value) <= LONGEST)
-    }
+    kept = ((name, attributes[name]) for name in KEPT if name in attributes)
+    return {name: value for name, value in kept if not isinstance(value, (str, bytes, tuple)) or len(value) <= LONGEST}

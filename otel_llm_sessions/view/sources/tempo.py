@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.view.dialects import NAMES
+from otel_llm_sessions.view.dialects import NAMES, OPERATIONS
 from otel_llm_sessions.view.query import SECOND
 from otel_llm_sessions.view.source import Unreachable
 from otel_llm_sessions.view.sources.finder import DAY
@@ -21,6 +21,7 @@ from otel_llm_sessions.view.sources.mending import with_markers_linked, with_roo
 from otel_llm_sessions.view.sources.otlp_traces import attributes_in, id_of, spans_in, whole
 from otel_llm_sessions.view.sources.searched import Searched
 from otel_llm_sessions.view.sources.site import Refused, Site, TooLong
+from otel_llm_sessions.view.sources.slim import KEPT
 from otel_llm_sessions.view.sources.told import Told
 from otel_llm_sessions.view.sources.windows import Found, read
 from otel_llm_sessions.view.spans import ReceivedSpan
@@ -31,40 +32,28 @@ PER_TRACE: Final = 100
 """Spans of a trace that a search may answer with; Tempo's own most, unless it is set otherwise."""
 LEAST: Final = 5
 
-CALLED: Final = (semconv.SESSION_ID, semconv.CONVERSATION_ID, "traceloop.association.properties.session_id")
+CALLED: Final = (semconv.SESSION_ID, semconv.CONVERSATION_ID, *NAMES[semconv.SESSION_ID])
 SERVICE: Final = "service.name"
 STATUS: Final = "status"
 KIND: Final = "kind"
 
-SELECTED: Final = (
-    *CALLED,
-    semconv.LLM_SESSION_ROOT,
-    semconv.LLM_SESSION_PART,
-    semconv.LLM_SESSION_TURN,
-    semconv.LLM_SESSION_SOURCE,
-    semconv.LLM_SESSION_NAME,
-    semconv.LLM_SESSION_TAGS,
-    semconv.LLM_SESSION_INPUT_TOKENS,
-    semconv.LLM_SESSION_OUTPUT_TOKENS,
-    semconv.USER_ID,
-    semconv.OPERATION_NAME,
-    semconv.REQUEST_MODEL,
-    semconv.RESPONSE_MODEL,
-    semconv.RESPONSE_ID,
-    semconv.REQUEST_PREVIOUS_RESPONSE_ID,
-    semconv.USAGE_INPUT_TOKENS,
-    semconv.USAGE_OUTPUT_TOKENS,
-    semconv.USAGE_COST_AMOUNT,
-    semconv.USAGE_COST_CURRENCY,
-    semconv.ERROR_TYPE,
-    *(name for name in NAMES if name not in CALLED),
-    "openinference.span.kind",
-    "llm.request.type",
+SELECTED: Final = tuple(
+    dict.fromkeys(
+        (
+            *CALLED,
+            *KEPT,
+            *(other for name, others in NAMES.items() if name in KEPT for other in others),
+            *(name for name, _ in OPERATIONS),
+        )
+    )
 )
-"""What a session in one row is made from, and whose it is where others say it."""
+"""What a session in one row is made from, and what others call it."""
 
 NAMED: Final = " || ".join(f"span.{name} != nil" for name in CALLED)
-EVERYTHING: Final = f"{{ {NAMED} }} | select({', '.join(f'span.{name}' for name in SELECTED)}, resource.{SERVICE}, name, {STATUS}, {KIND})"
+EVERYTHING: Final = (
+    f"{{ {NAMED} }} | "
+    f"select({', '.join(f'span.{name}' for name in SELECTED)}, resource.{SERVICE}, name, {STATUS}, {KIND})"
+)
 
 
 class Tempo:
@@ -137,7 +126,7 @@ class Tempo:
         return older
 
     def _days(self, query: str, since: int, until: int, told: Told) -> Iterator[dict[str, Any]]:
-        """What a search finds, day by day: Tempo refuses a search of more than 168 hours, unless it is set otherwise."""
+        """What a search finds, day by day: Tempo refuses more than 168 hours at once, unless it is set otherwise."""
         while since <= until:
             start = max(since, until - DAY)
             yield from read(partial(self._search, query, told), start, until, told, SECOND)
@@ -196,15 +185,11 @@ def quoted(text: str) -> str:
 
 def _say_what_is_missing(metrics: Any, told: Told) -> None:
     """Tell where a search was not ended in all of its parts."""
-    done, all_of_them = (
-        (whole(metrics.get(name)) for name in ("completedJobs", "totalJobs")) if _is(metrics) else (0, 0)
-    )
+    if not isinstance(metrics, dict):
+        return
+    done, all_of_them = (whole(metrics.get(name)) for name in ("completedJobs", "totalJobs"))
     if done < all_of_them:
         told.notice(f"Tempo searched only {done} of {all_of_them} parts of what it has: sessions may be missing")
-
-
-def _is(said: Any) -> bool:
-    return isinstance(said, dict)
 
 
 def _trace_id(trace: dict[str, Any]) -> str:
