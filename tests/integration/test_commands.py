@@ -47,7 +47,7 @@ def test_what_is_asked_for_is_asked_of_the_source(shop, capsys):
     filters = ["--service", "shop", "--user", "u-1", "--model", "gpt", "--name", "", "--errors", "--min-turns", "2"]
     with viewer(shop) as there:
         assert main(["list", "--from", there.url, "--json", "--sort", "turns", "--limit", "7", *filters]) == 0
-    (asked,) = there.asked
+    asked = there.asked[-1]
     assert {name: value for name, value in asked.said.items() if name != "since"} == {
         "service": "shop",
         "user": "u-1",
@@ -237,7 +237,10 @@ def test_an_id_that_is_not_known_is_said(shop, capsys):
         (["list", "--min-turns", "-"], "min_turns '-' is not valid"),
         (["list", "--limit", "0"], "'0' is not valid: expected a whole number from 1"),
         (["list", "--sort", "luck"], "invalid choice"),
-        (["list", "--from", "localhost:4318"], "the address is not valid: expected http://HOST:PORT"),
+        (
+            ["list", "--from", "ftp://localhost:4318"],
+            "the address of the source is not valid: expected http:// or https://",
+        ),
         (["list", "more"], "unrecognized arguments: more"),
         (["show"], "ID"),
         (["show", "x", "--json", "--content"], "not allowed with"),
