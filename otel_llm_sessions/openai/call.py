@@ -27,7 +27,7 @@ from otel_llm_sessions.openai.learn import fresh, learned_of, may_leave, record_
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply, read_reply
 from otel_llm_sessions.openai.runtime import Runtime
-from otel_llm_sessions.openai.starting import begun, may_begin, placed
+from otel_llm_sessions.openai.starting import begun, placed
 from otel_llm_sessions.openai.turn import NOTHING_KNOWN, Turn
 from otel_llm_sessions.sessions.link import Record, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
@@ -40,6 +40,8 @@ from otel_llm_sessions.traces.plan import NOT_PLACED, Placement, Plan
 
 NOTHING_AROUND = Context()
 NOWHERE = SpanRef(0, 0, 0)
+NOTHING: dict[str, Any] = {}
+"""Not to be changed."""
 SECOND = 1_000_000_000
 CLIENT = SpanKind.CLIENT  # looked up once: an enum's member costs as much as an attribute of a span (CPython 3.11)
 
@@ -162,19 +164,36 @@ class Call:
 
     def start_at(self, context: Context, links: Sequence[Link] = ()) -> None:
         """Start the span below what is current in a context, whatever session it is of."""
-        around, attributes = self.around, self.request.attributes
-        if self.is_owned:
-            # No call that is made in the transport of this one takes the other instrumentation's span for its own.
-            sent_in = in_flight(around, None, self.ambient, around, self.sending)
-            self.span = BorrowedSpan(self.ambient, around, sent_in, attributes)
-            self._tell_session()
-            self.span.link(links)
-        elif self.is_silent:
-            self.span = UnseenSpan(around, attributes)
-        else:
-            self.span = self._own_span(context, links)
+        request, around, span = self.request, self.around, None
+        if self.is_owned or self.is_silent:
+            return self._start_without(links)
+        attributes, metrics = request.attributes, self.runtime.metrics.get()
+        try:
+            span = self.home.tracer.start_span(request.name, context, CLIENT, attributes, links, self.started)
+            sent_in = in_flight(context, span, self.ambient, around, self.sending)
+            self.span = OwnSpan(span, sent_in, attributes, metrics)
+        except Exception as error:  # a sampler or a processor of the application's: the chain goes on without a span
+            end_early(span)
+            report("start a span", error)
+            self.span = OwnSpan(INVALID_SPAN, around, attributes, metrics)
+        except BaseException:
+            end_early(span)
+            raise
         if self.content is not None:
             self._keep_words(self.content)
+        return None
+
+    def _start_without(self, links: Sequence[Link]) -> None:
+        """Begin without a span of its own: with another instrumentation's, or none. Neither is told what was said."""
+        around, attributes, self.content = self.around, self.request.attributes, None
+        if self.is_silent:
+            self.span = UnseenSpan(around, attributes)
+            return
+        # No call that is made in the transport of this one takes the other instrumentation's span for its own.
+        sent_in = in_flight(around, None, self.ambient, around, self.sending)
+        self.span = BorrowedSpan(self.ambient, around, sent_in, attributes)
+        self._tell_session()
+        self.span.link(links)
 
     def _keep_words(self, content: CallContent) -> None:
         """Have what the reply says kept, where it goes anywhere."""
@@ -183,23 +202,6 @@ class Call:
             self.reply = Reply(route, request.server.is_openai, LEFT[route.api], request.history is not None, True)
         else:
             self.content = None
-
-    def _own_span(self, context: Context, links: Sequence[Link]) -> CallSpan:
-        request, around, span = self.request, self.around, None
-        attributes, metrics = request.attributes, self.runtime.metrics.get()
-        try:
-            span = self.home.tracer.start_span(
-                request.name, context=context, kind=CLIENT, attributes=attributes, links=links, start_time=self.started
-            )
-            sent_in = in_flight(context, span, self.ambient, around, self.sending)
-            return OwnSpan(span, sent_in, attributes, metrics)
-        except Exception as error:  # a sampler or a processor of the application's: the chain goes on without a span
-            end_early(span)
-            report("start a span", error)
-            return OwnSpan(INVALID_SPAN, around, attributes, metrics)
-        except BaseException:
-            end_early(span)
-            raise
 
     def carried(self) -> Carried:
         """Return what the request may tell of its session and its span."""
@@ -294,14 +296,15 @@ class Call:
 
     def _name(self) -> dict[str, Any]:
         """Name the session that this call starts, if it does; return the attributes that say so."""
-        before = self.turn
+        before, reply = self.turn, self.reply
         if before.session_id is not None or (self.gate is not None and self.gate.is_closed):
-            return {}
-        if before.resolution.source is None and not may_begin(self.request, self.reply, before.resolution):
-            return {}
-        turn = begun(before, self.request, self.reply, self._span_ref, self.runtime.asked.known)
+            return NOTHING
+        says_nothing = not (reply.kept or reply.streamed or before.resolution.leaves)  # as most chat calls
+        if says_nothing and before.resolution.source is None and self.request.history is None:
+            return NOTHING
+        turn = begun(before, self.request, reply, self._span_ref, self.runtime.asked.known)
         if turn is None:
-            return {}
+            return NOTHING
         is_apart = turn.resolution.previous is None or self.is_silent
         self.turn = turn if is_apart else placed(turn, self.home.placer, self.span, self.started)
         return start_of(before, self.turn, self.request, self.runtime)
@@ -332,7 +335,8 @@ class Call:
                 self.leave(ended)  # for turns that come before more is heard
         except BaseException:
             # Interrupted amid it, by Ctrl-C or a time limit: nobody comes a second time.
-            if self.span.is_ours:
+            own = self.span.own
+            if own is not None and own.is_recording():
                 next(self._once, False)
                 self._close(ended)
                 if self.gate is not None:  # an answer that still comes finds a span that has ended
@@ -342,15 +346,16 @@ class Call:
 
     def end(self, ended: int, error_type: str | None, cut_short: bool) -> Record | None:
         """End the span as the call has ended (see ``Ending``); return what the call leaves behind."""
+        reply, span, costs = self.reply, self.span, self.runtime.costs
         try:
             if cut_short:
-                self.reply.cut_short()
-            error_type = error_type or self.reply.error_type
-            named, span, costs = self._name(), self.span, self.runtime.costs
+                reply.cut_short()
+            error_type = error_type or reply.error_type
+            named = self._name() if self.turn.session_id is None else NOTHING
             content, words = self.content, None
             if span.is_ours or content is not None:
-                attributes = self.reply.final_attributes()
-                if cost := costs.of(self.reply, span.asked):
+                attributes = reply.final_attributes()
+                if cost := costs.of(reply, span.asked):
                     attributes.update(cost)
                 if named:  # with the others: each setting by itself costs as much as several attributes
                     attributes.update(named)
@@ -358,7 +363,7 @@ class Call:
                     words = content.tell(attributes, self, error_type, ended)
                 span.tell(attributes, error_type, ended - self.started, self.first_chunk, words)
             elif self.is_owned:
-                span.set({**named, **costs.of(self.reply, span.asked)})
+                span.set({**named, **costs.of(reply, span.asked)})
         except Exception as error:
             report("describe a call", error)
         finally:

@@ -21,8 +21,8 @@ from otel_llm_sessions.openai.conversations import ConversationCall
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, begin_at_once, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.openai.raw import parse, watch_http
-from otel_llm_sessions.openai.request import read_history, read_request, sent_by
-from otel_llm_sessions.openai.routes import CONVERSATIONS, find
+from otel_llm_sessions.openai.request import Request, read_history, read_request, sent_by
+from otel_llm_sessions.openai.routes import CONVERSATIONS, USUAL, find
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.openai.stream import watch_stream
@@ -38,7 +38,7 @@ UNSAID = object()
 """What an argument is that was not passed."""
 
 Reader = Callable[[Any, Call], None]
-"""Reads a reply, or begins to watch it being read."""
+"""Begins to watch a reply being read, or reads it at once."""
 
 
 class Patch:
@@ -83,30 +83,25 @@ class ReplyTypes:
         from openai._legacy_response import LegacyAPIResponse
         from openai._response import BaseAPIResponse
 
-        self._readers: tuple[tuple[Any, Reader], ...] = (
-            (openai.BaseModel, _read),
+        self._readers: tuple[tuple[Any, Reader | None], ...] = (
+            (openai.BaseModel, None),
             ((openai.Stream, openai.AsyncStream), watch_stream),
             ((LegacyAPIResponse, BaseAPIResponse), _watch_raw),
         )
-        self.known: Bounded[type, Reader] = Bounded(256)
-        """The readers of the types that replies had so far."""
+        self.known: Bounded[type, Reader | None] = Bounded(256)
+        """The readers of the types that replies had so far; None for those that are there as a whole."""
 
-    def reader_of(self, kind: type) -> Reader:
+    def reader_of(self, kind: type) -> Reader | None:
         """Return what reads replies of a type, from now on among those that are known."""
         # isinstance() of a pydantic model goes through ABCMeta in Python (pydantic 2), which costs more than the rest.
         self.known[kind] = reader = self._reader_of(kind)
         return reader
 
-    def _reader_of(self, kind: type) -> Reader:
+    def _reader_of(self, kind: type) -> Reader | None:
         for types, reader in self._readers:
             if issubclass(kind, types):
                 return reader
         return watch_http if hasattr(kind, "iter_bytes") and hasattr(kind, "aclose") else _read_other
-
-
-def _read(reply: Any, call: Call) -> None:
-    call.read(reply)
-    call.finish()
 
 
 def _watch_raw(reply: Any, call: Call) -> None:
@@ -114,48 +109,59 @@ def _watch_raw(reply: Any, call: Call) -> None:
 
 
 def _read_other(reply: Any, call: Call) -> None:
-    _read(parse(reply) if isinstance(reply, (str, bytes)) else reply, call)
+    call.read(parse(reply) if isinstance(reply, (str, bytes)) else reply)
+    call.finish()
 
 
-def _call_of(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | None:
-    """Return the call that a request is, or None if it is to pass through untouched."""
-    sent = sent_by(options)
-    method, url, _, body, _ = sent
-    match = find(method, url)
-    if match is None:
-        return None
-    made_in = get_current()
-    context = seen_from_here(made_in) if OPEN else made_in
-    ambient: Span = INVALID_SPAN
-    says_more = False
-    if context:  # most often there is nothing in it, or only a span: nothing that suppresses or names a session
-        ambient = get_current_span(context)
-        says_more = len(context) > (ambient is not INVALID_SPAN)
-    if says_more and not is_instrumentation_enabled():
-        return None
-    # The body's dict stays the same object where a request is sent once more with other options.
-    sending: list[object] = [id(client), id(body), url]
-    if says_more:
-        if is_being_sent(context, sending):
+def _start(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | None:
+    """Begin the call that a request is, as far as nobody has to be waited for; None if it is to pass untouched."""
+    call: Call | None = None
+    try:
+        sent = sent_by(options)
+        method, url, _, body, _ = sent
+        match = USUAL.get(url) if method == "post" else None
+        if match is None and (match := find(method, url)) is None:
             return None
-        context, ambient = outside(context, ambient)
-    if notes.notes:
-        notes.settle()
-    if match.route is CONVERSATIONS:
-        return ConversationCall(runtime, match, server_of(client, url), sent, made_in, sending)
-    named_in = context if says_more else NOTHING_SAID
-    server = server_of(client, url)
-    request = read_request(match, client, options, sent, server, named_in, runtime.keys, stream)
+        made_in = get_current()
+        context = seen_from_here(made_in) if OPEN else made_in
+        ambient: Span = INVALID_SPAN
+        named_in = NOTHING_SAID
+        # The body stays the same object where a request is sent once more with other options.
+        sending: list[object] = [client, body, url]
+        if context:  # most often there is nothing in it, or only a span: nothing that suppresses or names a session
+            ambient = get_current_span(context)
+            if len(context) > (ambient is not INVALID_SPAN):
+                if not is_instrumentation_enabled() or is_being_sent(context, sending):
+                    return None
+                context, ambient = outside(context, ambient)
+                named_in = context
+        if notes.notes:
+            notes.settle()
+        server = server_of(client, url)
+        if match.route is CONVERSATIONS:
+            call = ConversationCall(runtime, match, server, sent, made_in, sending)
+        else:
+            request = read_request(match, client, options, sent, server, named_in, runtime.keys, stream)
+            if runtime.reads_more:
+                request = _read_more(request, client, sent, runtime)
+            if named_in and request.evidence.given is not None:
+                context = _of_the_calls_session(request.evidence.given, context)
+            call = Call(runtime, request, made_in, context, ambient, sending)
+            if runtime.contents is not None and match.route.is_turn:
+                call.content = CallContent(runtime.contents, sent)
+        if runtime.begins_at_once:
+            begin_at_once(call)
+        return call
+    except BaseException as error:
+        _give_up(call, error)
+        return None
+
+
+def _read_more(request: Request, client: Any, sent: tuple[Any, ...], runtime: Runtime) -> Request:
+    """Return a request with what only some settings have read of it."""
     if runtime.histories is not None:
         request = read_history(request, sent, runtime.histories)
-    if runtime.settings.user:
-        request = read_user(request, client, sent)
-    if says_more and request.evidence.given is not None:
-        context = _of_the_calls_session(request.evidence.given, context)
-    call = Call(runtime, request, made_in, context, ambient, sending)
-    if runtime.contents is not None and match.route.is_turn:
-        call.content = CallContent(runtime.contents, sent)
-    return call
+    return read_user(request, client, sent) if runtime.settings.user else request
 
 
 def _of_the_calls_session(given: Given, context: Context) -> Context:
@@ -178,11 +184,21 @@ def _propagated(call: Call, client: Any, options: Any) -> Any:
         return options
 
 
-def _observe(call: Call, result: Any, types: ReplyTypes) -> None:
-    """Read the reply, or watch it being read."""
+def _answered(call: Call, result: Any, types: ReplyTypes) -> None:
+    """Make the context again what it was, and read the reply, or watch it being read."""
+    call.sending.clear()  # as in ``_returned``, which failed calls go through
+    if call.span.sent_in is not call.made_in:
+        attach(call.made_in)
     try:
         kind = type(result)
-        (types.known.get(kind) or types.reader_of(kind))(result, call)
+        reader = types.known.get(kind, _read_other)
+        if reader is _read_other:  # or not known yet
+            reader = types.reader_of(kind)
+        if reader is None:
+            call.read(result)
+            call.finish()
+        else:
+            reader(result, call)
     except Exception as error:
         report("read a reply", error)
         _finish(call, None)
@@ -197,35 +213,23 @@ def _finish(call: Call, error: BaseException | None) -> None:
         report("end a span", error)
 
 
-def _start(runtime: Runtime, client: Any, options: Any, stream: bool, original: Callable[..., Any]) -> Call | None:
-    """Begin the call that a request is; None if it is to pass through untouched."""
-    call = None
+def _wait(call: Call, client: Any, options: Any, original: Callable[..., Any]) -> Call | None:
+    """Begin a call for which somebody has to be asked; None if that fails, and it is to pass untouched."""
     try:
-        call = _call_of(runtime, client, options, stream)
-        if call is not None:
-            lookup = runtime.lookup
-            if lookup is not None:
-                begin(call, partial(lookup.ask, client, options, original, call.request))
-            elif runtime.never_waits:
-                begin_at_once(call)
-            else:
-                begin(call)
+        lookup = call.runtime.lookup
+        begin(call, None if lookup is None else partial(lookup.ask, client, options, original, call.request))
         return call
     except BaseException as error:
         _give_up(call, error)
         return None
 
 
-async def _astart(
-    runtime: Runtime, client: Any, options: Any, stream: bool, original: Callable[..., Any]
-) -> Call | None:
-    """As ``_start``, for callers on an event loop."""
-    call = None
+async def _await(call: Call, client: Any, options: Any, original: Callable[..., Any]) -> Call | None:
+    """As ``_wait``, for callers on an event loop."""
     try:
-        call = _call_of(runtime, client, options, stream)
-        if call is not None:
-            ask = runtime.lookup.on_loop() if runtime.lookup is not None else None
-            await abegin(call, None if ask is None else partial(ask, client, options, original, call.request))
+        lookup = call.runtime.lookup
+        ask = lookup.on_loop() if lookup is not None else None
+        await abegin(call, None if ask is None else partial(ask, client, options, original, call.request))
         return call
     except BaseException as error:
         _give_up(call, error)
@@ -252,7 +256,7 @@ def _as_said(original: Callable[..., Any], args: Any, said: dict[str, Any]) -> C
 
 
 def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTypes) -> Callable[..., Any]:
-    switch = runtime.switch
+    switch, waits = runtime.switch, not runtime.begins_at_once
 
     @functools.wraps(original)
     def request(
@@ -263,7 +267,9 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
             if args or more or stream is UNSAID or stream_cls is UNSAID:
                 send = _as_said(original, args, {"stream": stream, "stream_cls": stream_cls, **more})
             if switch.is_on:
-                call = _start(runtime, self, options, stream is not UNSAID and bool(stream), original)
+                call = _start(runtime, self, options, stream is not UNSAID and bool(stream))
+                if waits and call is not None:
+                    call = _wait(call, self, options, original)
             if call is None:
                 return send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             if runtime.propagation is not None:
@@ -271,8 +277,7 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
             if call.span.sent_in is not call.made_in:
                 attach(call.span.sent_in)
             result = send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
-            _returned(call)
-            _observe(call, result, types)
+            _answered(call, result, types)
             if call.outbox:
                 deliver(call)
             return result
@@ -289,7 +294,7 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
 def _async_request(
     original: Callable[..., Awaitable[Any]], runtime: Runtime, types: ReplyTypes
 ) -> Callable[..., Awaitable[Any]]:
-    switch, starts_at_once = runtime.switch, runtime.never_waits and runtime.lookup is None
+    switch, waits = runtime.switch, not runtime.begins_at_once
 
     @functools.wraps(original)
     async def request(
@@ -300,8 +305,9 @@ def _async_request(
             if args or more or stream is UNSAID or stream_cls is UNSAID:
                 send = _as_said(original, args, {"stream": stream, "stream_cls": stream_cls, **more})
             if switch.is_on:
-                started = (runtime, self, options, stream is not UNSAID and bool(stream), original)
-                call = _start(*started) if starts_at_once else await _astart(*started)
+                call = _start(runtime, self, options, stream is not UNSAID and bool(stream))
+                if waits and call is not None:
+                    call = await _await(call, self, options, original)
             if call is None:
                 return await send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             if runtime.propagation is not None:
@@ -309,8 +315,7 @@ def _async_request(
             if call.span.sent_in is not call.made_in:
                 attach(call.span.sent_in)
             result = await send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
-            _returned(call)
-            _observe(call, result, types)
+            _answered(call, result, types)
             if call.outbox:
                 await adeliver(call)
             return result

@@ -116,7 +116,8 @@ def read_request(
     extra = NOTHING if extra_json is None else mapping(extra_json)
     asked = {**body, **extra} if extra else body  # as the client merges them
     model = asked.get("model")
-    model = model if type(model) is str and 0 < len(model) <= MAX_TEXT else text_of(model) or text_of(body.get("model"))
+    if type(model) is not str or not model or len(model) > MAX_TEXT:
+        model = text_of(model) or text_of(body.get("model"))
     told = NOTHING if keys.telling.isdisjoint(asked) else asked
     streams = stream or ("stream" in told and asked["stream"] is True)
     name, model, first = _first_said(match.route, server, model, streams)
@@ -126,18 +127,24 @@ def read_request(
     add_parameters(attributes, asked)
     if not server.is_openai:
         attributes.pop(semconv.OPENAI_REQUEST_SERVICE_TIER, None)
-    conversation = conversation_id_in(asked["conversation"]) if "conversation" in told else None
     headers = lowered(headers) if headers else NOTHING
-    defaults = getattr(client, "_custom_headers", None)
-    parent = parent_session(headers, defaults) if headers or defaults else ""
-    may_tell = told or headers or defaults or context
-    given = given_session(headers, defaults, body, extra, told, context, keys) if may_tell else None
+    try:
+        defaults = client._custom_headers
+    except AttributeError as error:  # none of the library's
+        pass_on(error)
+        defaults = NOTHING
     before = attributes.get(semconv.REQUEST_PREVIOUS_RESPONSE_ID) if match.route is not CHAT else None
     previous = match.response_id or before
-    if given is None and (conversation is not None or context):
-        given = _given_else(conversation, server, context if previous is None and keys.baggage else None)
+    given, conversation, parent, stored = None, None, "", True
+    if told or headers or defaults or context:  # most requests say nothing of their session
+        parent = parent_session(headers, defaults) if headers or defaults else ""
+        conversation = conversation_id_in(asked["conversation"]) if "conversation" in told else None
+        stored = "store" not in told or asked["store"] is not False
+        given = given_session(headers, defaults, body, extra, told, context, keys)
+        if given is None and (conversation is not None or context):
+            given = _given_else(conversation, server, context if previous is None and keys.baggage else None)
     evidence = evidence_of(match.route.api, given, previous, asked, server, keys.digests)
-    stored, for_events = "store" not in told or asked["store"] is not False, streams and not stream
+    for_events = streams and not stream
     return Request(  # in this order: an unpacked tuple, or keywords, would cost as much as all fields
         match, server, name, model, attributes, evidence, stream, stored, for_events, conversation, parent, keys.digests
     )

@@ -38,16 +38,16 @@ class Texts:
         self._names = names
         self.known: Bounded[tuple[Any, ...], dict[str, str]] = Bounded(256, weigh=_weight_of, heaviest=MAX_TEXTS - 1)
 
-    def attributes_of(self, texts: tuple[Any, ...]) -> dict[str, str]:
-        """Return the attributes that a reply's ``TEXTS`` become, to be copied; of what is no text there is none."""
+    def add_to(self, attributes: dict[str, Any], texts: tuple[Any, ...]) -> None:
+        """Add the attributes that the ``TEXTS`` of a reply become; of what is no text there is none."""
         try:
             known = self.known.get(texts)
+            if known is None:
+                self.known[texts] = known = self._cleaned(texts)
         except TypeError as error:  # a server's list or dict, which no table takes
             pass_on(error)
-            return self._cleaned(texts)
-        if known is None:
-            self.known[texts] = known = self._cleaned(texts)
-        return known
+            known = self._cleaned(texts)
+        attributes.update(known)
 
     def _cleaned(self, texts: tuple[Any, ...]) -> dict[str, str]:
         cleaned = zip(self._names, map(text_of, texts), strict=False)
@@ -110,7 +110,6 @@ class Reply:
 
     __slots__ = (
         "_leaves",
-        "_texts",
         "attributes",
         "choices",
         "conversation",
@@ -124,6 +123,7 @@ class Reply:
         "route",
         "status",
         "streamed",
+        "texts",
         "told",
         "usage",
     )
@@ -146,7 +146,8 @@ class Reply:
             is_recorded: whether what it says is recorded: all of it, for ``words.replied``.
         """
         self.route = route
-        self._texts = OPENAI_TEXTS if is_openai else ANY_TEXTS
+        self.texts = OPENAI_TEXTS if is_openai else ANY_TEXTS
+        """What becomes of model, service tier and fingerprint."""
         self.attributes: dict[str, Any] = {}
         self.ids: list[str] = []
         """Every id that the reply went by, in order; the last is the one it is known by."""
@@ -226,14 +227,6 @@ class Reply:
             elif name != "id" and (found := field(value, name)) is not None:
                 self.kept[name] = found
 
-    def add_texts(self, texts: tuple[Any, ...]) -> None:
-        """Remember model, service tier and fingerprint, as far as they are there."""
-        said = self._texts.attributes_of(texts)
-        if self.attributes:
-            self.attributes.update(said)
-        else:
-            self.attributes = said.copy()
-
     def cut_short(self) -> None:
         """Note that the choices that have not finished never will."""
         if self.route.is_turn and not self.goes_on:
@@ -285,8 +278,9 @@ def read_reply(reply: Reply, value: Any) -> None:
             pass_on(odd)
             id_, choices, reply.usage, *others = CHAT_COMPLETION.of(value)
             texts = tuple(others)
-        reply.add_id(id_)
-        reply.add_texts(texts)
+        if (id_ := id_of(id_)) is not None:
+            reply.ids.append(id_)
+        reply.texts.add_to(reply.attributes, texts)
         read_choices(reply, choices)
         if not reply.choices:
             read_error(reply, field(value, "error"))
@@ -326,7 +320,7 @@ def read_response(reply: Reply, response: Any) -> bool:
     id_, usage, model, tier, status, conversation, background, output, details, error = RESPONSE.of(response)
     is_new = reply.add_id(id_) and len(reply.ids) == 1
     reply.keep(response)
-    reply.add_texts((model, tier, extras_of(response).get("system_fingerprint")))
+    reply.texts.add_to(reply.attributes, (model, tier, extras_of(response).get("system_fingerprint")))
     if usage is not None:
         reply.usage = usage
     if status == "completed":

@@ -57,7 +57,8 @@ class Match:
     """Likewise."""
 
 
-_MATCHES = {path: Match(route, None) for path, route in BY_PATH.items()}
+USUAL: Final = {path: Match(route, None) for path, route in BY_PATH.items()}
+"""What ``find`` returns for POST requests to the paths of ``BY_PATH``, which nearly all are."""
 
 
 def find(method: str, url: str) -> Match | None:
@@ -67,7 +68,7 @@ def find(method: str, url: str) -> Match | None:
         method: the HTTP method, in the client's spelling.
         url: the path as given to the client, relative to its base URL, or an absolute URL.
     """
-    match = _MATCHES.get(url)
+    match = USUAL.get(url)
     if match is not None:
         return match if method == "post" or method.lower() == "post" else None
     if "responses" not in url and "completions" not in url and "conversations" not in url:
@@ -79,7 +80,7 @@ def _find_unusual(method: str, url: str) -> Match | None:
     path = "/" + url.partition("?")[0].partition("#")[0].strip("/")
     if "://" in url:
         path = _relative(path)
-    match = _MATCHES.get(path)
+    match = USUAL.get(path)
     if match is not None:
         return match if method == "post" else None
     first, _, rest = path[1:].partition("/")

@@ -40,6 +40,10 @@ class Runtime:
     """Whether the store itself can be asked so; one that the application made only answers its callers."""
     never_waits: bool
     """Whether the store answers at once, always."""
+    begins_at_once: bool
+    """Whether calls begin at once, always: the store answers so, and nobody else is asked."""
+    reads_more: bool
+    """Whether requests are read for what only some settings ask for."""
     homes: Homes
     metrics: MetricsSource
     costs: Costs
@@ -70,6 +74,7 @@ def make_runtime(
         contents: what records contents, if anybody wants to know them.
     """
     switch = Switch()
+    never_waits = not getattr(store, "waits", True)
     asked_store: Any = asked(store)
     keys = KeyLists(
         settings.headers,
@@ -91,7 +96,9 @@ def make_runtime(
         store=store,
         asked=asked_store,
         may_be_late=asked_store is store,
-        never_waits=not getattr(store, "waits", True),
+        never_waits=never_waits,
+        begins_at_once=never_waits and not settings.provider_lookup,
+        reads_more=settings.history or settings.user,
         homes=homes,
         metrics=metrics,
         costs=_costs(settings.cost),

@@ -73,13 +73,6 @@ def placed(turn: Turn, placer: Placer, span: CallSpan, now: int) -> Turn:
     return replace(turn, placement=replace(placement, trace=trace, open_root=root))
 
 
-def may_begin(request: Request, reply: Reply, resolution: Resolution) -> bool:
-    """Whether a chat call may start a session, at a glance: most have nothing by which they could."""
-    if reply.kept or reply.streamed or resolution.leaves:
-        return True
-    return request.history is not None
-
-
 def can_go_on(request: Request, reply: Reply, resolution: Resolution) -> bool:
     """Whether a chat call leaves what the next call could be tied to it by."""
     return request.history is not None or calls_tools(reply) or is_cached(resolution)

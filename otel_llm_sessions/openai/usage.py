@@ -8,7 +8,7 @@ from typing import Any, Final
 from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.fields import Fields, fields_of
-from otel_llm_sessions.telemetry.values import count_of
+from otel_llm_sessions.telemetry.values import MAX_COUNT, count_of
 
 INPUT_DETAILS: Final = {
     "cached_tokens": semconv.USAGE_CACHE_READ_INPUT_TOKENS,
@@ -50,26 +50,22 @@ def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
         said, (tokens_in, tokens_out, details_in, details_out) = usage.__dict__, NAMES[api]
         input_tokens, output_tokens = said[tokens_in], said[tokens_out]
         input_details, output_details = said[details_in], said[details_out]
+        # Most details are zero, or not there, which is seen before they are read one by one.
+        if input_details is not None and not any(input_details.__dict__.values()):
+            input_details = input_details.__pydantic_extra__
+        if output_details is not None and not any(output_details.__dict__.values()):
+            output_details = output_details.__pydantic_extra__
     except (AttributeError, KeyError, TypeError) as odd:  # not as the newest client has it
         pass_on(odd)
         input_tokens, output_tokens, input_details, output_details = USAGE[api].of(usage)
-    if (count := count_of(input_tokens)) is not None:
-        attributes[semconv.USAGE_INPUT_TOKENS] = count
-    if (count := count_of(output_tokens)) is not None:
-        attributes[semconv.USAGE_OUTPUT_TOKENS] = count
-    if input_details is not None and _may_count(input_details):
+    if type(input_tokens) is int and 0 <= input_tokens <= MAX_COUNT:  # as ``count_of``, without a call
+        attributes[semconv.USAGE_INPUT_TOKENS] = input_tokens
+    if type(output_tokens) is int and 0 <= output_tokens <= MAX_COUNT:
+        attributes[semconv.USAGE_OUTPUT_TOKENS] = output_tokens
+    if input_details:
         _add_details(attributes, input_details, INPUT_DETAILS)
-    if output_details is not None and _may_count(output_details):
+    if output_details:
         _add_details(attributes, output_details, OUTPUT_DETAILS)
-
-
-def _may_count(details: Any) -> Any:
-    """Return something true where details may say anything: most are zero, or not there."""
-    try:
-        return any(details.__dict__.values()) or details.__pydantic_extra__
-    except AttributeError as error:  # not as the newest client has them
-        pass_on(error)
-        return True
 
 
 def _add_details(attributes: dict[str, Any], details: Any, counts: Mapping[str, str]) -> None:

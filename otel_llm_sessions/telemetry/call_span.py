@@ -22,6 +22,8 @@ class CallSpan(Protocol):
     """The context in which the request is sent."""
     asked: dict[str, Any]
     """What the request says of the call."""
+    is_ours: bool
+    """Whether what is in the reply is for us to tell: the span or the metrics are ours, and somebody sees them."""
 
     @property
     def context(self) -> SpanContext:
@@ -36,11 +38,6 @@ class CallSpan(Protocol):
     @property
     def is_seen(self) -> bool:
         """Whether anything that a reply says goes anywhere: to the span or the metrics."""
-        ...
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether what is in the reply is for us to tell: the span or the metrics are ours, and somebody sees them."""
         ...
 
     def set(self, attributes: Mapping[str, Any]) -> None:
@@ -78,7 +75,7 @@ class CallSpan(Protocol):
 class OwnSpan:
     """A span of ours, and the metrics of its call."""
 
-    __slots__ = ("_metrics", "_span", "asked", "is_seen", "sent_in")
+    __slots__ = ("_metrics", "_span", "asked", "is_ours", "is_seen", "sent_in")
 
     def __init__(self, span: Span, sent_in: Context, asked: dict[str, Any], metrics: CallMetrics | None) -> None:
         """Args: the span; the context to send in; what the span was created with; where metrics go, if anywhere."""
@@ -86,7 +83,7 @@ class OwnSpan:
         self._metrics = metrics
         self.sent_in = sent_in
         self.asked = asked
-        self.is_seen = metrics is not None or span.is_recording()
+        self.is_ours = self.is_seen = metrics is not None or span.is_recording()
 
     @property
     def context(self) -> SpanContext:
@@ -97,11 +94,6 @@ class OwnSpan:
     def own(self) -> Span | None:
         """See ``CallSpan``."""
         return self._span
-
-    @property
-    def is_ours(self) -> bool:
-        """See ``CallSpan``."""
-        return self._metrics is not None or self._span.is_recording()
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         """See ``CallSpan``."""
@@ -126,8 +118,10 @@ class OwnSpan:
             attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = first_chunk
         if error_type is not None:
             attributes[semconv.ERROR_TYPE] = error_type
-            span.set_status(StatusCode.ERROR, words)
-        span.set_attributes(attributes)
+        if span.is_recording():  # whoever has it may have ended it
+            if error_type is not None:
+                span.set_status(StatusCode.ERROR, words)
+            span.set_attributes(attributes)
         if self._metrics is not None:
             self._metrics.record(self.asked, attributes, took / SECOND, first_chunk, self.sent_in)
 
@@ -139,21 +133,17 @@ class OwnSpan:
 class _NotOurs:
     """What spans have in common whose end is nobody's of ours."""
 
-    __slots__ = ("asked", "sent_in")
+    __slots__ = ("asked", "is_ours", "sent_in")
 
     def __init__(self, sent_in: Context, asked: dict[str, Any]) -> None:
         self.sent_in = sent_in
         self.asked = asked
+        self.is_ours = False
 
     @property
     def own(self) -> Span | None:
         """See ``CallSpan``."""
         return None
-
-    @property
-    def is_ours(self) -> bool:
-        """See ``CallSpan``."""
-        return False
 
     def tell(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from operator import is_
 from typing import Any, Final, TypeAlias
 
 from opentelemetry.context import Context
@@ -82,7 +83,8 @@ def _taken(around: Span, outer: Context) -> tuple[object, ...]:
 def is_being_sent(context: Context, request: list[object]) -> bool:
     """Whether a call is one that is in flight: a client's own ``request`` may call ``request``, to try again."""
     flight = _flight_in(context)
-    return flight is not None and flight[SENDING] == request
+    sent = () if flight is None else flight[SENDING]
+    return len(sent) == len(request) and all(map(is_, sent, request))
 
 
 def outside(context: Context, current: Span) -> tuple[Context, Span]:
