@@ -21,7 +21,7 @@ from otel_llm_sessions.openai.conversations import ConversationCall
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, begin_at_once, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.openai.raw import parse, watch_http
-from otel_llm_sessions.openai.request import Request, read_history, read_request, sent_by
+from otel_llm_sessions.openai.request import Request, Sent, read_history, read_request, sent_by
 from otel_llm_sessions.openai.routes import CONVERSATIONS, USUAL, find
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import server_of
@@ -157,7 +157,7 @@ def _start(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
         return None
 
 
-def _read_more(request: Request, client: Any, sent: tuple[Any, ...], runtime: Runtime) -> Request:
+def _read_more(request: Request, client: Any, sent: Sent, runtime: Runtime) -> Request:
     """Return a request with what only some settings have read of it."""
     if runtime.histories is not None:
         request = read_history(request, sent, runtime.histories)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from opentelemetry.context import Context
 
@@ -49,6 +49,9 @@ TELLING: Final = frozenset({"metadata", "conversation", "stream", "store"})
 SENT: Final = Fields("method", "url", "headers", "json_data", "extra_json")
 """What a request consists of, in openai's ``FinalRequestOptions``."""
 
+Sent: TypeAlias = tuple[Any, ...]
+"""What ``SENT`` reads of it."""
+
 
 @value
 class Request:
@@ -79,7 +82,7 @@ class Request:
     """Whose it says that it is, where the setting ``USER`` has that read (``users``)."""
 
 
-def sent_by(options: Any) -> tuple[Any, ...]:
+def sent_by(options: Any) -> Sent:
     """Return what ``SENT`` reads of a client's options."""
     try:
         said = options.__dict__
@@ -90,14 +93,7 @@ def sent_by(options: Any) -> tuple[Any, ...]:
 
 
 def read_request(
-    match: Match,
-    client: Any,
-    options: Any,
-    sent: tuple[Any, ...],
-    server: Server,
-    context: Context,
-    keys: KeyLists,
-    stream: bool,
+    match: Match, client: Any, options: Any, sent: Sent, server: Server, context: Context, keys: KeyLists, stream: bool
 ) -> Request:
     """Read a request of the client before it is sent.
 
@@ -157,7 +153,7 @@ def _given_else(conversation: str | None, server: Server, context: Context | Non
     return from_baggage(context) if context else None
 
 
-def read_history(request: Request, sent: tuple[Any, ...], reader: HistoryReader) -> Request:
+def read_history(request: Request, sent: Sent, reader: HistoryReader) -> Request:
     """Return a chat request with its history as evidence; any other as it is.
 
     Args:
