@@ -117,8 +117,7 @@ def _start(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
     """Begin the call that a request is, as far as nobody has to be waited for; None if it is to pass untouched."""
     call: Call | None = None
     try:
-        sent = sent_by(options)
-        method, url, _, body, _ = sent
+        method, url, _, body, _ = sent = sent_by(options)
         match = USUAL.get(url) if method == "post" else None
         if match is None and (match := find(method, url)) is None:
             return None

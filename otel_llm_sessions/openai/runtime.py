@@ -58,11 +58,7 @@ class Runtime:
 
 
 def make_runtime(
-    settings: Settings,
-    store: SessionStore,
-    homes: Homes,
-    metrics: MetricsSource,
-    contents: Recorder | None = None,
+    settings: Settings, store: SessionStore, homes: Homes, metrics: MetricsSource, contents: Recorder | None = None
 ) -> Runtime:
     """Return the parts of an instrumentation.
 
