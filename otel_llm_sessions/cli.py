@@ -172,6 +172,18 @@ def _lacks(command: str, error: ImportError, extra: str) -> int:
     return 2
 
 
+def _view_main() -> Callable[[Sequence[str]], int]:
+    from otel_llm_sessions.view.server.running import main
+
+    return main
+
+
+def _view_parser() -> argparse.ArgumentParser:
+    from otel_llm_sessions.view.server.options import parser
+
+    return parser()
+
+
 def _demo_main() -> Callable[[list[str]], int]:
     from otel_llm_sessions.demo.runner import main
 
@@ -185,6 +197,7 @@ def _demo_parser() -> argparse.ArgumentParser:
 
 
 PASSED_ON: Final = {
+    "view": PassedOn("show sessions on a page, and receive them over OTLP", _view_main, _view_parser),
     "demo": PassedOn("run the examples and show the sessions that arrive over OTLP", _demo_main, _demo_parser),
 }
 

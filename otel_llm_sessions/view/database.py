@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -142,9 +143,11 @@ class Database:
         """
         try:
             with self._storage.reading() as connection:
-                return page_of(connection, query, has_words=self._storage.has_words)
+                page = page_of(connection, query, has_words=self._storage.has_words)
+                left = dict(connection.execute("SELECT why, sessions FROM gone").fetchall())
         except UnicodeEncodeError:  # half a character, which no span can say
             return Page()
+        return replace(page, notices=(*page.notices, *_said_of(left)))
 
     def session(self, session_id: str) -> Arrived | None:
         """Return everything of one session, by its id or an id under which some of its turns were filed; else None."""
@@ -173,3 +176,10 @@ class Database:
         if counted or has_left:
             self.changes.changed()
         return bool(counted or has_left)
+
+
+def _said_of(left: Mapping[str, int]) -> list[str]:
+    """What to say of the sessions that have left, in a line for each reason."""
+    reasons = {AGE: "older than is kept (--keep)", SIZE: "the oldest, for there was no room (--max-size)"}
+    counts = ((left.get(why, 0), reason) for why, reason in reasons.items())
+    return [f"{count:,} session{'s have' if count > 1 else ' has'} left: {reason}" for count, reason in counts if count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import sqlite3
@@ -306,21 +307,22 @@ class TestLeaving:
         assert all(len(database.session(each).spans) == 7 for each in kept)
         assert database.session("s00") is None
         assert ids(database, text="word", limit=100) == kept[::-1]
-        counts = tables(tmp_path / "kept.db", database)
+        counts = tables(tmp_path / "kept.db")
         assert counts["span"] == 7 * len(kept)
         assert counts["member"] == counts["marked"] == counts["session"] == len(kept)
         assert counts["stray"] == 0
 
-    def test_what_is_old_leaves(self, database, monkeypatch):
-        database._leaving._keep = 100.0
+    def test_what_is_old_leaves(self, monkeypatch):
+        database = Database(keep=100.0)
         database.add([*session("old", 1), *session("new", 1, 500)])
         monkeypatch.setattr("time.time", lambda: BEGINNING + 550.0)
         database.settle()
         assert ids(database) == ["new"]
         assert database.left() == {"age": 1, "size": 0}
+        assert database.sessions(Query()).notices == ("1 session has left: older than is kept (--keep)",)
 
-    def test_a_trace_of_two_sessions_loses_the_turns_of_the_one_that_leaves(self, database, monkeypatch):
-        database._leaving._keep = 100.0
+    def test_a_trace_of_two_sessions_loses_the_turns_of_the_one_that_leaves(self, monkeypatch):
+        database = Database(keep=100.0)
         old, new = turn("old"), turn("new", at=500)
         shared = [
             ReceivedSpan(one.name, "dd" * 16, one.span_id, start=one.start, end=one.end, attributes=one.attributes)
@@ -345,11 +347,12 @@ class TestLeaving:
         now[0] += 3600
         database.settle()
         assert ids(database) == ["a"]
-        assert 0 < tables(tmp_path / "kept.db", database)["span"] < 250
+        assert 0 < tables(tmp_path / "kept.db")["span"] < 250
         assert database.size < 1_000_000
 
 
-def tables(path, database) -> dict[str, int]:
-    with database._storage.reading() as connection:
+def tables(path) -> dict[str, int]:
+    """How many rows each table of a file has."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
         names = ("span", "log", "member", "marked", "session", "stray", "response", "stale")
         return {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}

@@ -94,7 +94,7 @@ def test_what_otlp_cannot_hold_is_written_as_far_as_it_goes():
         assert span.attributes["big"] == str(1 << 70)
         assert span.attributes["object"] == "<class 'object'>"
         assert math.isnan(span.attributes["5"])
-        assert (span.attributes["deep"], span.attributes["half"]) == (((),), "?")
+        assert (span.attributes["deep"], span.attributes["half"]) == ((((),),), "?")
 
 
 def test_fields_that_are_not_known_are_left_out():

@@ -16,24 +16,42 @@ from otel_llm_sessions.view.summaries import Summary
 COLUMNS: Final = (
     "said, name, user, tags, services, turns, models, input, output, cost, currency, errors, first, last, id"
 )
+NEWEST: Final = """
+SELECT {columns}, {order} FROM (
+  SELECT * FROM session WHERE {place} ORDER BY {direction} LIMIT :near
+) WHERE {condition} ORDER BY {direction} LIMIT :limit
+"""
+"""Those that are asked for among the first, by the order's index."""
+NEAR: Final = 5_000
+"""The first that are looked at before all are."""
+ALL: Final = """
+SELECT {columns}, {order} FROM (
+  SELECT id AS top FROM session WHERE {place} AND {condition} ORDER BY +{direction} LIMIT :limit
+) JOIN session ON id = top ORDER BY {direction}
+"""
+"""Those that are asked for among all, one after the other as they are kept (hence the plus: by no index)."""
 ORDERS: Final[dict[Sort, str]] = {
     "last": "last",
     "turns": "turns",
-    "tokens": "(ifnull(input, 0) + ifnull(output, 0))",
+    "tokens": "ifnull(input, 0) + ifnull(output, 0)",
     "cost": "ifnull(cost, 0.0)",
     "duration": "max(0, last - first)",
 }
 SAYING: Final = """
-SELECT ifnull(span.session, member.session)
-FROM (SELECT rowid AS id FROM words WHERE words MATCH :words ORDER BY rowid DESC LIMIT :most) AS turn
-JOIN span ON span.id = turn.id LEFT JOIN member ON span.session IS NULL AND member.trace = span.trace
-UNION
-SELECT member.session FROM (SELECT -rowid AS id FROM words WHERE words MATCH :words AND rowid < 0 LIMIT :most) AS event
-JOIN log ON log.id = event.id JOIN member ON member.trace = log.trace
+WITH turn (id) AS MATERIALIZED (SELECT rowid FROM words WHERE words MATCH :words ORDER BY rowid DESC LIMIT :most)
+SELECT span.session FROM turn JOIN span USING (id) WHERE span.session IS NOT NULL
+UNION SELECT member.session FROM turn JOIN span USING (id) JOIN member USING (trace) WHERE span.session IS NULL
+UNION SELECT member.session FROM turn JOIN span USING (id) JOIN marked ON marked.target = span.trace
+  JOIN member ON member.trace = marked.trace WHERE span.session IS NULL
+UNION SELECT member.session FROM turn JOIN log ON log.id = -turn.id JOIN member USING (trace)
+UNION SELECT member.session FROM turn JOIN log ON log.id = -turn.id JOIN marked ON marked.target = log.trace
+  JOIN member ON member.trace = marked.trace
 """
 IN_WORDS: Final = f"family IN (SELECT family FROM session WHERE id IN ({SAYING}))"
-MOST: Final = 10_000
+MOST: Final = 2_000
 """Turns that say what is looked for: of more, those that arrived last are taken."""
+AFTER: Final = "({order} < :key OR ({order} = :key AND (last < :at OR (last = :at AND said > :after))))"
+"""What comes after a page's last session."""
 WORD: Final = re.compile(r"\w+")
 
 
@@ -45,19 +63,27 @@ def page_of(connection: sqlite3.Connection, query: Query, *, has_words: bool) ->
     """
     order = ORDERS[query.sort]
     values: dict[str, Any] = {"limit": query.limit + 1}
-    conditions = _conditions(connection, query, values, has_words=has_words)
+    if query.text and has_words:
+        values |= {"words": _words_asked(connection, query.text), "most": MOST}
+    place = ["shown"]
     if query.cursor:
         values |= _from_cursor(query)
-        conditions.append(
-            f"({order} < :key OR ({order} = :key AND (last < :at OR (last = :at AND said > :after))))"
-            + (" AND last <= :at" if query.sort == "last" else "")
-        )
-    direction = f"{order} DESC, last DESC, said" if query.sort != "last" else "last DESC, said"
-    sql = f"SELECT {COLUMNS}, {order} FROM session WHERE {' AND '.join(conditions)} ORDER BY {direction} LIMIT :limit"
-    rows = connection.execute(sql, values).fetchall()
+        place.append(AFTER.format(order=order))
+    conditions = _conditions(query, values)
+    values["near"] = NEAR if conditions else query.limit + 1
+    parts = {
+        "columns": COLUMNS,
+        "order": order,
+        "place": " AND ".join(place),
+        "condition": " AND ".join(conditions) or "1",
+        "direction": "last DESC, said" if query.sort == "last" else f"{order} DESC, last DESC, said",
+    }
+    rows = connection.execute(NEWEST.format(**parts), values).fetchall()
+    if conditions and len(rows) <= query.limit:
+        rows = connection.execute(ALL.format(**parts), values).fetchall()
     following = _cursor(rows[query.limit - 1]) if len(rows) > query.limit else None
     found = tuple(one for one in map(summary_of, rows[: query.limit]) if query.matches(one))
-    return Page(found, following, _notices(connection, query, values, has_words=has_words))
+    return Page(found, following, _notices(connection, query, values))
 
 
 def summary_of(row: tuple[Any, ...]) -> Summary:
@@ -69,7 +95,7 @@ def summary_of(row: tuple[Any, ...]) -> Summary:
     )  # fmt: skip
 
 
-def _conditions(connection: sqlite3.Connection, query: Query, values: dict[str, Any], *, has_words: bool) -> list[str]:
+def _conditions(query: Query, values: dict[str, Any]) -> list[str]:
     """What rows have to be; ``values`` gets what the conditions compare with."""
     asked: tuple[tuple[object, str, object], ...] = (
         (query.since is not None, "last >= :since", min(query.since or 0, INT64)),
@@ -81,30 +107,34 @@ def _conditions(connection: sqlite3.Connection, query: Query, values: dict[str, 
         (query.errors, "errors > 0", None),
         (query.min_turns, "turns >= :min_turns", query.min_turns),
     )
-    conditions = ["shown"]
+    conditions = []
     for said, condition, value in asked:
         if said:
             conditions.append(condition)
             values[condition.rpartition(":")[2].rstrip(")")] = value
     if query.text:
-        values |= {"text": query.text.casefold(), "words": words_asked(query.text), "most": MOST}
-        in_words = f" OR {IN_WORDS}" if has_words and values["words"] else ""
+        values["text"] = query.text.casefold()
+        in_words = f" OR {IN_WORDS}" if values.get("words") else ""
         conditions.append(f"(instr(found, :text){in_words})")
     return conditions
 
 
-def words_asked(text: str) -> str:
-    """What FTS5 is asked for: every word of a text, the last of which may go on; empty if it has none."""
-    words = WORD.findall(text)
-    return " ".join(f'"{word}"' for word in words) + "*" if words else ""
+def _words_asked(connection: sqlite3.Connection, text: str) -> str:
+    """What FTS5 is asked for: every word of a text; empty if it has none.
+
+    The last word may be the beginning of one where it is none itself. That is not asked at once, since FTS5 then
+    gathers all turns that have such words before it gives the first.
+    """
+    words = " ".join(f'"{word}"' for word in WORD.findall(text))
+    if not words or connection.execute("SELECT 1 FROM words WHERE words MATCH ? LIMIT 1", (words,)).fetchone():
+        return words
+    return f"{words}*"
 
 
-def _notices(
-    connection: sqlite3.Connection, query: Query, values: dict[str, Any], *, has_words: bool
-) -> tuple[str, ...]:
+def _notices(connection: sqlite3.Connection, query: Query, values: dict[str, Any]) -> tuple[str, ...]:
     if not query.text:
         return ()
-    if not has_words:
+    if "words" not in values:
         return ("words are not looked for: this Python's SQLite is built without FTS5",)
     if not values["words"]:
         return ()

@@ -51,7 +51,11 @@ CREATE TABLE session (
   models TEXT NOT NULL DEFAULT '[]', folded TEXT NOT NULL DEFAULT '', found TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX session_by_family ON session (family);
-CREATE INDEX session_by_last ON session (last);
+CREATE INDEX session_by_last ON session (last DESC, said);
+CREATE INDEX session_by_turns ON session (turns DESC, last DESC, said);
+CREATE INDEX session_by_tokens ON session ((ifnull(input, 0) + ifnull(output, 0)) DESC, last DESC, said);
+CREATE INDEX session_by_cost ON session (ifnull(cost, 0.0) DESC, last DESC, said);
+CREATE INDEX session_by_duration ON session (max(0, last - first) DESC, last DESC, said);
 -- Families whose rows do not say yet what arrived, by how long.
 CREATE TABLE stale (id INTEGER PRIMARY KEY, family INTEGER NOT NULL UNIQUE);
 -- How many sessions left, by why.

@@ -14,7 +14,7 @@ from otel_llm_sessions.view.keeping.schema import TABLES, VERSION, WORDS, Unusab
 
 WAIT: Final = 10.0
 """Seconds for which another process's lock (somebody's ``sqlite3`` command) is waited for."""
-MAPPED: Final = 1 << 28
+MAPPED: Final = (1 << 31) - (1 << 16)
 """Bytes of the file that are read without a copy."""
 CACHE: Final = 1 << 15
 """KiB of pages that the writing connection holds."""

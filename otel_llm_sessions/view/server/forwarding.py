@@ -1,0 +1,121 @@
+"""Passing on what arrives to a collector: as it came, in a thread of its own, and never in anybody's way."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Final
+from urllib.parse import urlsplit
+
+MOST_BYTES: Final = 32 * 1024 * 1024
+"""Bytes that wait at most; what arrives when there are more is not passed on."""
+SECONDS: Final = 10.0
+WAITS: Final = (0.5, 1.0, 2.0, 4.0)
+"""Seconds after which a request is tried again."""
+AGAIN: Final = frozenset({429, 502, 503, 504})
+
+Item = tuple[str, str, str, bytes]
+
+
+class Forwarding:
+    """Sends to another receiver of OTLP over HTTP.
+
+    Args:
+        url: its address, as ``http://collector:4318``, to which ``/v1/traces`` and the like are added.
+
+    Raises:
+        ValueError: it is no such address.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        try:
+            self._port = parts.port
+        except ValueError:
+            self._port = -1
+        if parts.scheme not in ("http", "https") or not parts.hostname or self._port == -1 or parts.query:
+            raise ValueError(f"--forward {url!r} is not valid: expected an address as http://collector:4318")
+        self.url = url
+        self._is_tls, self._host, self._path = parts.scheme == "https", parts.hostname, parts.path.rstrip("/")
+        self._waiting: deque[Item] = deque()
+        self._size = 0
+        self._news = threading.Condition()
+        self._is_open = True
+        self._is_failing = False
+        self._thread = threading.Thread(target=self._run, name="otel-llm-sessions-forward", daemon=True)
+
+    def put(self, path: str, media_type: str, encoding: str, body: bytes) -> None:
+        """Have a request passed on. Never waits, never raises."""
+        with self._news:
+            is_full = self._size + len(body) > MOST_BYTES
+            if not is_full and self._is_open:
+                self._waiting.append((path, media_type, encoding, body))
+                self._size += len(body)
+                self._news.notify()
+        if is_full:
+            self._failed(f"more than {MOST_BYTES:,} bytes wait")
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def close(self, seconds: float = 1.0) -> None:
+        """Send what waits, for so many seconds at most, then end."""
+        with self._news:
+            self._is_open = False
+            self._news.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while (item := self._next()) is not None:
+            self._send(item)
+
+    def _next(self) -> Item | None:
+        with self._news:
+            while not self._waiting and self._is_open:
+                self._news.wait()
+            if not self._waiting:
+                return None
+            item = self._waiting.popleft()
+            self._size -= len(item[3])
+            return item
+
+    def _send(self, item: Item) -> None:
+        for wait in (*WAITS, None):
+            try:
+                code = self._sent(item)
+            except (OSError, HTTPException) as error:
+                self._failed(str(error) or type(error).__name__)
+            else:
+                if code < 400:
+                    self._is_failing = False
+                    return
+                self._failed(f"it answers {code}")
+                if code not in AGAIN:
+                    return
+            if wait is None or not self._is_open:
+                return
+            time.sleep(wait)
+
+    def _sent(self, item: Item) -> int:
+        path, media_type, encoding, body = item
+        kind = HTTPSConnection if self._is_tls else HTTPConnection
+        connection = kind(self._host, self._port, timeout=SECONDS)
+        try:
+            headers = {"Content-Type": media_type} | ({"Content-Encoding": encoding} if encoding else {})
+            connection.request("POST", self._path + path, body, headers)
+            answer = connection.getresponse()
+            answer.read(1 << 16)
+            return answer.status
+        finally:
+            connection.close()
+
+    def _failed(self, why: str) -> None:
+        """Say it once, until it goes well again."""
+        if not self._is_failing:
+            self._is_failing = True
+            print(f"--forward {self.url} fails, what arrives is not passed on: {why}", file=sys.stderr, flush=True)

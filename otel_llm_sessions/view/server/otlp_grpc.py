@@ -1,0 +1,112 @@
+"""OTLP over gRPC, on a port of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLate
+from typing import Any, Final
+
+import grpc  # type: ignore[import-untyped,unused-ignore]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
+
+from otel_llm_sessions.view.server.intake import Full, Intake, Unwritable
+from otel_llm_sessions.view.server.otlp_answers import PROTOBUF, SIGNALS, Signal, retry_status
+from otel_llm_sessions.view.server.security import Security
+
+THREADS: Final = 8
+MOST_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of one request, decompressed."""
+AT_ONCE: Final = 64
+"""Requests that are answered at once; more are told to come again."""
+SECONDS: Final = 30.0
+"""In which what arrived has to be written."""
+DETAILS: Final = "grpc-status-details-bin"
+OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MOST_BYTES),
+    # Else two servers share a port, and each gets what is meant for the other.
+    ("grpc.so_reuseport", 0),
+)
+
+Forward = Callable[[str, str, str, bytes], None]
+
+
+class PortInUse(Exception):
+    """The port cannot be had."""
+
+
+class GrpcReceiver:
+    """Receives traces, metrics and logs over gRPC.
+
+    Args:
+        address: where, as ``127.0.0.1:4317``; port 0 takes a free one.
+        intake: what writes them.
+        security: who may send.
+        forward: passes them on.
+
+    Attributes:
+        port: the port.
+
+    Raises:
+        PortInUse: the port cannot be had.
+    """
+
+    def __init__(self, address: str, intake: Intake, security: Security, forward: Forward | None = None) -> None:
+        self._intake = intake
+        self._security = security
+        self._forward = forward
+        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="otel-llm-sessions-grpc")
+        self._server = grpc.server(threads, options=OPTIONS, maximum_concurrent_rpcs=AT_ONCE)
+        self._server.add_generic_rpc_handlers([self._handler(signal) for signal in SIGNALS])
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            self.port = 0
+            raise PortInUse(str(error)) from None
+        finally:
+            if not self.port:
+                self._server.stop(None)
+
+    def start(self) -> None:
+        """Begin to receive."""
+        self._server.start()
+
+    def close(self) -> None:
+        """Answer what is in progress, then end."""
+        self._server.stop(1.0).wait()
+
+    def _handler(self, signal: Signal) -> grpc.GenericRpcHandler:
+        def export(body: bytes, context: grpc.ServicerContext) -> bytes:
+            return self._export(signal, body, context)
+
+        return grpc.method_handlers_generic_handler(
+            signal.service, {"Export": grpc.unary_unary_rpc_method_handler(export)}
+        )
+
+    def _export(self, signal: Signal, body: bytes, context: grpc.ServicerContext) -> bytes:
+        said = dict(context.invocation_metadata()).get("authorization", "")
+        if not self._security.admits_authorization(said if isinstance(said, str) else ""):
+            context.abort(
+                grpc.StatusCode.UNAUTHENTICATED, "this server asks for its token: authorization: Bearer TOKEN"
+            )
+        try:
+            message = signal.read(body)
+        except (DecodeError, ValueError) as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no such request: {error}")
+        was_taken = self._kept(signal, message, len(body), context)
+        if self._forward and was_taken:
+            self._forward(signal.path, PROTOBUF, "", body)
+        return bytes(signal.answer(message, was_taken=was_taken).SerializeToString())
+
+    def _kept(self, signal: Signal, message: Any, size: int, context: grpc.ServicerContext) -> bool:
+        if signal.path == "/v1/metrics":  # a viewer of sessions has no use for them
+            return True
+        try:
+            return self._intake.put(message, size).result(SECONDS)
+        except Full:
+            told = "more arrives than can be written: try again"
+            context.set_trailing_metadata(((DETAILS, retry_status(told)),))
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, told)
+        except (Unwritable, TooLate) as error:
+            context.abort(grpc.StatusCode.UNAVAILABLE, f"it could not be written: {error}")
+        return False
