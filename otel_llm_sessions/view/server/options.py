@@ -34,7 +34,14 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "otel-llm-sessions view", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add = parser.add_argument
+    _add_ports(parser.add_argument_group("where"))
+    _add_keeping(parser.add_argument_group("what is kept, shown and passed on"))
+    _add_safety(parser.add_argument_group("who may use it"))
+    return parser
+
+
+def _add_ports(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--host",
         default="127.0.0.1",
@@ -48,6 +55,11 @@ def parser() -> argparse.ArgumentParser:
         help="for the page and OTLP over HTTP (default: %(default)s; 0: any)",
     )
     add("--grpc-port", type=port, default=4317, metavar="P", help="for OTLP over gRPC (default: %(default)s; 0: any)")
+    add("--no-open", action="store_true", help="do not open the page in a browser")
+
+
+def _add_keeping(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--db", metavar="PATH", help="keep what arrives in this file (default: in memory)")
     add("--keep", type=age, default=KEEP, metavar="AGE", help="how long after their last turn (default: %(default)s)")
     add(
@@ -64,6 +76,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="TEMPLATE",
         help="where a trace is shown, as http://localhost:16686/trace/{trace_id}",
     )
+
+
+def _add_safety(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--token", default="", help="what who asks has to know (default: none on loopback, else a random one)")
     add(
         "--allow-host",
@@ -73,8 +89,6 @@ def parser() -> argparse.ArgumentParser:
         help="a name that it may be called by besides loopback's",
     )
     add("--allow-origin", action="append", default=[], metavar="O", help="another web page that may ask it")
-    add("--no-open", action="store_true", help="do not open the page in a browser")
-    return parser
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
