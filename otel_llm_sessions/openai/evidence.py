@@ -64,7 +64,7 @@ def _echoed_items(asked: Asked) -> Iterable[Tie]:
 
 
 def _may_be_items(said: Any) -> bool:
-    return is_list(said) or Noted.is_any
+    return Noted.is_any or (type(said) is not str and is_list(said))
 
 
 def _just_added(said: Any, server: Server) -> Iterable[Tie]:
@@ -162,6 +162,6 @@ def evidence_of(
 
 def _name_of(previous_id: str, key: str, server: Server) -> SessionId:
     # Most ids are one of a kind, as the key tells, and then name the session as they are.
-    if len(previous_id) <= MAX_NAME and not key.startswith(SCOPED_PREFIX):
+    if len(previous_id) <= MAX_NAME and key[:2] != SCOPED_PREFIX:
         return previous_id  # type: ignore[return-value]  # a cast is a call
     return name_of_response(previous_id, server.name)

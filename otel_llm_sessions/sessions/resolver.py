@@ -122,15 +122,18 @@ def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_se
     if evidence.doubt and answers:
         answers = _cleared(evidence, answers)
     ties = evidence.ties
-    tie, found = _strongest(ties, answers) if ties and answers else NOTHING_FOUND
+    tie, found = NOTHING_FOUND
+    if ties and answers:
+        tie, found = ties[0], answers[0]
+        if found is None:  # seldom
+            tie, found = _strongest(ties, answers)
     leaves = _leaves(ties, answers, tie) if ties and ties[-1].source != "chain" else ()
     if evidence.given is not None and (found is None or evidence.given.source != "baggage"):
         return _given(evidence.given, tie, found, answers, leaves)
     if tie is not None and found is not None:
-        other = _other(found.session_id, answers) if len(answers) > 1 else None
-        return Resolution(
-            found.session_id, tie.source, found.source, found.turn + 1, found, other, NOTHING_SAID, tie.key, leaves
-        )
+        session_id, origin, turn = found[:3]  # each by its name would take a function's time
+        other = _other(session_id, answers) if len(answers) > 1 else None
+        return Resolution(session_id, tie.source, origin, turn + 1, found, other, NOTHING_SAID, tie.key, leaves)
     if evidence.previous_name is not None:
         # Nobody knows the previous response; it names the session, of which it is the one turn known of.
         name, key = evidence.previous_name, ties[0].key
@@ -155,8 +158,6 @@ def _strongest(
     ties: Sequence[Tie], answers: Sequence[SessionLink | None]
 ) -> tuple[Tie, SessionLink] | tuple[None, None]:
     """Return the first tie that somebody knows, and what is known."""
-    if (found := answers[0]) is not None:  # as a rule
-        return ties[0], found
     for position, tie in enumerate(ties):
         found = answers[position]
         if found is not None:

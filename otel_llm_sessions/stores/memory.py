@@ -71,7 +71,10 @@ class MemoryStore:
                 return
             if link.turn > known.turn or not goes_back(key, link, known):
                 links[key] = link
-            self._renew(key)
+            try:
+                links.move_to_end(key)
+            except KeyError as error:  # another thread needed the room
+                pass_on(error)
 
     def _renew(self, key: str) -> None:
         try:

@@ -268,9 +268,9 @@ class SessionPlacer:
         fresh: FreshRoot | None = None
         try:
             fresh = self._roots.fresh(now or time.time_ns(), plan.parent, plan.user)
-            if fresh is None or fresh.trace.trace_id == 0:
+            if fresh is None:
                 return NOT_PLACED, context, []
-            above = NonRecordingSpan(fresh.span.get_span_context())
+            above = NonRecordingSpan(fresh.context)
             return Placement(fresh.trace, False, fresh), set_span_in_context(above, context), []
         except BaseException:  # interrupted: nobody else has the root, to end it
             if fresh is not None:

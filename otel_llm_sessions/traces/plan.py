@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span
+from opentelemetry.trace import Span, SpanContext
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.cheap import value
@@ -20,10 +20,11 @@ ROOT_NANOSECONDS = 1_000_000
 class FreshRoot:
     """The root of a session that has no id yet; open until whoever learns the id has told it."""
 
-    __slots__ = ("_names", "span", "trace")
+    __slots__ = ("_names", "_span", "context", "trace")
 
-    def __init__(self, span: Span, trace: SessionTrace, names: RootNames) -> None:
-        self.span = span
+    def __init__(self, span: Span, context: SpanContext, trace: SessionTrace, names: RootNames) -> None:
+        self._span = span
+        self.context = context
         self.trace = trace
         self._names = names
 
@@ -35,7 +36,7 @@ class FreshRoot:
             source: how the session was found.
             is_first: whether the session began here; else it has a root already, and this is none of its own.
         """
-        root = self.span
+        root = self._span
         try:
             if not root.is_recording():
                 return

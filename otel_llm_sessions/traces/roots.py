@@ -29,7 +29,7 @@ from otel_llm_sessions.traces.ids import (
     end_early,
     start_with_ids,
 )
-from otel_llm_sessions.traces.links import ref_of, root_target
+from otel_llm_sessions.traces.links import NO_STATE, root_target
 from otel_llm_sessions.traces.opening import NOWHERE, Opening, asked, decided, told, trace_of
 from otel_llm_sessions.traces.plan import ROOT_NANOSECONDS, FreshRoot, Plan
 from otel_llm_sessions.version import __version__
@@ -275,7 +275,8 @@ class Roots:
             user: whose the call is that opens it, if that says so.
 
         Returns:
-            The root, left open to be named; None if a sampler or a processor of the application's raises.
+            The root, left open to be named; None if a sampler or a processor of the application's raises, or if the
+            provider makes no spans.
         """
         root = None
         try:
@@ -283,13 +284,14 @@ class Roots:
             if root is None:
                 return None
             context = root.get_span_context()
-            ref, state = ref_of(context), state_text(context.trace_state)
-            trace = new(SessionTrace, (ref[0], ref[1], ref[2], 1, start, 1, state))
+            trace_id, state = context.trace_id, context.trace_state
+            text = "" if state is NO_STATE else state_text(state)
+            trace = new(SessionTrace, (trace_id, context.span_id, int(context.trace_flags), 1, start, 1, text))
             if parent:
                 self._link_to_parent(root, None, parent)
             if user:
                 root.set_attribute(semconv.USER_ID, user)
-            return FreshRoot(root, trace, self._names)
+            return FreshRoot(root, context, trace, self._names) if trace_id else None
         except BaseException:
             end_early(root)
             raise
