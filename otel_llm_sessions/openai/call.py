@@ -131,12 +131,12 @@ class Call:
             owner: whether the claim of the session's trace was got.
         """
         if self.is_silent:
-            return self._start(resolution, NOT_PLACED, self.around)
+            return self.start_placed(resolution, NOT_PLACED, self.around)
         placement = NOT_PLACED
         try:
             place, weak = self.home.placer.place, not self.request.stored
             placement, context, links = place(resolution, plan, owner, self.around, self.ambient, weak, self.started)
-            return self._start(resolution, placement, context, links)
+            return self.start_placed(resolution, placement, context, links)
         except BaseException:
             if placement.open_root is not None:
                 placement.open_root.end(None)
@@ -151,12 +151,13 @@ class Call:
             gate: what keeps the end back until then.
         """
         self.gate = gate
-        self._start(said, NOT_PLACED, self.around)
+        self.start_placed(said, NOT_PLACED, self.around)
         self.turn = replace(self.turn, resolution=alone)
 
-    def _start(
+    def start_placed(
         self, resolution: Resolution, placement: Placement, context: Context, links: Sequence[Link] = ()
     ) -> None:
+        """Start the span below what is current in a context, as a turn of a session."""
         self.turn = Turn(resolution, resolution.session_id, placement)
         if resolution.source is not None:
             add_session(self.request.attributes, self.request, self.turn, self.runtime)

@@ -16,6 +16,7 @@ from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.claims import ask_put
 from otel_llm_sessions.openai.course import AskProvider, Course
 from otel_llm_sessions.openai.decide import planned, resolved
+from otel_llm_sessions.openai.going_on import goes_on
 from otel_llm_sessions.openai.outbox import not_recorded, take
 from otel_llm_sessions.openai.question import BUDGET, Question
 from otel_llm_sessions.openai.routes import CHAT
@@ -102,7 +103,10 @@ def begin_at_once(call: Call) -> None:
     if request.evidence is NOTHING_TOLD and request.match.route is CHAT:
         return call.start_at(call.around)
     keys = lookup_keys(request.evidence)
-    resolution = resolved(call, store.get_all(keys) if keys else ())
+    answers = store.get_all(keys) if keys else ()
+    if len(answers) == 1 and (previous := answers[0]) is not None and goes_on(call, previous):
+        return None
+    resolution = resolved(call, answers)
     plan = planned(call, resolution)
     return call.start(resolution, plan, plan.opening is not None and store.claim(plan.opening.claim_key))
 

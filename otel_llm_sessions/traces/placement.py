@@ -44,6 +44,17 @@ class Placer(Protocol):
         """
         ...
 
+    def go_on(self, session_id: SessionId, trace: SessionTrace | None, turn: int, now: int) -> Plan | None:
+        """Return the plan of a turn that goes on in a trace that is known to be open, and count it; else None.
+
+        Args:
+            session_id: the session.
+            trace: that of the turn before.
+            turn: the turn's number.
+            now: when it began, in nanoseconds since the epoch.
+        """
+        ...
+
     def place(
         self,
         resolution: Resolution,
@@ -118,6 +129,10 @@ class TurnPlacer:
         """See ``Placer.plan``."""
         return NO_PLAN
 
+    def go_on(self, session_id: SessionId, trace: SessionTrace | None, turn: int, now: int) -> Plan | None:
+        """See ``Placer.go_on``."""
+        return None
+
     def place(
         self,
         resolution: Resolution,
@@ -164,14 +179,16 @@ class SessionPlacer:
         if session_id is None:
             return NO_PLAN
         trace = previous.trace if previous is not None and is_turn and previous.session_id == session_id else None
-        if trace is not None and now and not self._roots.unsure:
-            plan = self._turns.go_on(session_id, trace, resolution.turn, now)
-            if plan is not None:  # as a rule
-                return plan
+        if trace is not None and now and (known := self.go_on(session_id, trace, resolution.turn, now)) is not None:
+            return known
         plan = self._looked_at(session_id, resolution, is_turn, now)
         if trace is not None and plan.trace is trace:
             self._turns.keep(session_id, trace, self._max_age)
         return plan
+
+    def go_on(self, session_id: SessionId, trace: SessionTrace | None, turn: int, now: int) -> Plan | None:
+        """See ``Placer.go_on``."""
+        return None if trace is None or self._roots.unsure else self._turns.go_on(session_id, trace, turn, now)
 
     def _looked_at(self, session_id: SessionId, resolution: Resolution, is_turn: bool, now: int) -> Plan:
         plan = self._with_room(self._after(session_id, resolution, now), resolution, is_turn, now)

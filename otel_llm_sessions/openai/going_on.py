@@ -1,0 +1,43 @@
+"""The shortest way to begin a call: one that goes on from a turn which this process knows well, as most turns do."""
+
+from __future__ import annotations
+
+from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.sessions.about import NOTHING_SAID
+from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.sessions.resolver import Resolution
+from otel_llm_sessions.traces.links import turn_links
+
+
+def goes_on(call: Call, previous: SessionLink) -> bool:
+    """Begin a call below its session's root, if that is all there is to it; return whether it is.
+
+    Then it comes to what ``resolved``, ``planned`` and ``Call.start`` come to, without their questions: the request
+    names a session, or the response before, and nothing else; nothing surrounds it; and the part of the session's trace
+    in which the turn before stands is open.
+
+    Args:
+        call: the call.
+        previous: what is known under the one key that its evidence has.
+    """
+    request = call.request
+    given, ties, is_turn = request.evidence.given, request.evidence.ties, request.match.route.is_turn
+    session_id, origin, turn = previous[:3]  # each by its name would take as long as a function
+    key, source = "", origin
+    if given is not None:
+        named, source = given
+        if named != session_id:
+            return False
+        origin = source
+    else:
+        key, source = ties[0].key, ties[0].source
+        if source != "chain":
+            return False
+    if not is_turn or call.around or call.is_silent or previous.name or previous.user or previous.tags:
+        return False
+    plan = call.home.placer.go_on(session_id, previous.trace, turn + 1, call.started)
+    if plan is None or plan.placement is None or plan.context is None:
+        return False
+    resolution = Resolution(session_id, source, origin, turn + 1, previous, None, NOTHING_SAID, key)
+    call.start_placed(resolution, plan.placement, plan.context, turn_links(resolution))
+    return True
