@@ -11,7 +11,7 @@ from otel_llm_sessions.view.server.texts import readable_json
 
 FENCES: Final = ("```", "~~~")
 LANGUAGE: Final = re.compile(r"[A-Za-z0-9+#._-]{1,20}")
-INLINE: Final = re.compile(r"`([^`\n]{1,500})`")
+INLINE: Final = re.compile(r"`([^`\n]{1,500})`|\*\*([^*\n]{1,500})\*\*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,13 @@ class Block:
         kind: ``prose`` or ``code``.
         text: what it says.
         language: of code, as far as the text says it.
-        pieces: prose in alternation with short code amid it: ``("say ", "print()", " first")``.
+        pieces: of prose, each with what it is: ``plain``, ``code`` or ``strong``.
     """
 
     kind: str
     text: str
     language: str = ""
-    pieces: tuple[str, ...] = ()
+    pieces: tuple[tuple[str, str], ...] = ()
 
 
 def blocks(text: str) -> list[Block]:
@@ -61,4 +61,13 @@ def _language(line: str) -> str:
 
 def _prose(lines: list[str]) -> Block:
     text = "".join(lines).strip("\n")
-    return Block("prose", text, pieces=tuple(INLINE.split(text)))
+    return Block("prose", text, pieces=tuple(_pieces(text)))
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    end = 0
+    for found in INLINE.finditer(text):
+        yield "plain", text[end : found.start()]
+        yield ("code", found[1]) if found[1] else ("strong", found[2])
+        end = found.end()
+    yield "plain", text[end:]

@@ -8,14 +8,12 @@
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
   const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
-  const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
-  const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
-
+  const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
   const ago = (at) => {
-    const seconds = (at - Date.now()) / 1000;
-    if (seconds < -30 * 86400) return full.format(at);
-    const [unit, size] = units.find(([, size]) => -seconds >= size) || ["second", 1];
-    return unit === "second" ? (seconds > -10 ? "just now" : `${Math.round(-seconds)} s ago`) : relative.format(Math.ceil(seconds / size), unit);
+    const seconds = (Date.now() - at) / 1000;
+    if (seconds > 30 * 86400 || seconds < -60) return full.format(at);
+    const [unit, size] = units.find(([, size]) => seconds >= size) || units[3];
+    return seconds < 10 ? "just now" : `${Math.floor(seconds / size)} ${unit} ago`;
   };
   const forms = { ago, clock: (at) => clock.format(at), "": (at) => full.format(at) };
 
