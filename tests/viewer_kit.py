@@ -223,5 +223,6 @@ def serving(app: Starlette) -> Iterator[str]:
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
+        app.state.stopping = True
         server.should_exit = True
         thread.join()

@@ -42,17 +42,23 @@ def application(
             source's own.
         receiver: where OTLP over gRPC is received, as ``127.0.0.1:4317``, which an empty list tells; empty if nowhere.
 
+    Returns:
+        The application. Who serves it sets ``state.stopping`` when it is to stop, so that pages that listen for news
+        do not hold it up.
+
     Raises:
         ValueError: ``trace_url`` is no such address.
     """
     reader = Reader(source, checked_template(trace_url))
     pages = Pages(reader, Files(), security, receiver, changes)
     live = Live(changes).routes if changes else []
-    return Starlette(
+    made = Starlette(
         routes=[*routes, *Api(reader).routes, *live, *pages.routes],
         middleware=[Middleware(Gate, security=security, unknown=pages.unknown)],
         exception_handlers={HTTPException: pages.missing, Exception: broken},
     )
+    made.state.stopping = False
+    return made
 
 
 def broken(request: Request, _: Exception) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
 from starlette.requests import Request
@@ -12,7 +12,9 @@ from starlette.routing import Route
 
 PATIENCE: Final = 15.0
 """Seconds without news after which a line is sent all the same, so that a lost connection is noticed."""
-PAUSE: Final = 1.0
+LOOK: Final = 0.5
+"""Seconds after which it is looked whether the server stops: it waits for those who listen."""
+PAUSE: Final = 0.5
 """Seconds between two pieces of news: under load something arrives all the time."""
 ADDRESS: Final = "/live"
 
@@ -45,12 +47,19 @@ class Live:
         """Send an event with the revision each time that it has changed since the page was made."""
         said = request.query_params.get("after", "")
         after = int(said) if said.isascii() and said.isdigit() and len(said) < 19 else self._changes.revision
-        return StreamingResponse(self._news(after), 200, {"Cache-Control": "no-store"}, "text/event-stream")
+        news = self._news(after, lambda: bool(request.app.state.stopping))
+        return StreamingResponse(news, 200, {"Cache-Control": "no-store"}, "text/event-stream")
 
-    async def _news(self, after: int) -> AsyncIterator[str]:
+    async def _news(self, after: int, is_stopping: Callable[[], bool]) -> AsyncIterator[str]:
         yield "retry: 2000\n\n"
-        while True:
-            revision = await self._changes.wait(after, PATIENCE)
-            yield f"data: {revision}\n\n" if revision != after else ": nothing new\n\n"
-            after = revision
-            await asyncio.sleep(PAUSE)
+        silent = 0.0
+        while not is_stopping():
+            revision = await self._changes.wait(after, LOOK)
+            silent += LOOK
+            if revision != after:
+                yield f"data: {revision}\n\n"
+                after, silent = revision, 0.0
+                await asyncio.sleep(PAUSE)
+            elif silent >= PATIENCE:
+                yield ": nothing new\n\n"
+                silent = 0.0

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import Scope
 
-from otel_llm_sessions.view.query import Query, query_of
+from otel_llm_sessions.view.query import LONGEST, Query, query_of
 from otel_llm_sessions.view.server import session_page
 from otel_llm_sessions.view.server.addresses import segment, segments_after
 from otel_llm_sessions.view.server.api import failure
@@ -191,7 +191,7 @@ def _addresses(session_id: str) -> dict[str, Any]:
         "back": _address(session_id),
         "turn_address": lambda turn: _address(session_id, turn.trace_id, turn.span_id),
         "api_address": lambda each: f"/api{_address(each)}",
-        "filter_address": lambda name, value: _list_address({name: value}),
+        "filter_address": lambda name, value: _list_address({name: value[:LONGEST]}),
     }
 
 

@@ -46,7 +46,7 @@ def values_of(found: Found, begin: int, trace_url: TraceUrl) -> dict[str, Any]:
         "session": session,
         "rows": shown,
         "notices": found.arrived.notices,
-        "opening": _opening(in_order),
+        "opening": _opening(session, in_order),
         "without_content": bool(session.turns) and not any(turn.input or turn.output for turn in session.turns),
         "many_services": len(session.services) > 1,
         "strip": strip_of(session.turns if len(session.turns) <= BARS else [row.turn for row in shown]),
@@ -95,13 +95,14 @@ def _totals(session: Session) -> dict[str, Any]:
     }
 
 
-def _opening(in_order: Sequence[Row]) -> set[int]:
-    """The places of the turns with which a later part begins."""
-    found, before = set(), None
+def _opening(session: Session, in_order: Sequence[Row]) -> dict[int, int]:
+    """The places of the turns with which a later part begins, and which part that is."""
+    parts = {part.trace_id: part.number for part in session.parts}
+    found, before = {}, None
     for row in in_order:
-        part = row.turn.part
-        if before is not None and part is not None and part != before:
-            found.add(row.place)
+        part = row.turn.part or parts.get(row.turn.span.trace_id)
+        if before is not None and part is not None and part > before:
+            found[row.place] = part
         before = part or before
     return found
 

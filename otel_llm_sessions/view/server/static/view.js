@@ -126,10 +126,8 @@
     if (open) { open.open = false; return; }
     const back = document.querySelector("a.back");
     if (back) back.click();
-    else if (document.body.classList.contains("session")) {
-      const from = document.referrer ? null : sessionStorage.getItem("list");
-      location.href = from || "/";
-    } else if (document.activeElement !== document.body) document.activeElement.blur();
+    else if (document.body.classList.contains("session")) location.href = sessionStorage.getItem("list") || "/";
+    else if (document.activeElement !== document.body) document.activeElement.blur();
   };
   const search = () => {
     const field = document.querySelector("#text");
@@ -151,7 +149,7 @@
   /* Filters hold as soon as they are chosen; what says nothing is left out of the address. */
   const form = document.querySelector("form.find");
   if (form) {
-    sessionStorage.setItem("list", location.pathname + location.search);
+    if (document.body.classList.contains("list")) sessionStorage.setItem("list", location.pathname + location.search);
     form.addEventListener("change", (event) => { if (event.target.matches("select, [type=checkbox]")) form.requestSubmit(); });
     form.addEventListener("submit", () => { for (const each of form.elements) if (!each.value) each.disabled = true; });
     addEventListener("pageshow", () => { for (const each of form.elements) each.disabled = false; });
