@@ -107,7 +107,7 @@ def test_lines_stay_short_enough_to_read_however_wide_the_window_is(viewer, open
 
 
 def test_it_paints_within_200_ms(viewer, opened):
-    """Of what the machine needs at this moment to paint one line of text, which may be long."""
+    """A machine that paints one line of text late (an idle one within 40 ms) paints the page later as well."""
 
     def painted(address: str) -> float:
         page = opened(address)
@@ -121,9 +121,10 @@ def test_it_paints_within_200_ms(viewer, opened):
 
     addresses = ("data:text/html,<p>A line of text", viewer.url, viewer.url + SESSION)
     times = [tuple(map(painted, addresses)) for _ in range(4)]
-    least, overview, session = (min(each) for each in zip(*times, strict=True))
-    assert overview - least < 200, times
-    assert session - least < 200, times
+    line, overview, session = (min(each) for each in zip(*times, strict=True))
+    lateness = max(1.0, line / 40)
+    assert overview < 200 * lateness, times
+    assert session < 200 * lateness, times
 
 
 def test_all_that_the_page_loads_is_its_own_and_small(viewer, opened):

@@ -17,7 +17,13 @@ from otel_llm_sessions.view.turns import Evaluation, Turn
 TURNS: Final = 250
 """Turns that one page shows."""
 TEXT: Final = 8_000
-"""Characters of one text that it shows; the page of the turn shows all."""
+"""Characters of one text that it shows; the page of the turn shows more."""
+VALUE: Final = 300
+"""Characters of one attribute that it shows."""
+WHOLE_TEXT: Final = 100_000
+"""Characters of one text that the page of a turn shows; the API tells all."""
+WHOLE_VALUE: Final = 20_000
+"""Characters of one attribute that the page of a turn shows."""
 BARS: Final = 2_000
 """Turns that the strip shows; of a longer session, those of the page."""
 TRACES: Final = 5
@@ -57,6 +63,7 @@ def values_of(found: Found, begin: int, trace_url: TraceUrl) -> dict[str, Any]:
         "judgements": judgements,
         "names": _names(session),
         "limit": TEXT,
+        "value_limit": VALUE,
         "turn_link": lambda place: f"{'' if page_of[place] == first + 1 else f'?from={page_of[place]}'}#turn-{place}",
         "number_at": lambda place: session.turns[place - 1].number or place,
     }
@@ -72,6 +79,8 @@ def values_of_turn(found: Found, turn: Turn, place: int, trace_url: TraceUrl) ->
         "place": place,
         "messages": (*turn.input, *turn.output),
         "names": _names(found.session),
+        "limit": WHOLE_TEXT,
+        "value_limit": WHOLE_VALUE,
         "trace": trace_url(turn.trace_id, turn.span_id),
         "spans": [
             (span, label) for span, label in (*spans, (_request(turn), "The request in which it was made")) if span

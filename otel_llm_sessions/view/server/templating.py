@@ -34,6 +34,8 @@ def environment_with(**values: Any) -> Environment:
     for name in ("number", "cost", "duration", "machine_time", "people_time", "words", "shortened", "raw"):
         made.filters[name] = getattr(texts, name)
     made.filters |= {"blocks": blocks, "role": role, "size": size, "facts": facts, "groups": groups}
+    for name in made.list_templates():  # compiled now, not while somebody waits for the first page
+        made.get_template(name)
     return made
 
 
