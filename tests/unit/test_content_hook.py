@@ -60,6 +60,7 @@ WRONG = [
     lambda content: "a text",
     lambda content: [],
     lambda content: {**content, "input": "a text"},
+    lambda content: {**content, "input": ["a text"]},
     lambda content: {**content, "error": 5},
     lambda: None,
     "not a name",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +15,15 @@ from otel_llm_sessions import semconv
 from otel_llm_sessions.telemetry.content.limits import MAX_BYTES, limited
 from otel_llm_sessions.telemetry.content.plain import Plain, encode
 from otel_llm_sessions.telemetry.content.values import Content
+
+MOST_TIMES = 10
+"""How often as long it takes to limit what is much too long as to write it; it takes three times as long."""
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    begun = time.thread_time()
+    work()
+    return time.thread_time() - begun
 
 
 def message(text: str, role: str = "user") -> dict[str, Any]:
@@ -104,6 +115,40 @@ def test_of_what_fits_not_whole_into_an_attribute_the_newest_is_kept_in_part():
     assert len(text) >= 50
 
 
+def test_of_a_message_of_very_many_parts_the_first_are_recorded_soon():
+    said = {"role": "user", "parts": [{"type": "text", "content": f"text {number}"} for number in range(20_000)]}
+    whole = Content([said], [], [], [])
+    took, takes_to_write = (
+        min(map(seconds, [work] * 3)) for work in (lambda: limited(whole, 1000, None), lambda: encode(Plain().of(said)))
+    )
+    assert took < MOST_TIMES * takes_to_write
+    left = limited(whole, 1000, None)
+    kept = texts(left.texts[semconv.INPUT_MESSAGES])
+    assert kept == [f"text {number}" for number in range(len(kept))]
+    assert len(kept) > 1000
+    assert 0 < left.cut < len(encode(said))
+    assert len(left.texts[semconv.INPUT_MESSAGES]) <= MAX_BYTES
+
+
+@pytest.mark.parametrize("arguments", [list(range(100_000)), {f"key {number}": number for number in range(50_000)}])
+def test_of_a_part_that_is_long_without_a_long_text_its_beginning_is_recorded_as_text(arguments):
+    part = {"type": "tool_call", "id": "call_1", "name": "add", "arguments": arguments}
+    left = limited(Content([], [{"role": "assistant", "parts": [part]}], [], []), 1000, 5000)
+    (message,) = json.loads(left.texts[semconv.OUTPUT_MESSAGES])
+    (kept,) = message["parts"]
+    assert encode(arguments).startswith(kept["arguments"])
+    assert len(kept["arguments"]) > 1000
+    assert {**kept, "arguments": arguments} == part
+
+
+def test_of_a_tool_that_is_long_the_beginning_is_recorded():
+    tool = {"type": "function", "name": "choose", "parameters": {"enum": ["word"] * 100_000}}
+    left = limited(Content([], [], [], [tool]), 1000, None)
+    (kept,) = json.loads(left.texts[semconv.TOOL_DEFINITIONS])
+    assert kept["name"] == "choose"
+    assert kept["parameters"].startswith('{"enum":["word","word"')
+
+
 # --- plain JSON ---------------------------------------------------------------------------------------------
 
 
@@ -117,6 +162,7 @@ ODD = [
     (float("nan"), "nan"),
     (float("inf"), "inf"),
     (2**64, str(2**64)),
+    (16**5000, "0x1" + "0" * 5000),
     (Named("x"), "x"),
     (b"bytes", "<bytes>"),
     (object(), "<object>"),
@@ -126,7 +172,7 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize(("value", "expected"), ODD, ids=[repr(row[1]) for row in ODD])
+@pytest.mark.parametrize(("value", "expected"), ODD, ids=[repr(row[1])[:20] for row in ODD])
 def test_what_json_or_a_backend_cannot_hold_is_made_fit(value, expected):
     made = Plain().of({"value": value})["value"]
     assert made == expected
@@ -138,6 +184,16 @@ def test_a_copy_shares_nothing():
     said = {"parts": [{"content": "a"}]}
     Plain().of(said)["parts"][0]["content"] = "b"
     assert said == {"parts": [{"content": "a"}]}
+
+
+def test_what_is_too_deep_is_left_out_and_nothing_else():
+    deep: Any = "at the bottom"
+    for _ in range(100):
+        deep = [deep]
+    made = Plain().of({"a": deep, "b": "there"})
+    assert made["b"] == "there"
+    assert "..." in encode(made)
+    assert "bottom" not in encode(made)
 
 
 def test_what_holds_itself_is_too_much():

@@ -101,7 +101,7 @@ class _Shelf:
         return f"[{','.join(self.texts)}]"
 
     def _take(self, item: Json, text: str) -> bool:
-        size = len(text) if text.isascii() else len(text.encode())
+        size = _size(text)
         if self._is_full or len(text) > self._left or size > self._room.left:
             self._is_full = True
             self._room.cut += len(text)
@@ -113,16 +113,43 @@ class _Shelf:
         return True
 
     def _take_cut(self, item: Json) -> None:
-        """Take an element with as much of its texts as there is room for, instead of none of it."""
+        """Take an element with as much of its texts and parts as there is room for, instead of none of it."""
         room, limit = self._room, min(self._left, self._room.left)
         without = room.cut
+        if _size(encode(Plain(0).of(item))) > limit // 2:  # it is not its texts that are long
+            item = _fewer(item, limit // 2)
         while limit > 0:
             plain = Plain(limit)
             shorter = plain.of(item)
             self._is_full = False
             if self._take(shorter, encode(shorter)):
-                room.cut = without - len(encode(item)) + plain.cut
+                room.cut = max(0, without - len(encode(item)) + plain.cut)
                 break
             room.cut = without
             limit //= 2
         self._is_full = True
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _fewer(item: Json, room: int) -> Json:
+    """Return a message with as many of its parts as there is room for; of anything else its lists as texts."""
+    parts = item.get("parts") if isinstance(item, dict) else None
+    if not parts or not isinstance(parts, list):
+        return _flat(item)
+    kept: list[Json] = []
+    for part in parts:
+        room -= _size(encode(part))
+        if room < 0:
+            break
+        kept.append(part)
+    return {**item, "parts": kept or [_flat(parts[0])]}
+
+
+def _flat(item: Json) -> Json:
+    """Return a value in which texts stand for what is made of several, so that it can be cut."""
+    if not isinstance(item, dict):
+        return encode(item)
+    return {name: encode(said) if isinstance(said, (dict, list)) else said for name, said in item.items()}

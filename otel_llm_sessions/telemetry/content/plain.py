@@ -20,6 +20,11 @@ MAX_NAME: Final = 256
 DEEPEST: Final = 64
 MOST: Final = 1_000_000
 """How deep and how many values one call's content may be: a hook may return a list that holds itself."""
+FOR_DEPTH: Final = MOST // 1000
+"""For how many values one counts that is left out for its depth."""
+
+LONGEST_NUMBER: Final = 10_000
+"""Bits of a whole number that is written as people do: of more than 4,300 digits Python (3.11) refuses it."""
 
 encode: Final = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
@@ -49,7 +54,7 @@ class Plain:
         """Return a value as plain JSON.
 
         Raises:
-            ValueError: it is too much, or too deep.
+            ValueError: it is too much.
         """
         kind = type(value)
         if kind is str:
@@ -57,8 +62,11 @@ class Plain:
         if value is None or kind is bool:
             return value
         self._left -= 1
-        if self._left < 0 or depth > DEEPEST:
+        if self._left < 0:
             raise ValueError("too much content")
+        if depth > DEEPEST:  # what holds itself comes here again and again
+            self._left -= FOR_DEPTH
+            return "..."
         if kind is dict or isinstance(value, Mapping):
             return {self._name(name): self._field(name, each, depth + 1) for name, each in value.items()}
         if isinstance(value, (list, tuple)):
@@ -98,7 +106,9 @@ class Plain:
             return self._text(str.__str__(value))
         if isinstance(value, int):
             number = int.__index__(value)
-            return number if -INT64 <= number < INT64 else self._text(str(number))
+            if -INT64 <= number < INT64:
+                return number
+            return self._text(str(number) if number.bit_length() <= LONGEST_NUMBER else hex(number))
         if isinstance(value, float):
             return float(value) if math.isfinite(value) else str(float(value))
         return f"<{type(value).__name__}>"  # nothing of the application's is called for it

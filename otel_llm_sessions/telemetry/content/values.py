@@ -54,6 +54,6 @@ def from_dict(said: dict[str, Json]) -> Content:
 def _list(said: Json) -> list[Json]:
     if said is None:
         return []
-    if not isinstance(said, list):
-        raise TypeError("messages, parts and tools come in lists")
+    if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
+        raise TypeError("messages, parts and tools are dicts, in lists")
     return said
