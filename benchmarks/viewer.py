@@ -3,8 +3,8 @@
 python -m benchmarks.viewer [--seconds N] [--spans-a-minute N] [--sessions N] [--file PATH]
 
 A real viewer in a process of its own, with a database of so many sessions of ten turns; an exporter's requests over
-HTTP and gRPC by turns; meanwhile lists and sessions are asked for. Exit 1 if a span is lost, memory grows without bound,
-or half of the answers take longer than they may.
+HTTP and gRPC by turns; meanwhile lists and sessions are asked for. Exit 1 if a span is lost, memory grows without
+bound, or half of the answers take longer than they may.
 """
 
 from __future__ import annotations
@@ -271,11 +271,10 @@ def count(path: Path) -> int:
 
 
 def report(measured: Measured) -> str:
-    lines = [
-        f"{measured.sent:,} spans in {measured.seconds:.0f} s ({measured.a_minute:,.0f} a minute), {measured.kept:,} kept,"
-        f" {measured.refused} requests told to come again, {measured.late:.1f} s late at the end",
-        f"memory: {min(measured.memory)} to {max(measured.memory)} MB; file: {measured.file / 1e6:,.0f} MB",
-    ]
+    sent = f"{measured.sent:,} spans in {measured.seconds:.0f} s: {measured.a_minute:,.0f} a minute"
+    ended = f"{measured.refused} requests told to come again, {measured.late:.1f} s late at the end"
+    memory = f"memory: {min(measured.memory)} to {max(measured.memory)} MB; file: {measured.file / 1e6:,.0f} MB"
+    lines = [f"{sent}, {measured.kept:,} kept, {ended}", memory]
     for asked, times in measured.answers.items():
         ordered = sorted(times)
         most = ordered[int(0.9 * (len(ordered) - 1))]

@@ -16,6 +16,7 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+from database_kit import session
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
@@ -25,7 +26,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceS
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from view_kit import session
 from viewer_process import TELLS_NOTHING, Viewer
 from waiting import until
 
@@ -126,6 +126,7 @@ def test_a_port_in_use_is_one_line_that_names_the_flags(flag):
         (["--keep", "7y"], 2, "7y"),
         (["--max-size", "0"], 2, "at least 1MB"),
         (["--from", "http://127.0.0.1:9/", "--db", "x"], 2, "--from receives nothing"),
+        (["--from", "http://127.0.0.1:9/"], 3, "127.0.0.1:9"),
         (["--from", "ftp://x"], 2, "not valid"),
         (["--forward", "collector:4318"], 2, "collector:4318"),
         (["--trace-url", "http://x/"], 2, "trace_id"),

@@ -11,7 +11,7 @@ import stat
 import threading
 
 import pytest
-from view_kit import BEGINNING, SECOND, hexed, marked_turn, root, said, session, trace_of, turn
+from database_kit import BEGINNING, SECOND, hexed, marked_turn, root, said, session, trace_of, turn
 
 from otel_llm_sessions.view.database import Database, Unusable
 from otel_llm_sessions.view.query import Query

@@ -11,6 +11,7 @@ import zlib
 
 import httpx
 import pytest
+from database_kit import session
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -18,7 +19,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from starlette.applications import Starlette
-from view_kit import session
 
 from otel_llm_sessions.view.database import Database
 from otel_llm_sessions.view.otlp_json import spans_json
