@@ -86,6 +86,8 @@ class Course:
         """The keys of the named sessions that it may be of, where that has been told."""
         self._before: dict[int, Leaving] = {}
         """Whom it waits for."""
+        self._asked: Answer[list[SessionLink | None]] | None = None
+        """What is known of the calls before."""
         self._leaves = False
         """Whether it leaves something already."""
         self.number = 0
@@ -125,7 +127,7 @@ class Course:
         if not keys:
             return ()
         self._before = HELD.pending(keys, self.begun)
-        looked_up = self._call.runtime.asked.ask(keys, self.within)
+        self._asked = looked_up = self._call.runtime.asked.ask(keys, self.within)
         yield Question(looked_up)
         answers = self._newest(keys, looked_up.result())
         # Of some it is known only now which session they belong to.
@@ -340,6 +342,13 @@ class Course:
     def _ask_again(self, due: float) -> None:
         if self._ended is not None:
             beside.at(due, partial(_settled_once, self._ended))
+
+    def hear(self) -> None:
+        """See ``Awaiting``: a call that follows may name the session that was found, and nothing else of it."""
+        if self._leaves and self._asked is not None and self._asked.is_done and not self.settled.is_done:
+            HELD.tell(self, [session_key(link.session_id) for link in self._asked.result() if link is not None])
+            if self.settled.is_done:
+                HELD.release(self)
 
     def hasten(self) -> None:
         """Ask at once what was to be asked again after the call's end, and no more than once."""

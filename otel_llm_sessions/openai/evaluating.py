@@ -226,6 +226,9 @@ class _Judging:
             self.settled.settle(None)
         HELD.remove(self._number)
 
+    def hear(self) -> None:
+        """See ``Awaiting``: no turn waits for it."""
+
     def hasten(self) -> None:
         """See ``Awaiting``: there is nothing that it would wait for but answers."""
 

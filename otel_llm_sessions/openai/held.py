@@ -38,6 +38,10 @@ class Awaiting(Protocol):
         """Answered when there is nothing more to be told."""
         ...
 
+    def hear(self) -> None:
+        """Tell its session to those who may wait for it, where the answer has come and was not taken in yet."""
+        ...
+
     def hasten(self) -> None:
         """Wait for nothing but what has been asked."""
         ...
@@ -99,6 +103,8 @@ class Held:
         """
         if not self._by_key:
             return {}
+        for course in [*self._courses.values()]:
+            course.hear()
         with self._lock:
             found = [leaving for key in keys for leaving in self._by_key.get(key, ())]
         return {id(leaving): leaving for leaving in found if leaving.begun < begun}

@@ -236,6 +236,22 @@ def test_a_turn_of_a_named_session_is_waited_for(agent, late):
         assert numbers(spans, 3) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("traces", ["session", "turn"])
+def test_a_turn_is_waited_for_whose_session_is_named_by_the_next_and_told_by_the_store_alone(agent, late, traces):
+    named = {"extra_headers": {"x-session-id": "X"}}
+    with capture_spans(store=GuardedStore(late.backend), traces=traces):  # another process
+        agent.answered_by(made := agent.made(tool=True))
+        agent.asked(**named)
+        agent.go_on_from(made)
+    with capture_spans(store=late.store, traces=traces) as spans:
+        with late.nothing_is_done():
+            with late.answers_late():
+                agent.turn(tool=True)
+            agent.history = [user()]
+            agent.asked(**named)
+        assert numbers(spans, 2) == [2, 3]
+
+
 @pytest.fixture
 def talk(api: Any, server: Any) -> Agent:
     """Somebody whose history alone ties one turn to the next."""
