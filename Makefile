@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint contract backends test-backends test-frameworks test-browser bench clean
+.PHONY: help demo view test test-all lint contract backends test-backends test-frameworks test-browser bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/demo.stamp  ## run the examples against a local server and show the sessions that arrive
 	@$(BIN)/otel-llm-sessions demo
+
+view: $(VENV)/demo.stamp  ## receive spans, and show the sessions on a page at http://127.0.0.1:4318
+	@$(BIN)/otel-llm-sessions view
 
 test: $(VENV)/dev.stamp  ## the fast tests, about two minutes on two cores
 	@$(BIN)/python -m pytest -q

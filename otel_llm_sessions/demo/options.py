@@ -13,4 +13,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=float, default=60.0, help="seconds that one example may take (default: %(default)g)"
     )
+    parser.add_argument(
+        "--view",
+        action=argparse.BooleanOptionalAction,
+        help="keep the page with the sessions there until Ctrl-C (default: on a terminal)",
+    )
     return parser

@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -23,8 +24,9 @@ from rich.text import Text
 from otel_llm_sessions.demo.expectations import EXAMPLES, Example, problems
 from otel_llm_sessions.demo.options import parser
 from otel_llm_sessions.demo.processes import Interrupted, Processes, TimedOut
-from otel_llm_sessions.view.receiver import OtlpReceiver
-from otel_llm_sessions.view.sessions import Session, sessions_of
+from otel_llm_sessions.demo.receiving import NotStarted, Receiving
+from otel_llm_sessions.view.sessions import Session
+from otel_llm_sessions.view.source import Unreachable
 from otel_llm_sessions.view.terminal.tree import trees
 
 INSTRUMENTATIONS: Final = frozenset({"openai_sessions", "fastapi"})
@@ -72,23 +74,51 @@ class Outcome:
 class Demo:
     """One run of the demo."""
 
-    def __init__(self, console: Console, processes: Processes, receiver: OtlpReceiver, timeout: float) -> None:
+    def __init__(self, console: Console, processes: Processes, timeout: float) -> None:
         self._console = console
         self._processes = processes
-        self._receiver = receiver
         self._timeout = timeout
 
-    def run(self) -> bool:
-        """Run all examples, print what arrived; whether everything is as it should be."""
+    def run(self, view: bool) -> bool:
+        """Run all examples, print what arrived; whether everything is as it should be.
+
+        Args:
+            view: whether the page with the sessions stays there, until Ctrl-C.
+        """
         instrument = instrument_command()
         folder = examples_folder()
-        environment = environment_of(os.environ, self._receiver.endpoint, self._provider())
-        self._say(f"Spans go to {self._receiver.endpoint} (OTLP over HTTP).")
+        receiving = self._start_viewer()
+        environment = environment_of(os.environ, receiving.url, self._provider())
+        self._say(f"Spans go to the viewer of this demo at {receiving.url} (OTLP over HTTP).")
         self._say(f"What is said is recorded, as {CAPTURE}=SPAN_ONLY asks for; by default it is not.\n")
-        runs = [self._run(example, [*instrument, str(folder / example.file)], environment) for example in EXAMPLES]
-        outcomes = outcomes_of(runs, sessions_of(self._receiver.spans))
+        commands = [[*instrument, str(folder / example.file), *example.arguments] for example in EXAMPLES]
+        runs = [
+            self._run(example, command, environment, receiving.count)
+            for example, command in zip(EXAMPLES, commands, strict=True)
+        ]
+        outcomes = outcomes_of(runs, receiving.sessions(lambda found: not any(map(_wrong, outcomes_of(runs, found)))))
         self._show(outcomes)
-        return self._judge(outcomes)
+        is_right = self._judge(outcomes)
+        if view:
+            self._keep(receiving)
+        return is_right
+
+    def _start_viewer(self) -> Receiving:
+        try:
+            return Receiving(self._processes, self._timeout)
+        except NotStarted as error:
+            raise DemoError(f"its viewer did not start: {error}") from None
+
+    def _keep(self, receiving: Receiving) -> None:
+        """Leave the page there until somebody has seen enough."""
+        self._say(f"\nThe sessions on a page: {receiving.url}/", "bold")
+        self._say(f"In another terminal: otel-llm-sessions list --from {receiving.url}")
+        self._say("Ctrl-C ends it.", "dim")
+        try:
+            receiving.wait()
+        except Interrupted as interrupted:
+            if interrupted.number != signal.SIGINT:
+                raise
 
     def _provider(self) -> Mapping[str, str]:
         """Where the model is: as the environment says, else a server of our own."""
@@ -111,16 +141,18 @@ class Demo:
             raise DemoError(f"the demo's server did not start:\n{line}\n{rest}")
         return line.removeprefix(LISTENING)
 
-    def _run(self, example: Example, command: Sequence[str], environment: Mapping[str, str]) -> Run:
+    def _run(
+        self, example: Example, command: Sequence[str], environment: Mapping[str, str], count: Callable[[], int]
+    ) -> Run:
         """Run one example to its end."""
-        begun, before = time.monotonic(), len(self._receiver.spans)
+        begun, before = time.monotonic(), count()
         own = {"OTEL_SERVICE_NAME": example.service, **dict(example.settings)}
 
         def progress() -> str:
-            return f"{time.monotonic() - begun:.1f} s, {len(self._receiver.spans) - before} spans arrived"
+            return f"{time.monotonic() - begun:.1f} s, {count() - before} of {example.sessions} sessions"
 
         with self._console.status(f"running {example.file}") as status:
-            process = self._processes.start([*command, *example.arguments], {**environment, **own})
+            process = self._processes.start(command, {**environment, **own})
             try:
                 output = self._processes.finish(
                     process, self._timeout, lambda: status.update(f"running {example.file}: {progress()}")
@@ -158,14 +190,19 @@ def main(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
     try:
-        with Processes() as processes, OtlpReceiver() as receiver:
-            return 0 if Demo(console, processes, receiver, options.timeout).run() else 1
-    except DemoError as error:
+        with Processes() as processes:
+            view = sys.stdout.isatty() if options.view is None else options.view
+            return 0 if Demo(console, processes, options.timeout).run(view) else 1
+    except (DemoError, Unreachable) as error:
         console.print(Text(f"The demo cannot run: {error}", "bold red"))
         return 1
     except Interrupted as interrupted:
         console.print(Text("Stopped; nothing is left running.", "bold"))
         return 128 + interrupted.number
+
+
+def _wrong(outcome: Outcome) -> bool:
+    return bool(outcome.problems)
 
 
 def outcomes_of(runs: Iterable[Run], sessions: Sequence[Session]) -> list[Outcome]:

@@ -1,11 +1,14 @@
 """The demo as a user runs it: a process of its own, judged by its exit code, its output and what it leaves behind."""
 
+import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +23,8 @@ pytestmark = [
 ]
 
 MARK = "DEMO_UNDER_TEST"
-COMMAND = [sys.executable, "-c", "import sys; from otel_llm_sessions.demo.runner import main; sys.exit(main([]))"]
+PROGRAM = "import sys; from otel_llm_sessions.demo.runner import main; sys.exit(main(sys.argv[1:]))"
+COMMAND = [sys.executable, "-c", PROGRAM]
 UNSET = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OTEL_LLM_SESSIONS_TRACES")
 
 
@@ -79,7 +83,7 @@ def test_the_demo_finds_every_session_of_every_example(mode):
 def test_a_signal_in_the_middle_leaves_nothing_running(number):
     with demo() as (process, mark):
         wait_until(lambda: any(EXAMPLES[0].file in line for line in running_with(mark)))
-        assert len(running_with(mark)) >= 3, "the demo, its server and an example"
+        assert len(running_with(mark)) >= 4, "the demo, its viewer, its server and an example"
         process.send_signal(number)
         output, _ = process.communicate(timeout=20)
         wait_until(lambda: not running_with(mark), timeout=5)
@@ -94,3 +98,29 @@ def test_without_a_model_server_the_demo_fails_and_says_why():
         wait_until(lambda: not running_with(mark), timeout=5)
     assert f"wrong: {EXAMPLES[0].file}: ended with exit code 1" in output
     assert "APIConnectionError" in output
+
+
+def test_on_a_terminal_the_page_stays_there_until_ctrl_c():
+    ours, theirs = pty.openpty()
+    mark = f"{MARK}={uuid.uuid4().hex}"
+    environment = {name: value for name, value in os.environ.items() if name not in UNSET}
+    environment[MARK] = mark.partition("=")[2]
+    process = subprocess.Popen(COMMAND, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    try:
+        seen = b""
+        while not (found := re.search(rb"The sessions on a page: (http://127\.0\.0\.1:\d+/)", seen)):
+            seen += os.read(ours, 65536)
+        page = found[1].decode()
+        with urllib.request.urlopen(page + "api/sessions", timeout=30) as answer:
+            told = json.load(answer)["sessions"]
+        assert len(told) == sum(example.sessions for example in EXAMPLES)
+        with urllib.request.urlopen(page, timeout=30) as answer:
+            assert b"<html" in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        wait_until(lambda: not running_with(mark.encode()), timeout=5)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
