@@ -215,7 +215,8 @@ class Call:
 
     def _span_ref(self) -> SpanRef:
         if self._ref is None:
-            context = self.span.context
+            own = self.span.own
+            context = self.span.context if own is None else own.get_span_context()
             if context is INVALID_SPAN_CONTEXT:
                 return NOWHERE
             self._ref = ref_of(context)

@@ -75,11 +75,11 @@ class CallSpan(Protocol):
 class OwnSpan:
     """A span of ours, and the metrics of its call."""
 
-    __slots__ = ("_metrics", "_span", "asked", "is_ours", "is_seen", "sent_in")
+    __slots__ = ("_metrics", "asked", "is_ours", "is_seen", "own", "sent_in")
 
     def __init__(self, span: Span, sent_in: Context, asked: dict[str, Any], metrics: CallMetrics | None) -> None:
         """Args: the span; the context to send in; what the span was created with; where metrics go, if anywhere."""
-        self._span = span
+        self.own = span
         self._metrics = metrics
         self.sent_in = sent_in
         self.asked = asked
@@ -88,21 +88,16 @@ class OwnSpan:
     @property
     def context(self) -> SpanContext:
         """See ``CallSpan``."""
-        return self._span.get_span_context()
-
-    @property
-    def own(self) -> Span | None:
-        """See ``CallSpan``."""
-        return self._span
+        return self.own.get_span_context()
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         """See ``CallSpan``."""
-        self._span.set_attributes(attributes)
+        self.own.set_attributes(attributes)
 
     def link(self, links: Sequence[Link]) -> None:
         """See ``CallSpan``."""
         for link in links:
-            self._span.add_link(link.context, link.attributes)
+            self.own.add_link(link.context, link.attributes)
 
     def tell(
         self,
@@ -113,7 +108,7 @@ class OwnSpan:
         words: str | None = None,
     ) -> None:
         """See ``CallSpan``."""
-        span = self._span
+        span = self.own
         if first_chunk is not None:
             attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = first_chunk
         if error_type is not None:
@@ -127,7 +122,7 @@ class OwnSpan:
 
     def end(self, ended: int) -> None:
         """See ``CallSpan``."""
-        self._span.end(ended)
+        self.own.end(ended)
 
 
 class _NotOurs:
