@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from opentelemetry.trace import Link, SpanContext, TraceFlags, TraceState
+from opentelemetry.trace import Link, SpanContext, TraceFlags
 
 from otel_llm_sessions.cheap import new
 from otel_llm_sessions.semconv import LLM_SESSION_LINK
@@ -16,7 +16,9 @@ ALL_FLAGS = 0xFF
 SOME_FLAGS = {flags: TraceFlags(flags) for flags in (1, 3)}
 """Those of most spans, made once: sampled, with an id that is random or may not be."""
 
-NO_STATE = TraceState.get_default()
+NO_STATE = SpanContext(1, 1, False).trace_state
+"""The one that contexts have where nobody gives them another (opentelemetry-api 1.45)."""
+
 MAX_TRACE_ID, MAX_SPAN_ID = 2**128 - 1, 2**64 - 1
 
 IS_PLAIN = tuple(SpanContext(1, 1, False, SOME_FLAGS[1], NO_STATE)) == (1, 1, False, SOME_FLAGS[1], NO_STATE, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.bounded import Bounded
@@ -89,8 +90,9 @@ class TurnCounts:
         """
         kept = self._caught_up(session_id, trace.part, 0)
         kept.first_turn, kept.until, kept.is_seen = trace.first_turn, trace.started + max_age, trace.is_sampled
-        placement = Placement(trace) if trace.is_sampled else None
-        kept.plan = Plan(trace, context=below_root(trace), placement=placement)
+        kept.plan = Plan(trace, context=below_root(trace))
+        if trace.is_sampled:
+            kept.plan = replace(kept.plan, placement=Placement(trace), marked=Placement(trace, True))
         self._open[session_id] = kept
 
     def go_on(self, session_id: str, trace: SessionTrace, turn: int, now: int) -> Plan | None:

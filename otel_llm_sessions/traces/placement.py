@@ -277,7 +277,7 @@ class SessionPlacer:
             return Placement(trace), context, links
         if is_seen:
             links.append(Link(root_target(trace), {LLM_SESSION_LINK: "session"}))
-        return Placement(trace, bool(is_sampled)), context, links
+        return plan.marked or Placement(trace, bool(is_sampled)), context, links
 
     def _unnamed(self, resolution: Resolution, plan: Plan, context: Context, opens_nothing: bool, now: int) -> Placed:
         if opens_nothing or resolution.source is None:

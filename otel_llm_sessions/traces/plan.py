@@ -87,6 +87,8 @@ class Plan:
     """The context below the trace's root, and nothing else, where it has been made before."""
     placement: Placement | None = None
     """That of the trace's turns which stand there, where it has been made before and anybody sees them."""
+    marked: Placement | None = None
+    """That of its turns which stand in another trace, where it has been made before and anybody sees them."""
     user: str = ""
     """Whom the first call of a session that has no id yet names; stands on its root."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from opentelemetry.trace import SpanContext, TraceFlags
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
 from otel_llm_sessions.sessions.link import SpanRef
 from otel_llm_sessions.traces.links import ref_of, span_context
@@ -22,3 +22,9 @@ def test_a_context_is_what_the_api_makes_of_its_ids(trace_id, span_id, flags):
     assert (made.is_valid, made.is_remote, made.trace_state) == (expected.is_valid, False, expected.trace_state)
     assert type(made.trace_flags) is TraceFlags
     assert ref_of(made) == SpanRef(trace_id, span_id, flags)
+
+
+@pytest.mark.parametrize(("is_remote", "state"), [(True, None), (False, TraceState([("ot", "th:8")]))])
+def test_a_links_context_is_made_of_the_ids_alone(is_remote, state):
+    made = span_context(ref_of(SpanContext(7, 8, is_remote, TraceFlags(1), state)))
+    assert (made.is_remote, len(made.trace_state)) == (False, 0)
