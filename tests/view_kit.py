@@ -133,9 +133,16 @@ any_span = st.builds(
 )
 any_log = st.builds(
     ReceivedLog,
-    event_name=st.sampled_from(["gen_ai.client.inference.operation.details", "gen_ai.evaluation.result"]),
+    event_name=st.sampled_from(
+        [
+            "gen_ai.client.inference.operation.details",
+            "gen_ai.evaluation.result",
+            "gen_ai.choice",
+            "gen_ai.tool.message",
+        ]
+    ),
     time=times,
-    body=values,
+    body=values | st.dictionaries(st.sampled_from(["message", "content", "tool_calls", "id", "role"]), values),
     attributes=attributes | likely,
     trace_id=trace_ids,
     span_id=span_ids,

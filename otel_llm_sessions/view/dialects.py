@@ -127,7 +127,7 @@ def _message(fields: dict[str, Any], is_asked: bool) -> dict[str, Any]:
         answer = {"type": "tool_call_response", "id": answers, "response": said}
         parts.append(answer if answers else {"type": "text", "content": said})
     parts += [_part(part) for (kind, _), part in sorted(inner.items()) if kind == "contents"]
-    parts += [{"type": "tool_call", **part} for (kind, _), part in sorted(inner.items()) if kind == "tool_calls"]
+    parts += [{**part, "type": "tool_call"} for (kind, _), part in sorted(inner.items()) if kind == "tool_calls"]
     if called := fields.get("function_call_name"):
         parts.append({"type": "tool_call", "name": called, "arguments": fields.get("function_call_arguments_json")})
     role = fields.get("role") or ("user" if is_asked else "assistant")

@@ -10,6 +10,7 @@ from otel_llm_sessions import semconv
 from otel_llm_sessions.view.index import Spans
 from otel_llm_sessions.view.reading import (
     SpanKey,
+    event_name_of,
     is_evaluation,
     is_root,
     key_of,
@@ -87,7 +88,7 @@ def _of_event(log: ReceivedLog) -> Judgement:
 
 
 def _is_event(log: ReceivedLog) -> bool:
-    return log.event_name == semconv.EVALUATION_RESULT and semconv.EVALUATION_NAME in log.attributes
+    return event_name_of(log) == semconv.EVALUATION_RESULT and semconv.EVALUATION_NAME in log.attributes
 
 
 def _words(judgement: Judgement) -> Evaluation:

@@ -9,7 +9,7 @@ import hashlib
 from typing import Final
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.view.spans import Attributes, ReceivedLink, ReceivedSpan
+from otel_llm_sessions.view.spans import Attributes, ReceivedLink, ReceivedLog, ReceivedSpan
 
 SpanKey = tuple[str, str]
 
@@ -61,6 +61,11 @@ def number_in(attributes: Attributes, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MOST:
         return None
     return float(value)
+
+
+def event_name_of(log: ReceivedLog) -> str:
+    """What an event is called; empty for a line of a log."""
+    return log.event_name or text_in(log.attributes, "event.name") or ""
 
 
 def session_ids_of(span: ReceivedSpan) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.view.contents import contents_of
 from otel_llm_sessions.view.costs import Cost, total_of
 from otel_llm_sessions.view.index import Spans
 from otel_llm_sessions.view.joining import Gathered, gathered
@@ -18,7 +19,7 @@ from otel_llm_sessions.view.judgements import judgements_of, placed
 from otel_llm_sessions.view.reading import key_of, kind_of, part_of, session_ids_of, text_in
 from otel_llm_sessions.view.spans import ReceivedLog, ReceivedSpan
 from otel_llm_sessions.view.summaries import Summary
-from otel_llm_sessions.view.telling import contents_of, nodes_of, turns_of
+from otel_llm_sessions.view.telling import nodes_of, turns_of
 from otel_llm_sessions.view.turns import Evaluation, Node, Turn
 
 SERVICE_NAME: Final = "service.name"

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
 from typing import Final
 
-from otel_llm_sessions import semconv
 from otel_llm_sessions.view.index import Spans
 from otel_llm_sessions.view.joining import Call, in_order, request_of
 from otel_llm_sessions.view.reading import SpanKey, is_root, key_of, kind_of, part_of, target_of
-from otel_llm_sessions.view.spans import Attributes, ReceivedLog, ReceivedSpan
+from otel_llm_sessions.view.spans import Attributes, ReceivedSpan
 from otel_llm_sessions.view.turns import Node, Turn
 
 DEEPEST: Final = 50
 """How deep trees are; what lies deeper stands beside its parent."""
-
-
-def contents_of(logs: Iterable[ReceivedLog]) -> dict[SpanKey, Attributes]:
-    """What the events that carry contents say, by the span that they belong to."""
-    found: dict[SpanKey, Attributes] = {}
-    for log in logs:
-        if log.event_name == semconv.OPERATION_DETAILS and log.span_id:
-            key = log.trace_id, log.span_id
-            found[key] = max(found.get(key, {}), log.attributes, key=_size)
-    return found
-
-
-def _size(attributes: Attributes) -> tuple[int, str]:
-    return len(attributes), repr(attributes)
 
 
 # --- turns ------------------------------------------------------------------------------------------------------

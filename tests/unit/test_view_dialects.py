@@ -8,10 +8,11 @@ import pytest
 from openinference.instrumentation import get_llm_attributes, get_session_attributes, get_span_kind_attributes
 from openinference.semconv.trace import SpanAttributes
 from opentelemetry.semconv_ai import SpanAttributes as OpenLLMetry
-from view_kit import REQUEST_1, ids_of, span
+from view_kit import REQUEST_1, call, ids_of, span
 
 from otel_llm_sessions.view.dialects import NAMES, OPERATIONS, told
 from otel_llm_sessions.view.sessions import sessions_of
+from otel_llm_sessions.view.spans import ReceivedLog
 
 ASSOCIATED = "traceloop.association.properties."
 
@@ -89,6 +90,7 @@ def test_the_releases_of_openllmetry_that_number_their_messages_are_read():
         "gen_ai.prompt.1.role": "user", "gen_ai.prompt.1.content": "Weather?",
         "gen_ai.prompt.10.role": "tool", "gen_ai.prompt.10.content": "21", "gen_ai.prompt.10.tool_call_id": "c1",
         "gen_ai.prompt.2.role": "assistant", "gen_ai.prompt.2.tool_calls.0.id": "c1",
+        "gen_ai.prompt.2.tool_calls.0.type": "function",
         "gen_ai.prompt.2.tool_calls.0.name": "look", "gen_ai.prompt.2.tool_calls.0.arguments": "{}",
         "gen_ai.completion.0.role": "assistant", "gen_ai.completion.0.content": "Warm.",
         "gen_ai.completion.0.finish_reason": "stop",
@@ -136,6 +138,37 @@ def test_what_the_conventions_say_wins_and_nothing_is_taken_away():
         span(scope="otel_llm_sessions", attributes=attributes),
     ):
         assert told(plain) is plain
+
+
+def event(name: str, body: object, of: object, time: int = 1) -> ReceivedLog:
+    return ReceivedLog(name, time, body, {}, of.trace_id, of.span_id)
+
+
+def test_events_of_one_message_each_are_the_words_of_their_span():
+    made = call(1, REQUEST_1)
+    tool = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    choice = {"index": 0, "finish_reason": "tool_calls", "message": {"content": "Wait."}, "tool_calls": [tool]}
+    logs = [
+        event("gen_ai.choice", choice, made, 9),
+        event("gen_ai.tool.message", {"content": "21", "id": "c0"}, made, 4),
+        event("gen_ai.assistant.message", {"tool_calls": ({**tool, "id": "c0"},)}, made, 3),
+        event("gen_ai.user.message", {"content": "Weather?"}, made, 2),
+        event("gen_ai.user.message", {"content": "Be brief.", "role": "system"}, made, 1),
+        ReceivedLog("", 5, {"content": "?"}, {"event.name": "gen_ai.user.message"}, made.trace_id, made.span_id),
+        event("gen_ai.user.message", "odd", made), event("gen_ai.choice", {"message": 5}, call(2)),
+        event("gen_ai.choice", {"message": {"tool_calls": [5, {"function": 6}]}}, call(3)),
+    ]  # fmt: skip
+    (session,) = sessions_of([made], [*logs, *logs])
+    (turn,) = session.turns
+    assert said(turn.input) == [
+        ("system", ("text", "", "Be brief.")),
+        ("user", ("text", "", "Weather?")),
+        ("assistant", ("tool_call", "look", "{}")),
+        ("tool", ("tool_call_response", "", "21")),
+        ("user", ("text", "", "?")),
+    ]
+    assert said(turn.output) == [("assistant", ("text", "", "Wait."), ("tool_call", "look", "{}"))]
+    assert (turn.output[0].finish_reason, turn.input[3].parts[0].id) == ("tool_calls", "c0")
 
 
 @pytest.mark.parametrize("value", [None, 5, ("x",), {"a": 1}, b"\xff", "", True])
