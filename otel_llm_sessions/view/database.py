@@ -124,6 +124,7 @@ class Database:
         with self._storage.writing() as connection:
             has_left = self._leaving.leave(connection)
         if has_left:
+            self._origins.forget()
             with self._storage.between() as connection:
                 self._leaving.shrink(connection)
         if counted or has_left:
@@ -173,6 +174,8 @@ class Database:
         with self._storage.writing() as connection:
             counted = self._summing.count(connection, 3600.0, all_of_them=True)
             has_left = self._leaving.leave(connection)
+        if has_left:
+            self._origins.forget()
         if counted or has_left:
             self.changes.changed()
         return bool(counted or has_left)

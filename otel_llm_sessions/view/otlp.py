@@ -6,6 +6,7 @@ Nothing here knows HTTP or this package's own attributes; a message goes in, pla
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from typing import Any, Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -74,16 +75,12 @@ def attributes_of(pairs: Iterable[KeyValue]) -> Attributes:
 
 def value_of(value: AnyValue) -> Any:
     """The Python value of an OTLP value; None for one that is empty."""
-    which = value.WhichOneof("value")
-    return _VALUES[which](value) if which in _VALUES else None
+    read = _VALUES.get(value.WhichOneof("value"))
+    return read(value) if read else None
 
 
 _VALUES: Final[dict[str | None, Callable[[AnyValue], Any]]] = {
-    "string_value": lambda value: value.string_value,
-    "bool_value": lambda value: value.bool_value,
-    "int_value": lambda value: value.int_value,
-    "double_value": lambda value: value.double_value,
-    "bytes_value": lambda value: value.bytes_value,
+    **{name: attrgetter(name) for name in ("string_value", "bool_value", "int_value", "double_value", "bytes_value")},
     "array_value": lambda value: tuple(value_of(item) for item in value.array_value.values),
     "kvlist_value": lambda value: attributes_of(value.kvlist_value.values),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import random
 import sqlite3
@@ -292,12 +293,11 @@ class TestLeaving:
         for number in range(60):
             at = number * 1000
             words = said("word " * 2000)
-            database.add(
-                [
-                    *session(f"s{number:02}", 3, at, gen_ai__input__messages=words),
-                    *marked_turn(f"s{number:02}", 4, f"r{number}", at),
-                ]
-            )
+            spans = [
+                *session(f"s{number:02}", 3, at, gen_ai__input__messages=words),
+                *marked_turn(f"s{number:02}", 4, f"r{number}", at),
+            ]
+            database.add([dataclasses.replace(span, resource={"process.pid": number}) for span in spans])
             while database.tend():
                 assert database.size <= 2_000_000
         kept = sorted(ids(database, limit=100))
@@ -310,7 +310,8 @@ class TestLeaving:
         counts = tables(tmp_path / "kept.db")
         assert counts["span"] == 7 * len(kept)
         assert counts["member"] == counts["marked"] == counts["session"] == len(kept)
-        assert counts["stray"] == 0
+        assert (counts["stray"], counts["origin"]) == (0, len(kept))
+        assert all(span.resource for span in database.session(kept[0]).spans)
 
     def test_what_is_old_leaves(self, monkeypatch):
         database = Database(keep=100.0)
@@ -354,5 +355,5 @@ class TestLeaving:
 def tables(path) -> dict[str, int]:
     """How many rows each table of a file has."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        names = ("span", "log", "member", "marked", "session", "stray", "response", "stale")
+        names = ("span", "log", "member", "marked", "session", "stray", "response", "stale", "origin")
         return {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}

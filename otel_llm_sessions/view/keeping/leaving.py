@@ -12,7 +12,6 @@ STRAY: Final = 600
 """Seconds for which spans that no session claims are kept at least: the call that names theirs may end later."""
 ROOM: Final = 0.9
 """How full a database is when nothing has to leave."""
-ORIGINS: Final = 10_000
 SECOND: Final = 1_000_000_000
 AGE, SIZE = "age", "size"
 """Why sessions leave."""
@@ -20,8 +19,7 @@ AGE, SIZE = "age", "size"
 GOING: Final = """
 CREATE TEMP TABLE IF NOT EXISTS going (session INTEGER PRIMARY KEY);
 CREATE TEMP TABLE IF NOT EXISTS going_trace (trace BLOB PRIMARY KEY) WITHOUT ROWID;
-DELETE FROM going;
-DELETE FROM going_trace;
+CREATE TEMP TABLE IF NOT EXISTS going_origin (origin INTEGER PRIMARY KEY);
 """
 FAMILIES: Final = """
 INSERT INTO going SELECT id FROM session WHERE family IN (
@@ -52,10 +50,19 @@ DELETE FROM span WHERE session IN (SELECT session FROM going)
 AND trace IN (SELECT trace FROM going JOIN member USING (session))
 """
 """Their turns in traces in which others have some too."""
+ORIGINS: Final = """
+INSERT OR IGNORE INTO going_origin SELECT origin FROM {table} WHERE trace IN (SELECT trace FROM going_trace)
+"""
+UNUSED: Final = """
+DELETE FROM origin WHERE id IN (SELECT origin FROM going_origin)
+AND NOT EXISTS (SELECT 1 FROM span WHERE span.origin = origin.id)
+AND NOT EXISTS (SELECT 1 FROM log WHERE log.origin = origin.id)
+"""
 WORDS: Final = (
     "DELETE FROM words WHERE rowid IN (SELECT id FROM span WHERE trace IN (SELECT trace FROM going_trace))",
     "DELETE FROM words WHERE rowid IN (SELECT -id FROM log WHERE trace IN (SELECT trace FROM going_trace))",
 )
+TEMPORARY: Final = ("going", "going_trace", "going_origin")
 BY_TRACE: Final = ("span", "log", "marked", "parent", "stray")
 BY_SESSION: Final = ("member", "response")
 
@@ -77,8 +84,8 @@ class Leaving:
     def leave(self, connection: sqlite3.Connection, now: float | None = None) -> bool:
         """Delete some of what has to leave, within a transaction; whether there was any."""
         now = time.time() if now is None else now
-        connection.execute("DELETE FROM going")
-        connection.execute("DELETE FROM going_trace")
+        for table in TEMPORARY:
+            connection.execute(f"DELETE FROM {table}")
         if self._keep is not None:
             before = int(now - self._keep)
             if self._strays(connection, before) or self._sessions(connection, before * SECOND, AGE, AT_ONCE):
@@ -119,7 +126,7 @@ class Leaving:
         )
         if not sessions and not traces:
             return False
-        for sql in WORDS if self._has_words else ():
+        for sql in (*(WORDS if self._has_words else ()), *(ORIGINS.format(table=table) for table in ("span", "log"))):
             connection.execute(sql)
         for table in BY_TRACE:
             connection.execute(f"DELETE FROM {table} WHERE trace IN (SELECT trace FROM going_trace)")
@@ -129,8 +136,7 @@ class Leaving:
                 connection.execute(f"DELETE FROM {table} WHERE session IN (SELECT session FROM going)")
             connection.execute("DELETE FROM stale WHERE family IN (SELECT session FROM going)")
             connection.execute("DELETE FROM session WHERE id IN (SELECT session FROM going)")
-        connection.execute("DELETE FROM going_trace")
-        connection.execute("DELETE FROM going")
+        connection.execute(UNUSED)
         return True
 
 

@@ -12,17 +12,21 @@ APPLICATION: Final = 0x6F6C7376
 TABLES: Final = f"""
 PRAGMA application_id = {APPLICATION};
 -- Where spans and logs came from: a serialized Resource, the scope's name.
-CREATE TABLE origin (id INTEGER PRIMARY KEY, resource BLOB NOT NULL, scope TEXT NOT NULL, UNIQUE (resource, scope));
+CREATE TABLE origin (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, resource BLOB NOT NULL, scope TEXT NOT NULL, UNIQUE (resource, scope)
+);
 -- Spans and logs as they came, serialized, in the order of arrival.
 CREATE TABLE span (
   id INTEGER PRIMARY KEY, trace BLOB NOT NULL, span BLOB NOT NULL, origin INTEGER NOT NULL, session INTEGER,
   body BLOB NOT NULL
 );
 CREATE UNIQUE INDEX span_by_ids ON span (trace, span);
+CREATE INDEX span_by_origin ON span (origin);
 CREATE TABLE log (
   id INTEGER PRIMARY KEY, trace BLOB NOT NULL, digest BLOB NOT NULL, origin INTEGER NOT NULL, body BLOB NOT NULL,
   UNIQUE (trace, digest)
 );
+CREATE INDEX log_by_origin ON log (origin);
 -- The traces that have a span which names the session.
 CREATE TABLE member (trace BLOB NOT NULL, session INTEGER NOT NULL, PRIMARY KEY (trace, session)) WITHOUT ROWID;
 CREATE INDEX member_by_session ON member (session, trace);
