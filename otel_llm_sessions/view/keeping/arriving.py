@@ -15,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otel_llm_sessions.view.dialects import told
 from otel_llm_sessions.view.keeping.families import Families
 from otel_llm_sessions.view.keeping.origins import Origins
+from otel_llm_sessions.view.keeping.rows import each
 from otel_llm_sessions.view.keeping.saying import words_of
 from otel_llm_sessions.view.otlp import log_of, span_of
 from otel_llm_sessions.view.reading import (
@@ -28,16 +29,26 @@ from otel_llm_sessions.view.reading import (
 )
 from otel_llm_sessions.view.spans import ReceivedLog, ReceivedSpan
 
-PUT: Final = """
-INSERT INTO span (trace, span, origin, session, body) VALUES (?, ?, ?, ?, ?)
+SPANS: Final = """
+INSERT INTO span (trace, span, origin, session, body) VALUES {}
 ON CONFLICT (trace, span) DO UPDATE SET body = excluded.body, origin = excluded.origin, session = excluded.session
 WHERE length(excluded.body) > length(body)
 """
 """Of a span that comes twice the one stays that says more."""
+LOGS: Final = "INSERT OR IGNORE INTO log (trace, digest, origin, body) VALUES {}"
+PARENTS: Final = "INSERT OR IGNORE INTO parent VALUES {}"
+SPAN_WORDS: Final = """
+INSERT OR REPLACE INTO words (rowid, said)
+SELECT span.id, column3 FROM (VALUES {}) JOIN span ON span.trace = column1 AND span.span = column2
+"""
+LOG_WORDS: Final = """
+INSERT OR REPLACE INTO words (rowid, said)
+SELECT -log.id, column3 FROM (VALUES {}) JOIN log ON log.trace = column1 AND log.digest = column2
+"""
 
 
 class Arriving:
-    """Writes what arrives, within a transaction of somebody else's.
+    """Writes what arrives, within a transaction of somebody else's; all of it is written when :meth:`done` returns.
 
     Args:
         connection: the transaction's.
@@ -51,6 +62,11 @@ class Arriving:
         self._has_words = has_words
         self._families = Families(connection, int(time.time()))
         self._touched: set[bytes] = set()
+        self._spans: list[tuple[bytes, bytes, int, str | None, bytes]] = []
+        self._logs: list[tuple[bytes, bytes, int, bytes]] = []
+        self._parents: list[tuple[bytes, bytes, bytes, bytes]] = []
+        self._span_words: list[tuple[bytes, bytes, str]] = []
+        self._log_words: list[tuple[bytes, bytes, str]] = []
 
     def spans(self, request: ExportTraceServiceRequest) -> None:
         """Keep the spans of a request."""
@@ -72,50 +88,38 @@ class Arriving:
                         origin = self._origins.number(self._connection, resource, scoped.scope.name)
                         self._log(log, record.trace_id, record.SerializeToString(), origin)
 
-    def done(self) -> bool:
-        """Note which rows do not say yet what arrived; whether anything of a session did."""
-        return self._families.settle(self._touched)
+    def done(self) -> None:
+        """Write all that was given."""
+        numbers = self._families.numbers()
+        rows = ((*ids, origin, numbers.get(said or ""), body) for *ids, origin, said, body in self._spans)
+        for sql, some in ((SPANS, rows), (LOGS, self._logs), (PARENTS, self._parents)):
+            each(self._connection, sql, some)
+        if self._has_words:
+            each(self._connection, SPAN_WORDS, self._span_words)
+            each(self._connection, LOG_WORDS, self._log_words)
+        self._families.settle(self._touched)
 
     def _span(self, span: Span, origin: int) -> None:
         read = told(span_of(span, {}, ""))
-        session = next((self._families.number(said) for said in session_ids_of(read)), None)
-        row = (span.trace_id, span.span_id, origin, session, span.SerializeToString())
-        if self._connection.execute(PUT, row).rowcount < 1:
-            return
+        ids = span.trace_id, span.span_id
+        said = next(iter(session_ids_of(read)), None)
+        self._spans.append((*ids, origin, said, span.SerializeToString()))
         self._touched.add(span.trace_id)
-        if self._has_words and (words := words_of(read.attributes)):
-            ids = (span.trace_id, span.span_id)
-            (number,) = self._connection.execute("SELECT id FROM span WHERE trace = ? AND span = ?", ids).fetchone()
-            self._say(number, words)
-        if session is not None:
-            self._belongs(span, read, session)
-        if is_marker(read):
-            self._marks(span.trace_id, read)
-
-    def _belongs(self, span: Span, read: ReceivedSpan, session: int) -> None:
-        self._families.member(span.trace_id, session)
-        self._families.answered(session, response_id_of(read), previous_id_of(read))
-        if is_root(read):
-            for target, target_span in _parents(read):
-                row = (span.trace_id, span.span_id, target, target_span)
-                self._connection.execute("INSERT OR IGNORE INTO parent VALUES (?, ?, ?, ?)", row)
-
-    def _marks(self, trace: bytes, marker: ReceivedSpan) -> None:
-        if (target := marked_by(marker)) and bytes.fromhex(target[0]) != trace:
-            self._families.marked(trace, bytes.fromhex(target[0]))
+        if words := words_of(read.attributes):
+            self._span_words.append((*ids, words))
+        if said:
+            self._families.turn(said, span.trace_id, response_id_of(read), previous_id_of(read))
+            if is_root(read):
+                self._parents += [(*ids, *target) for target in _parents(read)]
+        if is_marker(read) and (marked := marked_by(read)) and bytes.fromhex(marked[0]) != span.trace_id:
+            self._families.marked(span.trace_id, bytes.fromhex(marked[0]))
 
     def _log(self, log: ReceivedLog, trace: bytes, body: bytes, origin: int) -> None:
         digest = hashlib.blake2b(body, digest_size=12).digest()
-        sql = "INSERT OR IGNORE INTO log (trace, digest, origin, body) VALUES (?, ?, ?, ?)"
-        kept = self._connection.execute(sql, (trace, digest, origin, body))
-        if kept.rowcount < 1:
-            return
+        self._logs.append((trace, digest, origin, body))
         self._touched.add(trace)
-        if self._has_words and (words := words_of(log.attributes, log.body)):
-            self._say(-(kept.lastrowid or 0), words)
-
-    def _say(self, number: int, words: str) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO words (rowid, said) VALUES (?, ?)", (number, words))
+        if words := words_of(log.attributes, log.body):
+            self._log_words.append((trace, digest, words))
 
 
 def is_event(log: ReceivedLog) -> bool:

@@ -32,6 +32,8 @@ from otel_llm_sessions.view.sources.opening import open_source
 
 WRONG_USE: Final = 2
 NO_ANSWER: Final = 3
+SWITCH: Final = 0.001
+"""Seconds that a thread computes while others wait: who writes and who answers do so at once."""
 GRACE: Final = 1
 """Seconds that open connections get when it ends."""
 
@@ -67,6 +69,7 @@ def _run(said: argparse.Namespace) -> int:
         _tell(said, security, port, grpc)
         if not said.no_open:
             _open(_page(for_this_machine(said.host), port, security))
+        sys.setswitchinterval(SWITCH)
         with _ended_by_signals(server):
             server.run(sockets=[listener])
     return 0
