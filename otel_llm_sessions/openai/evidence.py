@@ -25,7 +25,6 @@ from otel_llm_sessions.sessions.keys import (
     conversation_key,
     response_key,
 )
-from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.names import MAX_NAME, name_of_response
 from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence, Tie
 from otel_llm_sessions.sessions.sources import Given
@@ -154,14 +153,10 @@ def evidence_of(
         if name in body and (said := body[name]) is not None and reader.may_tell(said):
             ties.extend(reader.ties(new(Asked, (body, previous_id, server, digests))))
     if previous_id is not None:
-        return Evidence(given, tuple(ties), previous_id, _name_of(previous_id, key, server))
+        # Most ids are one of a kind, as the key tells, and then name the session as they are.
+        is_name = len(previous_id) <= MAX_NAME and key[:2] != SCOPED_PREFIX
+        named: Any = previous_id if is_name else name_of_response(previous_id, server.name)  # a cast is a call
+        return Evidence(given, tuple(ties), previous_id, named)
     if ties:
         return Evidence(given, tuple(ties))
     return NOTHING_TOLD if given is None else Evidence(given)
-
-
-def _name_of(previous_id: str, key: str, server: Server) -> SessionId:
-    # Most ids are one of a kind, as the key tells, and then name the session as they are.
-    if len(previous_id) <= MAX_NAME and key[:2] != SCOPED_PREFIX:
-        return previous_id  # type: ignore[return-value]  # a cast is a call
-    return name_of_response(previous_id, server.name)

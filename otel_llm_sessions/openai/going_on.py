@@ -22,22 +22,20 @@ def goes_on(call: Call, previous: SessionLink) -> bool:
     """
     request = call.request
     given, ties, is_turn = request.evidence.given, request.evidence.ties, request.match.route.is_turn
-    session_id, origin, turn = previous[:3]  # each by its name would take as long as a function
-    key, source = "", origin
+    session_id, turn, key = previous.session_id, previous.turn + 1, ""
     if given is not None:
-        named, source = given
-        if named != session_id:
+        origin = source = given.source
+        if given.session_id != session_id:
             return False
-        origin = source
     else:
-        key, source = ties[0].key, ties[0].source
+        origin, source, key = previous.source, ties[0].source, ties[0].key
         if source != "chain":
             return False
     if not is_turn or call.around or call.is_silent or previous.name or previous.user or previous.tags:
         return False
-    plan = call.home.placer.go_on(session_id, previous.trace, turn + 1, call.started)
+    plan = call.home.placer.go_on(session_id, previous.trace, turn, call.started)
     if plan is None or plan.placement is None or plan.context is None:
         return False
-    resolution = Resolution(session_id, source, origin, turn + 1, previous, None, NOTHING_SAID, key)
+    resolution = Resolution(session_id, source, origin, turn, previous, None, NOTHING_SAID, key)
     call.start_placed(resolution, plan.placement, plan.context, turn_links(resolution))
     return True

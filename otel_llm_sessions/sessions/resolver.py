@@ -131,9 +131,9 @@ def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_se
     if evidence.given is not None and (found is None or evidence.given.source != "baggage"):
         return _given(evidence.given, tie, found, answers, leaves)
     if tie is not None and found is not None:
-        session_id, origin, turn = found[:3]  # each by its name would take a function's time
+        session_id, origin, turn = found.session_id, found.source, found.turn + 1
         other = _other(session_id, answers) if len(answers) > 1 else None
-        return Resolution(session_id, tie.source, origin, turn + 1, found, other, NOTHING_SAID, tie.key, leaves)
+        return Resolution(session_id, tie.source, origin, turn, found, other, NOTHING_SAID, tie.key, leaves)
     if evidence.previous_name is not None:
         # Nobody knows the previous response; it names the session, of which it is the one turn known of.
         name, key = evidence.previous_name, ties[0].key

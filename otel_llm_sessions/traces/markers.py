@@ -6,8 +6,18 @@ from typing import Any
 
 from opentelemetry.trace import Link, Status, StatusCode
 
-from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.semconv import (
+    ERROR_TYPE,
+    LLM_SESSION_INPUT_TOKENS,
+    LLM_SESSION_OUTPUT_TOKENS,
+    LLM_SESSION_PART,
+    LLM_SESSION_TURN,
+    MARKER_NAME,
+    REQUEST_MODEL,
+    RESPONSE_ID,
+    SESSION_ID,
+)
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace
 from otel_llm_sessions.traces.below import below_root
 from otel_llm_sessions.traces.ids import start_with_ids
@@ -29,7 +39,7 @@ def emit_marker(tracer: Any, turn: SessionLink, error_type: str | None = None) -
         marker = start_with_ids(
             tracer,
             None,
-            semconv.MARKER_NAME,
+            MARKER_NAME,
             context=below_root(trace),
             attributes=_attributes(turn, trace, error_type),
             links=[Link(span_context(turn.span))],
@@ -44,19 +54,19 @@ def emit_marker(tracer: Any, turn: SessionLink, error_type: str | None = None) -
 
 
 def _attributes(turn: SessionLink, trace: SessionTrace, error_type: str | None) -> dict[str, Any]:
-    attributes: dict[str, Any] = {semconv.SESSION_ID: turn.session_id, semconv.LLM_SESSION_TURN: turn.turn}
+    attributes: dict[str, Any] = {SESSION_ID: turn.session_id, LLM_SESSION_TURN: turn.turn}
     if part := trace.part:
-        attributes[semconv.LLM_SESSION_PART] = part
+        attributes[LLM_SESSION_PART] = part
     if turn.name or turn.user or turn.tags:
         attributes.update(turn.about.attributes())
     if model := turn.model:
-        attributes[semconv.REQUEST_MODEL] = model
+        attributes[REQUEST_MODEL] = model
     if response_id := turn.response_id:
-        attributes[semconv.RESPONSE_ID] = response_id
+        attributes[RESPONSE_ID] = response_id
     if (tokens := turn.input_tokens) is not None:
-        attributes[semconv.LLM_SESSION_INPUT_TOKENS] = tokens
+        attributes[LLM_SESSION_INPUT_TOKENS] = tokens
     if (tokens := turn.output_tokens) is not None:
-        attributes[semconv.LLM_SESSION_OUTPUT_TOKENS] = tokens
+        attributes[LLM_SESSION_OUTPUT_TOKENS] = tokens
     if error_type is not None:
-        attributes[semconv.ERROR_TYPE] = error_type
+        attributes[ERROR_TYPE] = error_type
     return attributes
