@@ -178,6 +178,7 @@ def _cursor(token: str, place: Position) -> str:
 def _position(cursor: str) -> tuple[str, Position]:
     try:
         token, key, last, session_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return str(token), (float(key), int(last), str(session_id))
+        # A time in nanoseconds is more than a float holds.
+        return str(token), (key if isinstance(key, int) else float(key), int(last), str(session_id))
     except (ValueError, TypeError, RecursionError):
         raise ValueError("cursor is not valid: expected the next_cursor of a page before") from None

@@ -62,13 +62,14 @@ class Tempo:
     Args:
         site: where it answers.
         limit: how many traces one search may answer with.
+        has_v2: whether it may have the newer path of traces; where it answers 404, the older is asked.
     """
 
-    def __init__(self, site: Site, limit: int = LIMIT) -> None:
+    def __init__(self, site: Site, limit: int = LIMIT, has_v2: bool = True) -> None:
         self._site = site
         self._limit = limit
         self._per_trace = PER_TRACE
-        self._has_v2 = True
+        self._has_v2 = has_v2
 
     @property
     def name(self) -> str:

@@ -11,6 +11,8 @@ from otel_llm_sessions.view.query import BEGINNING, SECOND
 from otel_llm_sessions.view.sources.told import Told
 
 MILLISECOND: Final = SECOND // 1_000
+MOST_SEARCHES: Final = 200
+"""For one stretch of time: where traces go on for days, a backend may find all of them in each second of it."""
 
 
 T = TypeVar("T")
@@ -39,18 +41,24 @@ def read(search: Search[T], start: int, end: int, told: Told, least: int = MILLI
         told: is told what is left out.
         least: nanoseconds of the shortest stretch that is worth asking for.
     """
-    windows = [(start, end)]
+    windows, searched = [(start, end)], 0
     while windows:
         low, high = windows.pop()
+        searched += 1
         found = search(low, high)
         yield from found.traces
         if not found.full:
             continue
-        if high - low <= least:
-            told.notice(f"more than one answer holds began at {at(low)}: not all of it is shown")
+        if high - low <= least or searched + len(windows) >= MOST_SEARCHES:
+            told.notice(f"there is more than one search answers {_when(low, high)}: not all of it is shown")
             continue
         middle = (low + high) // 2
         windows += [(low, middle), (middle + 1, high)]
+
+
+def _when(low: int, high: int) -> str:
+    first, last = at(low)[:19] + "Z", at(high)[:19] + "Z"
+    return f"at {first}" if first == last else f"between {first} and {last}"
 
 
 def at(nanoseconds: int) -> str:

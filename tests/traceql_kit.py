@@ -1,0 +1,171 @@
+"""As much of TraceQL as this repository's queries are made of, read strictly and evaluated over spans."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<text>"(?:[^"\\]|\\.)*"|`[^`]*`)
+    | (?P<number>-?\d+(?:\.\d+)?(?:ns|us|ms|s|m|h)?(?![\w.])|\.\d+)
+    | (?P<name>(?:span|resource|event|link|instrumentation)\.[\w.\-/]+|(?:span|trace|event|link):\w+|\w+)
+    | (?P<sign>&&|\|\||!=|>=|<=|=~|!~|[{}()|,=<>])
+    )""",
+    re.VERBOSE,
+)
+INTRINSICS = {"name", "status", "kind", "duration", "rootName", "rootServiceName", "traceDuration", "statusMessage"}
+CONSTANTS = {"nil", "true", "false", "error", "ok", "unset", "server", "client", "internal", "producer", "consumer"}
+METRICS = {"rate", "count_over_time", "sum_over_time", "avg_over_time", "max_over_time", "min_over_time"}
+QUANTILES = {"quantile_over_time"}
+COMPARED = {"=", "!=", ">", "<", ">=", "<=", "=~", "!~"}
+
+Span = Callable[[str], Any]
+"""A span's fields by their names; None for what it has not."""
+
+
+class BadQuery(Exception):
+    """It is no TraceQL; the message is as Tempo's."""
+
+
+@dataclass
+class TraceQL:
+    """A query that was read."""
+
+    matches: Callable[[Span], bool] = lambda span: True
+    selected: list[str] = field(default_factory=list)
+    """What a search tells of a span: what is asked of it, and what is selected."""
+    fields: list[str] = field(default_factory=list)
+    """Every field that is named."""
+    is_metrics: bool = False
+
+
+def parsed(text: str) -> TraceQL:
+    return _Reader(text).query()
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self.tokens: list[tuple[str, str]] = []
+        at = 0
+        while text[at:].strip():
+            found = TOKEN.match(text, at)
+            if not found:
+                raise BadQuery(f"invalid TraceQL query: parse error at line 1, col {at + 1}: syntax error: unexpected")
+            self.tokens.append((found.lastgroup or "", found[found.lastgroup or 0]))
+            at = found.end()
+        self.result = TraceQL()
+
+    def query(self) -> TraceQL:
+        self.take("{")
+        if self.peek() != "}":
+            self.result.matches = self.either()
+        self.take("}")
+        while self.peek() == "|":
+            self.take("|")
+            self.stage()
+        if self.tokens:
+            self.fail()
+        self.result.selected += self.result.fields
+        return self.result
+
+    def stage(self) -> None:
+        _, name = self.next()
+        self.take("(")
+        arguments: list[str] = []
+        while self.peek() != ")":
+            kind, value = self.next()
+            arguments.append(self.field(value) if kind == "name" else value)
+            if self.peek() == ",":
+                self.take(",")
+        self.take(")")
+        if name == "select":
+            self.result.selected += arguments
+        elif name in METRICS | QUANTILES:
+            self.result.is_metrics = True
+            if self.peek() == "by":
+                self.take("by")
+                self.tokens.insert(0, ("name", "select"))
+                self.stage()
+        elif name not in ("count", "by") and not (name == "compare"):
+            self.fail()
+
+    def either(self) -> Callable[[Span], bool]:
+        sides = [self.both()]
+        while self.peek() == "||":
+            self.take("||")
+            sides.append(self.both())
+        return lambda span: any(side(span) for side in sides)
+
+    def both(self) -> Callable[[Span], bool]:
+        sides = [self.comparison()]
+        while self.peek() == "&&":
+            self.take("&&")
+            sides.append(self.comparison())
+        return lambda span: all(side(span) for side in sides)
+
+    def comparison(self) -> Callable[[Span], bool]:
+        if self.peek() == "(":
+            self.take("(")
+            inner = self.either()
+            self.take(")")
+            return inner
+        kind, name = self.next()
+        if kind != "name":
+            self.fail()
+        named, operator = self.field(name), self.next()[1]
+        if operator not in COMPARED:
+            self.fail()
+        value = self.value(*self.next())
+        return lambda span: compared(span(named), operator, value)
+
+    def field(self, name: str) -> str:
+        if "." not in name and ":" not in name and name not in INTRINSICS:
+            self.fail()
+        self.result.fields.append(name)
+        return name
+
+    def value(self, kind: str, said: str) -> Any:
+        if kind == "text":
+            return json.loads(said) if said[0] == '"' else said[1:-1]
+        if kind == "number":
+            return float(said) if re.fullmatch(r"[-\d.]+", said) else said
+        if kind == "name" and said in CONSTANTS:
+            return {"nil": None, "true": True, "false": False}.get(said, said)
+        return self.fail()
+
+    def peek(self) -> str:
+        return self.tokens[0][1] if self.tokens else ""
+
+    def next(self) -> tuple[str, str]:
+        return self.tokens.pop(0) if self.tokens else self.fail()
+
+    def take(self, sign: str) -> None:
+        if self.next()[1] != sign:
+            self.fail()
+
+    def fail(self) -> Any:
+        unexpected = self.tokens[0][1] if self.tokens else "$end"
+        raise BadQuery(f"invalid TraceQL query: parse error at line 1, col 1: syntax error: unexpected {unexpected}")
+
+
+def compared(found: Any, operator: str, value: Any) -> bool:
+    if value is None:
+        return (found is None) == (operator == "=")
+    if found is None or isinstance(found, bool) != isinstance(value, bool):
+        return False
+    if isinstance(found, str) != isinstance(value, str):
+        return False
+    if operator in ("=~", "!~"):
+        return bool(re.fullmatch(value, found)) == (operator == "=~")
+    return {
+        "=": found == value,
+        "!=": found != value,
+        ">": found > value,
+        "<": found < value,
+        ">=": found >= value,
+        "<=": found <= value,
+    }[operator]
