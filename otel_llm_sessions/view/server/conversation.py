@@ -57,12 +57,14 @@ def rows(turns: Iterable[Turn]) -> list[Row]:
     for turn in turns:
         by_line[forks.line[id(turn)]].append(turn)
     found: list[Row] = []
+    last: dict[int, Turn] = {}
     for turn, branch in _walk(by_line, forks):
         is_head = forks.line[id(turn)] == id(turn)
-        before = turn.follows if is_head and turn.follows else _last(found, branch)
+        before = turn.follows if is_head and turn.follows else last.get(branch)
         kept, earlier = _new(turn, before)
         from_place = places.get(id(turn.follows), 0) if is_head else 0
         found.append(Row(turn, places[id(turn)], branch, from_place, _pause(before, turn), earlier, kept))
+        last[branch] = turn
     return found
 
 
@@ -98,10 +100,6 @@ def _walk(by_line: dict[int, list[Turn]], forks: _Forks) -> Iterator[tuple[Turn,
             continue
         yield turn, depth
         stack.extend((iter(by_line[id(head)]), depth + 1) for head in reversed(forks.heads.get(id(turn), ())))
-
-
-def _last(found: list[Row], branch: int) -> Turn | None:
-    return next((row.turn for row in reversed(found) if row.branch == branch), None)
 
 
 def _pause(before: Turn | None, turn: Turn) -> int | None:

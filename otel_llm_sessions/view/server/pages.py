@@ -21,7 +21,7 @@ from otel_llm_sessions.view.server.gate import MACHINES
 from otel_llm_sessions.view.server.live import ADDRESS, Changes
 from otel_llm_sessions.view.server.reader import Found, Reader
 from otel_llm_sessions.view.server.security import Security
-from otel_llm_sessions.view.server.templating import environment_with
+from otel_llm_sessions.view.server.templating import templates
 from otel_llm_sessions.view.source import Page, Unreachable
 
 SESSIONS: Final = "/sessions"
@@ -71,7 +71,8 @@ class Pages:
         self._security = security
         self._receiver = receiver
         self._changes = changes
-        self._templates = environment_with(files=files, source="" if receiver else reader.source.name, live="", again=0)
+        self._templates = templates()
+        self._values = {"files": files, "source": "" if receiver else reader.source.name, "live": "", "again": 0}
         self.routes = [
             *files.routes,
             Route("/", self.overview),
@@ -178,7 +179,7 @@ class Pages:
         return self._page("message.html", status, title=title, message=message, asks_token=asks_token)
 
     def _page(self, template: str, status: int, **values: Any) -> Response:
-        text = self._templates.get_template(template).render(session_address=_address, **values)
+        text = self._templates.get_template(template).render(self._values, session_address=_address, **values)
         return HTMLResponse(text.encode("utf-8", "replace"), status, {"Cache-Control": "private, no-cache"})
 
 

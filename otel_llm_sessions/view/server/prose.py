@@ -40,18 +40,19 @@ def blocks(text: str) -> list[Block]:
 
 def _cut(text: str) -> Iterator[Block]:
     lines: list[str] = []
-    fence = language = ""
+    fence = language = opening = ""
     for line in text.splitlines(keepends=True):
         bare = line.strip()
         if not fence and bare.startswith(FENCES):
             yield _prose(lines)
-            fence, language, lines = bare[:3], _language(bare), []
+            fence, language, opening, lines = bare[:3], _language(bare), line, []
         elif fence and bare.startswith(fence) and not bare.strip(fence[0]):
             yield Block("code", "".join(lines).rstrip("\n"), language)
             fence, lines = "", []
         else:
             lines.append(line)
-    yield Block("code", "".join(lines).rstrip("\n"), language) if fence else _prose(lines)
+    is_code = fence and lines
+    yield Block("code", "".join(lines).rstrip("\n"), language) if is_code else _prose([opening] if fence else lines)
 
 
 def _language(line: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,8 +21,9 @@ ROLES: Final = {
 Rows = list[tuple[str, Any]]
 
 
-def environment_with(**values: Any) -> Environment:
-    """Return the templates, which all know these values."""
+@cache
+def templates() -> Environment:
+    """Return the templates, compiled."""
     made = Environment(
         loader=PackageLoader("otel_llm_sessions.view.server"),
         autoescape=True,
@@ -30,7 +32,6 @@ def environment_with(**values: Any) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= values
     for name in ("number", "cost", "duration", "machine_time", "people_time", "words", "shortened", "raw"):
         made.filters[name] = getattr(texts, name)
     made.filters |= {"blocks": blocks, "role": role, "size": size, "facts": facts, "groups": groups}
