@@ -171,6 +171,14 @@ def test_events_of_one_message_each_are_the_words_of_their_span():
     assert (turn.output[0].finish_reason, turn.input[3].parts[0].id) == ("tool_calls", "c0")
 
 
+def test_the_event_that_has_all_of_a_call_wins_over_those_of_one_message_each():
+    made = call(1, REQUEST_1)
+    whole = {"gen_ai.input.messages": ({"role": "user", "parts": ({"type": "text", "content": "All"},)},)}
+    details = ReceivedLog("gen_ai.client.inference.operation.details", 1, None, whole, made.trace_id, made.span_id)
+    (session,) = sessions_of([made], [event("gen_ai.user.message", {"content": "One"}, made), details])
+    assert said(session.turns[0].input) == [("user", ("text", "", "All"))]
+
+
 @pytest.mark.parametrize("value", [None, 5, ("x",), {"a": 1}, b"\xff", "", True])
 def test_odd_values_are_no_words(value):
     names = ("role", "content", "tool_calls.0.name", "tool_calls.x.name", "tool_calls.99999999.id", "reasoning")
