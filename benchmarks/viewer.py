@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import random
 import signal
 import sqlite3
@@ -164,6 +165,8 @@ class Measured:
     refused: int = 0
     late: float = 0.0
     """Seconds that the sender was behind at the end."""
+    computed: float = 0.0
+    """CPU seconds of the viewer's: what a busy machine does not change much."""
     memory: list[int] = field(default_factory=list)
     """Megabytes, once a second."""
     answers: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -201,6 +204,7 @@ def measure(path: Path, seconds: float, spans_a_minute: int) -> Measured:
         send(url, target, seconds, spans_a_minute, measured)
         over.set()
         asking.join()
+        measured.computed = cpu_seconds(process.pid)
     measured.kept, measured.file = count(path) - before, path.stat().st_size
     return measured
 
@@ -265,6 +269,12 @@ def resident(pid: int) -> int:
     return 0
 
 
+def cpu_seconds(pid: int) -> float:
+    """What a process has computed so far."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def count(path: Path) -> int:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         return int(connection.execute("SELECT count(*) FROM span").fetchone()[0])
@@ -273,8 +283,9 @@ def count(path: Path) -> int:
 def report(measured: Measured) -> str:
     sent = f"{measured.sent:,} spans in {measured.seconds:.0f} s: {measured.a_minute:,.0f} a minute"
     ended = f"{measured.refused} requests told to come again, {measured.late:.1f} s late at the end"
-    memory = f"memory: {min(measured.memory)} to {max(measured.memory)} MB; file: {measured.file / 1e6:,.0f} MB"
-    lines = [f"{sent}, {measured.kept:,} kept, {ended}", memory]
+    memory = f"{min(measured.memory)} to {max(measured.memory)} MB of memory, a file of {measured.file / 1e6:,.0f} MB"
+    used = f"the viewer: {measured.computed:.0f} s of computing, {memory}"
+    lines = [f"{sent}, {measured.kept:,} kept, {ended}", used]
     for asked, times in measured.answers.items():
         ordered = sorted(times)
         most = ordered[int(0.9 * (len(ordered) - 1))]
