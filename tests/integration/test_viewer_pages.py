@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import closing
+from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import quote
 
@@ -13,7 +15,9 @@ from showcase import ID, showcase
 from viewer_kit import Kept, app_of, client_of, message, root, serving, span_id_of, talk, trace_id_of, turn
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.view.database import Database
 from otel_llm_sessions.view.server.security import security_for
+from otel_llm_sessions.view.spans import ReceivedLink
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}\x1b[31m\ud800"
 
@@ -132,6 +136,28 @@ def test_news_come_as_events_and_end_when_the_server_stops():
         assert asyncio.run(listen(url)) == ["data: 1"]
     assert app.state.stopping
     assert client_of(kept).get("/live").status_code == 404
+
+
+def test_sessions_that_were_started_in_one_another_are_linked():
+    link = ReceivedLink(trace_id_of(1), span_id_of(0, 1), {semconv.LLM_SESSION_LINK: "parent_session"})
+    below, *turns = talk("below", 1, trace=2)
+    with closing(Database()) as database:
+        database.add([*talk("above", 1, trace=1), replace(below, links=(link,)), *turns])
+        database.settle()
+        pages = {name: client_of(database).get(f"/sessions/{name}").text for name in ("above", "below")}
+    assert 'Started in <a href="/sessions/above">' in pages["below"]
+    assert 'Started <a href="/sessions/below">' in pages["above"]
+
+
+def test_what_has_left_and_what_is_cut_off_is_said():
+    kept = Kept(talk("s1", 1), notices=("12 sessions left to make room",))
+    assert "12 sessions left to make room" in client_of(kept).get("/").text
+    cut = turn(
+        "s2", 1, trace=2, **{semconv.INPUT_MESSAGES: '[{"role": "user", "parts": [{"type": "text", "content": "Wher'}
+    )
+    page = client_of(Kept([cut])).get("/sessions/s2").text
+    assert "Wher" in page
+    assert "cut off" in page
 
 
 @pytest.mark.slow

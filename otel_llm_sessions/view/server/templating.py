@@ -32,7 +32,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("number", "cost", "duration", "machine_time", "people_time", "words", "shortened", "raw"):
+    for name in ("number", "cost", "duration", "machine_time", "people_time", "shortened", "raw"):
         made.filters[name] = getattr(texts, name)
     made.filters |= {"blocks": blocks, "role": role, "size": size, "facts": facts, "groups": groups}
     for name in made.list_templates():  # compiled now, not while somebody waits for the first page

@@ -85,12 +85,6 @@ def people_time(nanoseconds: int) -> str:
     return f"{at(nanoseconds):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def words(text: str) -> str:
-    """Say how long a text is, in words."""
-    count = len(text.split())
-    return f"{count:,} word{'' if count == 1 else 's'}"
-
-
 def shortened(text: str, most: int = 80) -> str:
     """Return the beginning of a text, in one line."""
     line = " ".join(text[: 4 * most].split())
