@@ -255,11 +255,11 @@ class MetricsSource:
         self._metrics: CallMetrics | None = None
         self._lock = forks.Lock()
         may_load = OTEL_PYTHON_METER_PROVIDER in os.environ
-        self._looks_first = provider is None and not may_load and hasattr(_api, "_METER_PROVIDER")
+        self._looks_first = not may_load and hasattr(_api, "_METER_PROVIDER")
 
     def get(self) -> CallMetrics | None:
         """Return the metrics to record to, or None while no meter provider is set."""
-        if self._looks_first and _api._METER_PROVIDER is None:
+        if self._given is None and self._looks_first and _api._METER_PROVIDER is None:
             return None
         provider = self._given if self._given is not None else get_meter_provider()
         return self._metrics if provider is self._bound else self._of_another(provider)
