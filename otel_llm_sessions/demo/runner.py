@@ -148,18 +148,16 @@ class Demo:
         begun, before = time.monotonic(), count()
         own = {"OTEL_SERVICE_NAME": example.service, **dict(example.settings)}
 
-        def progress() -> str:
-            return f"{time.monotonic() - begun:.1f} s, {count() - before} of {example.sessions} sessions"
+        def took() -> str:
+            return f"{example.file}: {time.monotonic() - begun:.1f} s"
 
         with self._console.status(f"running {example.file}") as status:
             process = self._processes.start(command, {**environment, **own})
             try:
-                output = self._processes.finish(
-                    process, self._timeout, lambda: status.update(f"running {example.file}: {progress()}")
-                )
+                output = self._processes.finish(process, self._timeout, lambda: status.update(f"running {took()}"))
             except TimedOut as late:
                 return Run(example, (f"did not end within {self._timeout:g} s",), str(late))
-        self._say(f"ran {example.file}: {progress()}")
+        self._say(f"ran {took()}, {count() - before} of {example.sessions} sessions arrived")
         code = process.returncode
         return Run(example, (f"ended with exit code {code}",) if code else (), output)
 
