@@ -294,7 +294,7 @@ def _nothing_left_behind() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def _receiver() -> Iterator[Any]:
     # Imported here: the contract's environments have no exporter.
-    from otel_llm_sessions.view.receiver import OtlpReceiver
+    from otlp_receiver import OtlpReceiver
 
     with OtlpReceiver() as receiver:
         yield receiver

@@ -7,8 +7,8 @@ from typing import Any
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from otlp_receiver import OtlpReceiver
 
-from otel_llm_sessions.view.receiver import OtlpReceiver
 from otel_llm_sessions.view.spans import ReceivedSpan
 
 

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from test_house import imports_of, name_of, reachable
+from test_import_rules import SOURCE
 
 DISTRIBUTION = "otel-llm-sessions"
 PUBLIC = {
@@ -144,6 +146,15 @@ def test_the_demo_holds_nothing_that_it_does_not_use() -> None:
     unused = {name.removesuffix(".__init__") for name in named if not name.endswith(".__main__")} - set(used)
     assert not unused
     assert not [str(file) for file in files if "x-loopback" in file.read_text(encoding="utf-8")]
+
+
+def test_the_view_holds_nothing_that_no_command_uses() -> None:
+    modules = {name_of(file, SOURCE): file for file in SOURCE.rglob("*.py")}
+    edges = {name: set(imports_of(file, SOURCE, set(modules))) for name, file in modules.items()}
+    used = reachable("otel_llm_sessions.cli", edges)
+    viewing = {name for name, file in modules.items() if "view" in file.parts and file.name != "__init__.py"}
+    assert len(viewing) > 40
+    assert viewing <= used
 
 
 def test_nothing_says_to_install_the_package_from_an_index_on_which_it_is_not() -> None:

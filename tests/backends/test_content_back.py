@@ -16,11 +16,11 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from otlp_receiver import OtlpReceiver
 from servers import ROOT, Collector, validated
 
 from otel_llm_sessions.telemetry.content.capture import VARIABLE
 from otel_llm_sessions.testing import capture_spans
-from otel_llm_sessions.view.receiver import OtlpReceiver
 
 (SHOWN,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "content.md").read_text(), re.S)
 

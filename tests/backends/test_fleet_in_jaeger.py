@@ -11,9 +11,9 @@ import pytest
 from fleet import Fleet
 from fleet_work import PATIENT, Work, loopback_process, mistakes
 from jaeger_traces import tags
+from otlp_receiver import OtlpReceiver
 from servers import Collector, Jaeger, eventually
 
-from otel_llm_sessions.view.receiver import OtlpReceiver
 from otel_llm_sessions.view.spans import ReceivedSpan
 
 NUMBER, TURNS = 200, 10

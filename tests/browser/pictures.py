@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
 
 from browser_kit import viewing  # noqa: E402
+from otlp_receiver import OtlpReceiver  # noqa: E402
 
 from otel_llm_sessions.demo.processes import Processes  # noqa: E402
 from otel_llm_sessions.demo.runner import Demo  # noqa: E402
 from otel_llm_sessions.view.query import Query  # noqa: E402
-from otel_llm_sessions.view.receiver import OtlpReceiver  # noqa: E402
 from otel_llm_sessions.view.spans import ReceivedSpan  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"

@@ -18,8 +18,8 @@ from contract.matrix import HOME, make
 from frameworks.environments import environment
 from frameworks.scenarios_told import SCENARIOS
 from loopback import LoopbackServer
+from otlp_receiver import OtlpReceiver
 
-from otel_llm_sessions.view.receiver import OtlpReceiver
 from otel_llm_sessions.view.spans import ReceivedSpan
 
 SCRIPTS = Path(__file__).with_name("scenarios")

@@ -19,10 +19,10 @@ import pytest
 from endings_kit import MESSAGES, kinds, only
 from loopback_client import MODEL
 from opentelemetry.trace import StatusCode
+from otlp_receiver import OtlpReceiver
 
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
-from otel_llm_sessions.view.receiver import OtlpReceiver
 
 pytestmark = pytest.mark.usefixtures("quick_collections")
 

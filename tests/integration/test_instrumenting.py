@@ -18,10 +18,10 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from otlp_receiver import OtlpReceiver
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, SessionSpanProcessor, session
 from otel_llm_sessions.stores.urls import ALLOWED
-from otel_llm_sessions.view.receiver import OtlpReceiver
 
 CLEARED = ("OTEL_", "OPENAI_", "AZURE_OPENAI_", "PYTHONWARNINGS")
 APP = """

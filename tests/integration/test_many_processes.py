@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 from fleet import Fleet
 from fleet_work import PATIENT, Work, loopback_process, mistakes
+from otlp_receiver import OtlpReceiver
 from redis_groups import GROUPS, group_of
 from store_kit import SERVERS, require_program
 from waiting import until
-
-from otel_llm_sessions.view.receiver import OtlpReceiver
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from fleet import Fleet
+from otlp_receiver import OtlpReceiver
 from store_kit import SERVERS, RedisServer, require_program
-
-from otel_llm_sessions.view.receiver import OtlpReceiver
 
 pytestmark = pytest.mark.slow
 

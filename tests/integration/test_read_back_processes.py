@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from delta_kit import CONTENT, Recorded, context_of
 from fleet import Fleet
+from otlp_receiver import OtlpReceiver
 
 from otel_llm_sessions.demo.provider.text import answer
-from otel_llm_sessions.view.receiver import OtlpReceiver
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,9 @@ import pytest
 from app_process import store_of
 from disk_faults import filled_up, read_only, small_file_system
 from fleet import Fleet
+from otlp_receiver import OtlpReceiver
 from store_kit import Lateness, RedisServer, locked
 from waiting import until
-
-from otel_llm_sessions.view.receiver import OtlpReceiver
 
 pytestmark = pytest.mark.slow
 
