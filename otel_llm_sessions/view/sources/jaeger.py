@@ -80,19 +80,15 @@ class Jaeger:
         services = self._services()
         for service in services:
             for tag in SOUGHT if self.apis[0] else SOUGHT[:1]:
-                for trace in self._read(service, tag if self.apis[0] else None, since, until, told):
-                    if trace and trace[0].trace_id not in seen:
-                        seen.add(trace[0].trace_id)
-                        yield trace
+                yield from self._read(service, tag if self.apis[0] else None, since, until, told, seen)
 
     def having(self, attribute: str, value: str, since: int, until: int, told: Told) -> Iterator[list[ReceivedSpan]]:
         """Yield the whole traces that have a span with this attribute."""
         seen: set[str] = set()
         searches, reads = self.apis
         for service in self._services():
-            for trace in self._read(service, (attribute, value), since, until, told):
-                if trace and trace[0].trace_id not in seen and _has(trace, attribute, value):
-                    seen.add(trace[0].trace_id)
+            for trace in self._read(service, (attribute, value), since, until, told, seen):
+                if _has(trace, attribute, value):
                     # The other API has links whole, and nanoseconds.
                     yield self.trace(trace[0].trace_id, told) if searches and reads else trace
 
@@ -147,18 +143,27 @@ class Jaeger:
         answer = self._site.json("/api/v3/services")
         return _names(answer.get("services") if isinstance(answer, dict) else None)
 
-    def _read(self, service: str, tag: Tag | None, since: int, until: int, told: Told) -> Iterator[list[ReceivedSpan]]:
-        search = partial(self._search_v1 if self.apis[0] else self._search_v3, service, tag)
+    def _read(
+        self, service: str, tag: Tag | None, since: int, until: int, told: Told, seen: set[str]
+    ) -> Iterator[list[ReceivedSpan]]:
+        """Yield the traces that were not seen before."""
+        search = partial(self._search_v1 if self.apis[0] else self._search_v3, service, tag, seen)
         return read(search, since, until, told)
 
-    def _search_v1(self, service: str, tag: Tag | None, start: int, end: int) -> Found[list[ReceivedSpan]]:
+    def _search_v1(
+        self, service: str, tag: Tag | None, seen: set[str], start: int, end: int
+    ) -> Found[list[ReceivedSpan]]:
         said = {"service": service, "start": str(start // MICROSECOND), "end": str(-(-end // MICROSECOND))}
         tags = {"tags": json.dumps(dict([tag]), separators=(",", ":"))} if tag else {}
         answer, full = self._limited("/api/traces", {**said, **tags, "raw": "true"}, "limit")
-        traces = [trace_of(trace) for trace in _data(answer)]
-        return Found(traces, full or len(traces) >= self._limit)
+        found = _data(answer)
+        # Of searches for several things most find the same: what was seen is not read again.
+        new = [trace for trace in found if isinstance(trace, dict) and _is_new(trace.get("traceID"), seen)]
+        return Found([trace for trace in map(trace_of, new) if trace], full or len(found) >= self._limit)
 
-    def _search_v3(self, service: str, _: Tag | None, start: int, end: int) -> Found[list[ReceivedSpan]]:
+    def _search_v3(
+        self, service: str, _: Tag | None, seen: set[str], start: int, end: int
+    ) -> Found[list[ReceivedSpan]]:
         times = {"query.start_time_min": at(start), "query.start_time_max": at(end + MICROSECOND - 1)}
         said = {"query.service_name": service, **times, "query.raw_traces": "true"}
         try:
@@ -168,7 +173,8 @@ class Jaeger:
                 return Found([], False)
             raise
         traces = list(_by_trace(spans_in(_result(answer) if answer else {})))
-        return Found(traces, full or len(traces) >= self._limit)
+        new = [trace for trace in traces if _is_new(trace[0].trace_id, seen)]
+        return Found(new, full or len(traces) >= self._limit)
 
     def _limited(self, path: str, said: Mapping[str, str], limit: str) -> tuple[Any, bool]:
         """The answer, and whether it is none because it would be too long; a limit that Jaeger refuses is lowered."""
@@ -193,6 +199,14 @@ class JaegerSource(Searched):
 
     def __init__(self, site: Site, limit: int = LIMIT) -> None:
         super().__init__(Jaeger(site, limit))
+
+
+def _is_new(trace_id: object, seen: set[str]) -> bool:
+    """Whether a trace was not seen before; it is from now on."""
+    if not isinstance(trace_id, str) or trace_id in seen:
+        return False
+    seen.add(trace_id)
+    return True
 
 
 def _has(trace: Iterable[ReceivedSpan], attribute: str, value: str) -> bool:
