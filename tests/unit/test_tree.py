@@ -162,6 +162,16 @@ def test_what_else_was_started_inside_the_session_is_shown_by_start(root):
     assert lines[3].startswith("    └── 2  chat gpt-4o-mini")
 
 
+def test_what_lies_very_deep_is_drawn_in_its_order_and_no_deeper_than_anybody_reads(root):
+    spans = [root]
+    for number in range(300):
+        spans.append(span(f"inner {number}", parent=spans[-1], start=number))
+    lines = drawn([*spans, call(1, SESSION_TRACE, parent=spans[-1], start=300)])
+    assert len(lines) == 302
+    assert [f"inner {number}  " in line for number, line in enumerate(lines[1:-1])] == [True] * 300
+    assert max(map(len, lines)) < 160
+
+
 def test_roots_of_several_processes_in_one_trace_are_one_session(root):
     other_root = span("talk", session__id="s-1", llm_session__root=True, start=50)
     turns = [call(1, SESSION_TRACE, parent=root), call(2, SESSION_TRACE, parent=other_root, start=60)]

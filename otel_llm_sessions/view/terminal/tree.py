@@ -24,6 +24,8 @@ LONGEST_WORDS: Final = 40
 FIRST_OF_WORDS: Final = 1_000
 """Characters that are looked at to find so few."""
 GAP: Final = "  "
+DEEPEST: Final = 16
+"""Levels that are drawn as such; what lies deeper stands below the last of them, in its order."""
 GUIDE: Final = 4
 """Columns that one level of a tree takes."""
 
@@ -93,7 +95,7 @@ def _grow(top: Tree, nodes: Sequence[Node], widths: Sequence[int], look: Look) -
         if node.turn and look.with_content:
             for said in said_in(node.turn):
                 branch.add(said)
-        left.append((branch, iter(node.children)))
+        left.append((branch if len(left) < DEEPEST else above, iter(node.children)))
 
 
 def _line(turn: Turn, widths: Sequence[int], look: Look) -> Text:
