@@ -75,7 +75,7 @@ def pair(name: str, value: object) -> KeyValue:
     return made
 
 
-def test_all_of_ten_thousand_sessions_are_listed_page_by_page(many):
+def test_all_of_four_thousand_sessions_are_listed_page_by_page(many):
     jaeger, begun = many
     source, told = JaegerSource(Site(jaeger.address)), []
     query, found = Query(since=begun - SECOND, limit=1_000), []
@@ -101,9 +101,9 @@ def test_what_more_than_one_search_answers_in_a_moment_is_said_to_be_cut_off(man
     jaeger, begun = many
     middle = begun + SESSIONS // 2 * APART
     page = JaegerSource(Site(jaeger.address), limit=1).sessions(
-        Query(since=middle, until=middle + 30 * APART, limit=1_000)
+        Query(since=middle, until=middle + 10 * APART, limit=1_000)
     )
-    assert 25 <= len(page.sessions) <= 31
+    assert 10 <= len(page.sessions) <= 12
     assert any("not all of it is shown" in one for one in page.notices)
 
 
