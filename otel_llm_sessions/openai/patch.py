@@ -6,7 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -46,7 +46,7 @@ class Patch:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._patched: list[tuple[Any, Any, Any]] = []
+        self._patched: list[tuple[Any, _Place, Any, Any]] = []
 
     def apply(self, openai: ModuleType) -> None:
         """Wrap the request methods; does nothing the second time, but for classes that were imported anew."""
@@ -56,24 +56,48 @@ class Patch:
         self._runtime.costs.prepare()  # what it imports needs much of what openai does, which is there now
         for name, wrap in (("OpenAI", _sync_request), ("AsyncOpenAI", _async_request)):
             client: Any = getattr(openai, name)
-            if any(client is patched for patched, _, _ in self._patched):
+            if any(client is patched for patched, _, _, _ in self._patched):
                 continue
-            wrapper = wrap(client.request, self._runtime, types)
-            # The classes inherit `request` (openai 1.66 to 3.54), unless somebody has patched it before us.
-            self._patched.append((client, wrapper, client.__dict__.get("request")))
-            client.request = wrapper
+            place = _Place.of(client)
+            wrapper = wrap(getattr(place.owner, place.name), self._runtime, types)
+            self._patched.append((client, place, wrapper, place.own))
+            setattr(place.owner, place.name, wrapper)
 
     def remove(self) -> None:
         """Take the wrappers off; where somebody has wrapped on top of one, it stays and passes calls through."""
         self._runtime.switch.is_on = False
-        for client, wrapper, own in self._patched:
-            if client.__dict__.get("request") is not wrapper:
+        for _, place, wrapper, own in self._patched:
+            if place.own is not wrapper:
                 continue
             if own is None:
-                del client.request
+                delattr(place.owner, place.name)
             else:
-                client.request = own
+                setattr(place.owner, place.name, own)
         self._patched.clear()
+
+
+class _Place(NamedTuple):
+    """Where a client's requests pass: the method of its class, or what somebody's wrapper around that calls."""
+
+    owner: Any
+    name: str
+
+    @classmethod
+    def of(cls, client: Any) -> _Place:
+        """Return the place for our wrapper: outside of what was there before us, but inside of a peer's.
+
+        OpenInference (0.1.66) wraps the same method, and a call has one span where its is around ours: whichever of
+        the two was there first.
+        """
+        place = cls(client, "request")
+        while type(getattr(place.own, "_self_wrapper", None)).__module__.split(".")[0] == "openinference":
+            place = cls(place.own, "__wrapped__")
+        return place
+
+    @property
+    def own(self) -> Any:
+        """What stands there; None where the class inherits `request` (openai 1.66 to 3.57), patched by nobody."""
+        return vars(self.owner).get(self.name) if isinstance(self.owner, type) else getattr(self.owner, self.name)
 
 
 class ReplyTypes:
@@ -101,16 +125,25 @@ class ReplyTypes:
         for types, reader in self._readers:
             if issubclass(kind, types):
                 return reader
-        return watch_http if hasattr(kind, "iter_bytes") and hasattr(kind, "aclose") else _read_other
+        return watch_http if hasattr(kind, "iter_bytes") and hasattr(kind, "aclose") else self._read_other
+
+    def _read_other(self, reply: Any, call: Call) -> None:
+        # Who wraps the same method below us may have put a proxy (wrapt's) in front of a stream, and reads that.
+        inner = getattr(reply, "__wrapped__", reply)
+        reader = None if inner is reply else self.reader_of(type(inner))
+        if reader is not None:
+            reader(inner, call)
+        else:
+            call.read(parse(reply) if isinstance(reply, (str, bytes)) else reply)
+            call.finish()
+
+
+def _unknown(reply: Any, call: Call) -> None:
+    """Stand for the reader of a type that no reply had so far."""
 
 
 def _watch_raw(reply: Any, call: Call) -> None:
     watch_http(reply.http_response, call)
-
-
-def _read_other(reply: Any, call: Call) -> None:
-    call.read(parse(reply) if isinstance(reply, (str, bytes)) else reply)
-    call.finish()
 
 
 def _start(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | None:
@@ -190,8 +223,8 @@ def _answered(call: Call, result: Any, types: ReplyTypes) -> None:
         attach(call.made_in)
     try:
         kind = type(result)
-        reader = types.known.get(kind, _read_other)
-        if reader is _read_other:  # or not known yet
+        reader = types.known.get(kind, _unknown)
+        if reader is _unknown:
             reader = types.reader_of(kind)
         if reader is None:
             call.read(result)
