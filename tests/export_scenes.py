@@ -44,21 +44,21 @@ class Stage:
     def __init__(self, name: str, server: Any) -> None:
         self.name = name
         self.server = server
-        self._spans = InMemorySpanExporter()
-        self._logs = InMemoryLogRecordExporter()
+        self.ended = InMemorySpanExporter()
+        self.emitted = InMemoryLogRecordExporter()
 
     @property
     def spans(self) -> Any:
-        return self._spans.get_finished_spans()
+        return self.ended.get_finished_spans()
 
     @property
     def logs(self) -> Any:
-        return self._logs.get_finished_logs()
+        return self.emitted.get_finished_logs()
 
     def provider(self) -> TracerProvider:
         """A tracer provider, as each process has one."""
         provider = TracerProvider(resource=Resource({"service.name": self.name}), shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        provider.add_span_processor(SimpleSpanProcessor(self.ended))
         return provider
 
     @contextmanager
@@ -66,7 +66,7 @@ class Stage:
         """A process of its own that is instrumented: what it remembers goes with it."""
         provider = wrap(self.provider())
         logs = LoggerProvider(resource=Resource({"service.name": self.name}), shutdown_on_exit=False)
-        logs.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
+        logs.add_log_record_processor(SimpleLogRecordProcessor(self.emitted))
         with ExitStack() as stack:
             stack.enter_context(patch.dict(os.environ, {CAPTURE: content} if content else {}))
             settings = {"tracer_provider": provider, "logger_provider": logs, **settings}
@@ -341,7 +341,7 @@ def cost(stage: Stage) -> Books:
     """A server that says what each reply costs."""
     with ProviderServer(charges=True) as server:
         charging = Stage(stage.name, server)
-        charging._spans, charging._logs = stage._spans, stage._logs
+        charging.ended, charging.emitted = stage.ended, stage.emitted
         with charging.process() as process, session("cost-1"):
             alone = process.chat()
             with process.request():

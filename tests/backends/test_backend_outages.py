@@ -42,6 +42,10 @@ class Talk:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
     def said(self) -> str:
         """What it has written to standard error."""
         return self._said.read_text()
@@ -49,7 +53,7 @@ class Talk:
     def goes_on(self, number: int = 10) -> None:
         """Wait for so many sessions more."""
         before = len(self.sessions)
-        until(lambda: len(self.sessions) >= before + number or self._process.poll() is not None, 60)
+        until(lambda: len(self.sessions) >= before + number or not self.is_running, 60)
 
     def end(self) -> float:
         """Have it end in order; return how many seconds that took."""
@@ -110,7 +114,7 @@ def test_a_collector_that_dies_for_ten_seconds_hurts_no_call_and_what_is_lost_is
         eventually(lambda: is_there(jaeger, service, before))
         collector.die()
         time.sleep(OUTAGE)
-        assert talking._process.poll() is None
+        assert talking.is_running
         collector.come_back()
         talking.goes_on()
         mark = len(talking.sessions)

@@ -47,7 +47,7 @@ class Peer:
 
 
 class OpenInference(Peer):
-    __module__ = "openinference.instrumentation.openai._request"
+    __module__ = "openinference.instrumentation.openai"
 
 
 @pytest.fixture
