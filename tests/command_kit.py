@@ -96,6 +96,7 @@ class There:
                 self.asked.append(Asked(scope["raw_path"].decode(), said, headers))
             await app(scope, receive, send)
 
+        noted.state = app.state  # who serves it looks there
         return noted
 
 
