@@ -34,14 +34,16 @@ class Receiving:
     Args:
         processes: ends it.
         timeout: seconds in which it has to be there.
+        forward: the address of another receiver of OTLP over HTTP that is to get everything as well.
 
     Raises:
         NotStarted: it is not there in time.
     """
 
-    def __init__(self, processes: Processes, timeout: float) -> None:
+    def __init__(self, processes: Processes, timeout: float, forward: str | None = None) -> None:
         self._processes = processes
-        self._process = processes.start([sys.executable, *COMMAND], os.environ)
+        more = ("--forward", forward) if forward else ()
+        self._process = processes.start([sys.executable, *COMMAND, *more], os.environ)
         try:
             line = processes.first_line(self._process, timeout)
         except TimedOut:
@@ -77,6 +79,11 @@ class Receiving:
                 self._processes.first_line(self._process, SLICE)
             except TimedOut:
                 continue
+
+    def end(self) -> str:
+        """End it, when all has been passed on; return what it had to say meanwhile."""
+        self._process.terminate()
+        return self._processes.finish(self._process, LATE).partition("\n")[2].strip()
 
     def _read(self) -> list[Session]:
         rows = self._viewer.sessions(Query(limit=MOST)).sessions

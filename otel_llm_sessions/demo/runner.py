@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.text import Text
@@ -36,6 +37,10 @@ NEEDED: Final = ("openai", "fastapi", "uvicorn", "opentelemetry.exporter.otlp.pr
 INSTALL: Final = "pip install '.[demo]' in a checkout"
 KEPT_PREFIX: Final = "OTEL_LLM_SESSIONS_"
 CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+JAEGER: Final = 16686
+"""The port of Jaeger's page."""
+
 SERVER: Final = (
     *("-m", "otel_llm_sessions.demo.provider", "--port", "0", "--latency", "0.15", "--chunk-delay", "0.005"),
     "--charges",
@@ -87,9 +92,12 @@ class Demo:
         """
         instrument = instrument_command()
         folder = examples_folder()
-        receiving = self._start_viewer()
+        also = os.environ.get(ENDPOINT)
+        receiving = self._start_viewer(also)
         environment = environment_of(os.environ, receiving.url, self._provider())
         self._say(f"Spans go to the viewer of this demo at {receiving.url} (OTLP over HTTP).")
+        if also:
+            self._say(f"They are passed on to {also}, as {ENDPOINT} says.")
         self._say(f"What is said is recorded, as {CAPTURE}=SPAN_ONLY asks for; by default it is not.\n")
         commands = [[*instrument, str(folder / example.file), *example.arguments] for example in EXAMPLES]
         runs = [
@@ -99,13 +107,17 @@ class Demo:
         outcomes = outcomes_of(runs, receiving.sessions(lambda found: not any(map(_wrong, outcomes_of(runs, found)))))
         self._show(outcomes)
         is_right = self._judge(outcomes)
+        if also:
+            self._show_addresses(outcomes, also)
         if view:
             self._keep(receiving)
+        if also and (said := receiving.end()):
+            self._say(said, "bold red")
         return is_right
 
-    def _start_viewer(self) -> Receiving:
+    def _start_viewer(self, forward: str | None) -> Receiving:
         try:
-            return Receiving(self._processes, self._timeout)
+            return Receiving(self._processes, self._timeout, forward)
         except NotStarted as error:
             raise DemoError(f"its viewer did not start: {error}") from None
 
@@ -167,6 +179,16 @@ class Demo:
             for tree in trees(outcome.sessions, self._console.width):
                 self._console.print(tree)
         self._console.print()
+
+    def _show_addresses(self, outcomes: Sequence[Outcome], endpoint: str) -> None:
+        """Print where each session is in the Jaeger that stands where everything was passed on to."""
+        self._say(f"\nIn {endpoint}, where Jaeger's page is at its own port:", "bold")
+        for session in (session for outcome in outcomes for session in outcome.sessions):
+            for part in session.parts:
+                self._say(f"session {session.id}")
+                self._say(
+                    f"  trace {part.trace_id}  http://{urlsplit(endpoint).hostname}:{JAEGER}/trace/{part.trace_id}"
+                )
 
     def _judge(self, outcomes: Sequence[Outcome]) -> bool:
         wrong = [outcome for outcome in outcomes if outcome.problems]
@@ -243,7 +265,7 @@ def environment_of(outer: Mapping[str, str], endpoint: str, provider: Mapping[st
         **kept,
         **own,
         **provider,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        ENDPOINT: endpoint,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_TRACES_EXPORTER": "otlp",
         "OTEL_METRICS_EXPORTER": "none",

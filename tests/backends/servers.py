@@ -163,6 +163,13 @@ class Jaeger(Server):
         """Return the traces that the UI lists for a service and Tags."""
         return self.ask("/api/traces", service=service, tags=json.dumps(tags), limit=1000, lookback="1h")
 
+    def has(self, trace_id: str) -> dict[str, Any] | None:
+        """Return a trace by its id, as soon as it is there."""
+        try:
+            return self.trace(trace_id)
+        except urllib.error.HTTPError:
+            return None
+
     def trace(self, trace_id: str) -> dict[str, Any]:
         """Return a trace by its id."""
         (trace,) = self.ask(f"/api/traces/{trace_id}")
