@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,12 @@ MODULE, TEST_FILE, FUNCTION, MEDIAN = 400, 500, 40, 8
 def too_long(files: Iterator[Path], most: int) -> dict[str, int]:
     lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in files}
     return {file.name: length for file, length in lengths.items() if length > most}
+
+
+def test_no_two_test_files_have_one_name():
+    # pytest imports them by their names alone.
+    names = Counter(file.name for file in TESTS.rglob("test_*.py"))
+    assert [name for name, number in names.items() if number > 1] == []
 
 
 def functions() -> dict[str, int]:
