@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from traceql_kit import BadQuery, TraceQL, parsed
+from traceql_kit import BadQuery, Measure, TraceQL, parsed
 from web_kit import Asked, Web, web
 
 FOLDER = Path(__file__).parent / "data" / "tempo"
@@ -86,6 +86,20 @@ def emulated(groups: list[dict[str, Any]], limits: Limits | None = None) -> Abst
     return web(_Tempo(groups, limits or Limits()).answer)
 
 
+def measured(groups: list[dict[str, Any]], text: str) -> dict[tuple[Any, ...], float]:
+    """What a metrics query says of spans over all the time that they took, by what stands behind its ``by``."""
+    query = parsed(text)
+    measure = query.measure
+    assert measure, text
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for span in (span for trace in _Tempo(groups, Limits()).traces.values() for span in trace):
+        value = span.field(measure.of) if measure.of else 1.0
+        if value is not None and query.matches(span.field):
+            found.setdefault(tuple(span.field(name) for name in measure.by), []).append(float(value))
+    series = sorted(((_value(measure, values), labels) for labels, values in found.items()), key=lambda one: -one[0])
+    return {labels: value for value, labels in series[: measure.most]}
+
+
 @dataclass
 class _Span:
     raw: dict[str, Any]
@@ -101,6 +115,7 @@ class _Span:
             "name": self.raw.get("name", ""),
             "status": status.removeprefix("STATUS_CODE_").lower(),
             "kind": self.raw.get("kind", "SPAN_KIND_INTERNAL").removeprefix("SPAN_KIND_").lower(),
+            "duration": (int(self.raw.get(SPAN_TIMES[1], 0)) - int(self.raw.get(SPAN_TIMES[0], 0))) / 1e9,
             "trace:rootName": self.root.get("name", "<root span not yet received>"),
         }[name]
 
@@ -197,6 +212,15 @@ def _found(
         if begun <= end * 10**9 and ended >= start * 10**9:
             told = {"spans": [span.told(query) for span in matched[:per_trace]], "matched": len(matched)}
             yield {"traceID": trace_id.lstrip("0"), "spanSet": told, "spanSets": [told]}
+
+
+def _value(measure: Measure, values: list[float]) -> float:
+    # Tempo guesses a quantile from powers of two; here it is one of the values.
+    if measure.quantiles:
+        return sorted(values)[min(int(measure.quantiles[0] * len(values)), len(values) - 1)]
+    return {"avg_over_time": sum(values) / len(values), "max_over_time": max(values), "min_over_time": min(values)}.get(
+        measure.function, sum(values)
+    )
 
 
 def _of_trace(group: dict[str, Any], trace_id: str) -> dict[str, Any] | None:

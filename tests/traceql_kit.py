@@ -19,8 +19,10 @@ TOKEN = re.compile(
 )
 INTRINSICS = {"name", "status", "kind", "duration", "rootName", "rootServiceName", "traceDuration", "statusMessage"}
 CONSTANTS = {"nil", "true", "false", "error", "ok", "unset", "server", "client", "internal", "producer", "consumer"}
-METRICS = {"rate", "count_over_time", "sum_over_time", "avg_over_time", "max_over_time", "min_over_time"}
+COUNTS = {"rate", "count_over_time"}
+AGGREGATES = {"sum_over_time", "avg_over_time", "max_over_time", "min_over_time"}
 QUANTILES = {"quantile_over_time"}
+METRICS = COUNTS | AGGREGATES | QUANTILES
 COMPARED = {"=", "!=", ">", "<", ">=", "<=", "=~", "!~"}
 
 Span = Callable[[str], Any]
@@ -32,6 +34,19 @@ class BadQuery(Exception):
 
 
 @dataclass
+class Measure:
+    """What a metrics query makes of the spans that match."""
+
+    function: str
+    of: str = ""
+    """The field that is added up, or whatever the function does; none where spans are counted."""
+    quantiles: list[float] = field(default_factory=list)
+    by: list[str] = field(default_factory=list)
+    most: int | None = None
+    """How many series are told, the greatest; None for all of them."""
+
+
+@dataclass
 class TraceQL:
     """A query that was read."""
 
@@ -40,7 +55,7 @@ class TraceQL:
     """What a search tells of a span: what is asked of it, and what is selected."""
     fields: list[str] = field(default_factory=list)
     """Every field that is named."""
-    is_metrics: bool = False
+    measure: Measure | None = None
 
 
 def parsed(text: str) -> TraceQL:
@@ -74,24 +89,42 @@ class _Reader:
 
     def stage(self) -> None:
         _, name = self.next()
+        if name in METRICS:
+            return self.measured(name)
+        arguments = self.arguments()
+        fields = [value for kind, value in arguments if kind == "name"]
+        if name == "select" and not self.result.measure:
+            self.result.selected += fields
+        elif name == "topk" and self.result.measure and [kind for kind, _ in arguments] == ["number"]:
+            self.result.measure.most = int(arguments[0][1])
+        elif name not in ("count", "by") and not (name == "compare"):
+            self.fail()
+
+    def measured(self, function: str) -> None:
+        arguments = self.arguments()
+        measure = Measure(function)
+        if self.result.measure or [kind for kind, _ in arguments[:1]] != ([] if function in COUNTS else ["name"]):
+            self.fail()
+        if arguments:
+            measure.of = arguments[0][1]
+            measure.quantiles = [self.value(*one) for one in arguments[1:]]
+        if bool(measure.quantiles) != (function in QUANTILES):
+            self.fail()
+        if self.peek() == "by":
+            self.take("by")
+            measure.by = [value for _, value in self.arguments()]
+        self.result.measure = measure
+
+    def arguments(self) -> list[tuple[str, str]]:
         self.take("(")
-        arguments: list[str] = []
+        arguments = []
         while self.peek() != ")":
             kind, value = self.next()
-            arguments.append(self.field(value) if kind == "name" else value)
+            arguments.append((kind, self.field(value) if kind == "name" else value))
             if self.peek() == ",":
                 self.take(",")
         self.take(")")
-        if name == "select":
-            self.result.selected += arguments
-        elif name in METRICS | QUANTILES:
-            self.result.is_metrics = True
-            if self.peek() == "by":
-                self.take("by")
-                self.tokens.insert(0, ("name", "select"))
-                self.stage()
-        elif name not in ("count", "by") and not (name == "compare"):
-            self.fail()
+        return arguments
 
     def either(self) -> Callable[[Span], bool]:
         sides = [self.both()]
