@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compose_kit import SERVICES, mounts
 from jaeger_traces import calls, tags
 from loopback_client import MODEL
 from opentelemetry.trace import StatusCode
-from servers import ROOT, Collector, until, validated
+from servers import CONFIG, ROOT, Collector, until, validated
 
 SHOWN = ROOT / "examples" / "collector"
 OVERLAYS = sorted(path for path in SHOWN.glob("*.yaml") if "${env:COLLECTOR_GRPC" not in path.read_text())
@@ -86,6 +87,14 @@ def test_the_configuration_is_valid_and_so_is_what_is_laid_over_it():
     for more in ((), *((path,) for path in OVERLAYS)):
         checked = validated(*more)
         assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_configuration_is_valid_with_the_addresses_that_the_compose_file_says(monkeypatch):
+    assert [*mounts("collector").values()] == [CONFIG]
+    for name, address in SERVICES["collector"]["environment"].items():
+        monkeypatch.setenv(name, address)
+    checked = validated()
+    assert (checked.returncode, checked.stderr) == (0, "")
 
 
 def test_sessions_are_kept_with_the_turns_that_come_after_the_decision(jaeger, second, over, talk, tmp_path):
