@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.view.reading import number_in
 from otel_llm_sessions.view.spans import Attributes
 
 SYMBOLS = {"USD": "$"}
@@ -32,10 +33,10 @@ class Cost(NamedTuple):
 
 def cost_in(attributes: Attributes) -> Cost | None:
     """What a span says that its call cost; None if nothing."""
-    amount = attributes.get(semconv.USAGE_COST_AMOUNT)
-    if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 <= amount < math.inf:
+    amount = number_in(attributes, semconv.USAGE_COST_AMOUNT)
+    if amount is None or amount < 0:
         return None
-    return Cost(float(amount), str(attributes.get(semconv.USAGE_COST_CURRENCY, "")))
+    return Cost(amount, str(attributes.get(semconv.USAGE_COST_CURRENCY, "")))
 
 
 def total_of(costs: Iterable[Cost | None]) -> tuple[Cost, ...]:

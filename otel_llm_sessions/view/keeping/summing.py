@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ from otel_llm_sessions.view.keeping.gathering import Gathered
 from otel_llm_sessions.view.keeping.origins import Origins
 from otel_llm_sessions.view.sessions import sessions_of
 from otel_llm_sessions.view.summaries import Summary
+
+logger = logging.getLogger(__name__)
 
 REST: Final = 4.0
 """For how many times as long as counting a session took it is left alone: one of 500 turns is not counted 500 times."""
@@ -45,6 +48,7 @@ class Summing:
         self._origins = origins
         self._clock = clock
         self._resting: dict[int, float] = {}
+        self._told: set[type[Exception]] = set()
 
     def count(self, connection: sqlite3.Connection, seconds: float, *, all_of_them: bool = False) -> int:
         """Count the sessions again of which some arrived, those first that wait longest, within a transaction.
@@ -56,6 +60,10 @@ class Summing:
 
         Returns:
             How many families were counted.
+
+        Raises:
+            sqlite3.Error: they cannot be read or written. Whatever else fails concerns one family, whose rows stay as
+                they are until more of it arrives.
         """
         begun, counted = self._clock(), 0
         self._resting = {family: until for family, until in self._resting.items() if until > begun}
@@ -71,6 +79,18 @@ class Summing:
     def _count(self, connection: sqlite3.Connection, family: int) -> None:
         begun = self._clock()
         connection.execute("DELETE FROM stale WHERE family = ?", (family,))
+        try:
+            self._write(connection, family)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # spans may say anything, and the other families are not to suffer for it
+            if type(error) not in self._told:
+                self._told.add(type(error))
+                logger.warning("a session cannot be counted, its row stays as it is: %s", type(error).__name__)
+        now = self._clock()
+        self._resting[family] = now + min(max(SHORTEST, REST * (now - begun)), LONGEST)
+
+    def _write(self, connection: sqlite3.Connection, family: int) -> None:
         arrived = Gathered(connection, family).arrived(self._origins)
         summaries = {session.id: session.summary() for session in sessions_of(arrived.spans, arrived.logs)}
         members = connection.execute("SELECT id, said, shown FROM session WHERE family = ?", (family,)).fetchall()
@@ -81,8 +101,6 @@ class Summing:
                 connection.execute("UPDATE session SET shown = 0 WHERE id = ?", (number,))
         if len(members) > 1:  # they leave together
             connection.execute(TOGETHER, {"family": family})
-        now = self._clock()
-        self._resting[family] = now + min(max(SHORTEST, REST * (now - begun)), LONGEST)
 
 
 def row_of(one: Summary) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from otel_llm_sessions.view.database import Database, Request
+
+logger = logging.getLogger(__name__)
 
 MOST_BYTES: Final = 128 * 1024 * 1024
 """Bytes of requests that are held at once, from the first that is read to the last that is written."""
@@ -97,6 +100,7 @@ class Intake:
         self._waiting: deque[_Waiting] = deque()
         self._news = threading.Condition()
         self._is_open = True
+        self._told: set[type[Exception]] = set()
         self._thread = threading.Thread(target=self._run, name="otel-llm-sessions-intake", daemon=True)
 
     def put(self, request: Request, size: int) -> Future[bool]:
@@ -165,8 +169,13 @@ class Intake:
         try:
             return self._database.tend(BUSY if self._waiting else IDLE)
         except sqlite3.Error:  # told to who sends next
-            time.sleep(IDLE)
-            return False
+            pass
+        except Exception as error:  # what arrives is written all the same
+            if type(error) not in self._told:
+                self._told.add(type(error))
+                logger.warning("rows of lists are not brought up to date: %s", type(error).__name__)
+        time.sleep(IDLE)
+        return False
 
     def _write(self, some: Sequence[_Waiting]) -> None:
         try:
@@ -185,6 +194,8 @@ class Intake:
     def _done(self, some: Sequence[_Waiting], error: Exception | None) -> None:
         for each in some:
             self.room.give(each.size)
+            if not each.written.set_running_or_notify_cancel():  # who sent it waits no more: it is written all the same
+                continue
             if isinstance(error, Unwritable):
                 each.written.set_exception(error)
             else:

@@ -1,0 +1,46 @@
+"""What writes goes on whatever happens: to a row, to who sends, to what is sent."""
+
+from __future__ import annotations
+
+import pytest
+from database_kit import session
+from waiting import until
+
+from otel_llm_sessions.view.database import Database
+from otel_llm_sessions.view.otlp_writing import spans_request
+from otel_llm_sessions.view.server.intake import Intake
+
+
+@pytest.fixture
+def database():
+    database = Database()
+    yield database
+    database.close()
+
+
+def test_rows_that_cannot_be_brought_up_to_date_hold_up_nobody(database, monkeypatch, caplog):
+    tried = []
+
+    def fails(seconds):
+        tried.append(seconds)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(database, "tend", fails)
+    with Intake(database) as intake:
+        until(lambda: len(tried) > 1)
+        assert intake.put(spans_request(session("a")), 100).result(30)
+    assert [record.message for record in caplog.records] == [
+        "rows of lists are not brought up to date: ZeroDivisionError"
+    ]
+
+
+def test_what_nobody_waits_for_any_more_is_written_too(database):
+    intake = Intake(database)
+    free = intake.room.free
+    gone, waiting = (intake.put(spans_request(session(name)), 100) for name in ("a", "b"))
+    assert gone.cancel()
+    with intake:
+        assert waiting.result(30)
+        assert intake.put(spans_request(session("c")), 100).result(30)
+    assert all(database.session(name) for name in ("a", "b", "c"))
+    assert intake.room.free == free
