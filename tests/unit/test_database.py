@@ -15,6 +15,7 @@ import pytest
 from database_kit import BEGINNING, SECOND, hexed, marked_turn, root, said, session, trace_of, turn
 
 from otel_llm_sessions.view.database import Database, Unusable
+from otel_llm_sessions.view.keeping import summing
 from otel_llm_sessions.view.query import Query
 from otel_llm_sessions.view.sessions import sessions_of
 from otel_llm_sessions.view.spans import ReceivedLink, ReceivedLog, ReceivedSpan
@@ -132,6 +133,49 @@ def test_words_names_and_ids_are_found(database):
         "\ud800": [],
     }.items():
         assert ids(database, text=text) == found, text
+
+
+def test_any_text_can_be_looked_for(database):
+    database.add([turn("a", gen_ai__output__messages=said("It calls get_weather (resp_1)."))])
+    database.settle()
+    for text in ("get_weather", "resp_1", "_weather", "ne\u0301_", "\u19b0 weather \u19da"):
+        assert ids(database, text=text) == (["a"] if text.isascii() else []), text
+    generator = random.Random(11)
+    for _ in range(300):
+        letters = generator.choices(("_", "a", " ", "\u0301", '"', "*"), k=20)
+        letters += map(chr, generator.choices(range(1, 0xD800), k=100))
+        generator.shuffle(letters)
+        ids(database, text="".join(letters))
+    for text in ("a " * 500, "_a" * 500):
+        ids(database, text=text)
+
+
+def test_half_a_character_costs_no_span(database):
+    messages = '[{"role": "user", "parts": [{"type": "text", "content": "Is the \\ud83d whole?"}]}]'
+    database.add([turn("a", gen_ai__input__messages=messages), turn("b", gen_ai__input__messages=said("whole"))])
+    database.settle()
+    assert ids(database, text="whole") == ["a", "b"]
+
+
+def test_a_session_that_cannot_be_counted_hurts_no_other(database, monkeypatch, caplog):
+    counted = summing.sessions_of
+
+    def picky(spans, logs):
+        if any(span.attributes["session.id"] in ("a", "c") for span in spans):
+            raise ZeroDivisionError
+        return counted(spans, logs)
+
+    monkeypatch.setattr(summing, "sessions_of", picky)
+    database.add([*session("a"), *session("b"), *session("c")])
+    database.settle()
+    assert ids(database) == ["b"]
+    assert [record.message for record in caplog.records] == [
+        "a session cannot be counted, its row stays as it is: ZeroDivisionError"
+    ]
+    monkeypatch.setattr(summing, "sessions_of", counted)
+    database.add([turn("a", 4)])
+    database.settle()
+    assert ids(database) == ["a", "b"], "it is counted again when more of it arrives"
 
 
 def test_nothing_is_known_of_an_id_that_nobody_said(database):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import sqlite3
+from contextlib import closing
 from typing import Any, Final
 
+from otel_llm_sessions.view.keeping.schema import TOKENS
 from otel_llm_sessions.view.keeping.summing import INT64, listed
 from otel_llm_sessions.view.query import Query, Sort
 from otel_llm_sessions.view.source import Page
@@ -52,7 +53,10 @@ MOST: Final = 2_000
 """Turns that say what is looked for: of more, those that arrived last are taken."""
 AFTER: Final = "({order} < :key OR ({order} = :key AND (last < :at OR (last = :at AND said > :after))))"
 """What comes after a page's last session."""
-WORD: Final = re.compile(r"\w+")
+TOKENIZED: Final = f"""
+CREATE VIRTUAL TABLE asked USING fts5(said, {TOKENS});
+CREATE VIRTUAL TABLE token USING fts5vocab(asked, instance);
+"""
 
 
 def page_of(connection: sqlite3.Connection, query: Query, *, has_words: bool) -> Page:
@@ -125,10 +129,18 @@ def _words_asked(connection: sqlite3.Connection, text: str) -> str:
     The last word may be the beginning of one where it is none itself. That is not asked at once, since FTS5 then
     gathers all turns that have such words before it gives the first.
     """
-    words = " ".join(f'"{word}"' for word in WORD.findall(text))
+    words = " ".join(f'"{word}"' for word in _tokens(text))
     if not words or connection.execute("SELECT 1 FROM words WHERE words MATCH ? LIMIT 1", (words,)).fetchone():
         return words
     return f"{words}*"
+
+
+def _tokens(text: str) -> list[str]:
+    """What FTS5 takes for the words of a text; it refuses two of them between one pair of quotes."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(TOKENIZED)
+        connection.execute("INSERT INTO asked VALUES (?)", (text,))
+        return [token for (token,) in connection.execute("SELECT term FROM token ORDER BY offset")]
 
 
 def _notices(connection: sqlite3.Connection, query: Query, values: dict[str, Any]) -> tuple[str, ...]:

@@ -66,11 +66,9 @@ CREATE TABLE stale (id INTEGER PRIMARY KEY, family INTEGER NOT NULL UNIQUE);
 CREATE TABLE gone (why TEXT PRIMARY KEY, sessions INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-WORDS: Final = """
-CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(
-  said, detail=none, columnsize=0, tokenize="unicode61 remove_diacritics 2"
-)
-"""
+TOKENS: Final = 'tokenize="unicode61 remove_diacritics 2"'
+"""What words are: accents and capitals make no other."""
+WORDS: Final = f"CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(said, detail=none, columnsize=0, {TOKENS})"
 """What was said, by the id of its span, or by the id of its log with a minus: for those whose SQLite has FTS5."""
 
 
