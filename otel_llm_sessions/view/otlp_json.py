@@ -73,12 +73,24 @@ def read_json(text: str | bytes, message: M) -> M:
         read = json.loads(text)
         if not isinstance(read, dict):
             raise ValueError("expected an object")
-        ParseDict(_with_ids(read, _base64), message, ignore_unknown_fields=True, max_recursion_depth=DEEPEST)
+        _fill(message, read)
     except ParseError as error:
         raise ValueError(str(error)) from None
     except (RecursionError, TypeError, AttributeError) as error:
         raise ValueError(f"not OTLP/JSON: {type(error).__name__}") from None
     return message
+
+
+def _fill(message: Message, read: dict[str, Any]) -> None:
+    try:
+        ParseDict(_with_ids(read, _base64), message, ignore_unknown_fields=True, max_recursion_depth=DEEPEST)
+    except ParseError:
+        # Half a character ("\\ud83d", what JavaScript leaves of a text that it cuts) may be all that is wrong with it.
+        whole = json.loads(json.dumps(read, ensure_ascii=False).encode("utf-8", "replace"))
+        if whole == read:
+            raise
+        message.Clear()
+        ParseDict(_with_ids(whole, _base64), message, ignore_unknown_fields=True, max_recursion_depth=DEEPEST)
 
 
 def _with_ids(value: Any, written: Callable[[str], str], deep: int = 0) -> Any:

@@ -97,6 +97,13 @@ def test_what_otlp_cannot_hold_is_written_as_far_as_it_goes():
         assert (span.attributes["deep"], span.attributes["half"]) == ((((),),), "?")
 
 
+def test_half_a_character_costs_nothing_else():
+    """As JavaScript writes a text that it cut amid an emoji."""
+    text = spans_json([ReceivedSpan("chat", "aa" * 16, "bb" * 8, attributes={"said": "so HALF", "more": "and on"})])
+    (span,) = read_spans_json(text.replace("HALF", "\\ud83d"))
+    assert (span.trace_id, span.attributes) == ("aa" * 16, {"said": "so ?", "more": "and on"})
+
+
 def test_fields_that_are_not_known_are_left_out():
     text = '{"resourceSpans": [{"new": {"a": [1]}, "scopeSpans": [{"spans": [{"name": "n", "newer": 1}]}]}]}'
     assert [span.name for span in read_spans_json(text)] == ["n"]

@@ -33,7 +33,8 @@ def words_of(attributes: Attributes, body: Any = None) -> str:
     said += [value for name, value in attributes.items() if name.startswith(OTHERS) and isinstance(value, str)]
     if isinstance(body, dict):
         said += _texts(body)
-    return "\n".join(said)[:MOST]
+    # JSON may hold half a character ("\\ud83d"), which no database takes.
+    return "\n".join(said)[:MOST].encode("utf-8", "replace").decode()
 
 
 def _read(value: Any) -> Any:
