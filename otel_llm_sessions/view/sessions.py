@@ -183,6 +183,18 @@ def sessions_of(received: Iterable[ReceivedSpan], logs: Iterable[ReceivedLog] = 
     return sorted(sessions, key=lambda session: (session.first, session.id))
 
 
+def session_named(sessions: Iterable[Session], session_id: str) -> Session | None:
+    """Return the session of this id, else the one that has turns filed under it; None if there is neither.
+
+    Args:
+        sessions: those to choose from: what a source has of one session may have others in it.
+        session_id: the id.
+    """
+    known = list(sessions)
+    named = [one for one in known if one.id == session_id]
+    return next(iter(named or [one for one in known if session_id in one.aliases]), None)
+
+
 def _parts(found: Gathered) -> tuple[Part, ...]:
     """The parts of its trace, of which some have no root here; those of its own id before what was filed elsewhere."""
     parts: dict[str, Part] = {}

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
-from viewer_kit import BEGIN, SECOND, Kept, client_of, message, root, talk, turn
+from viewer_kit import BEGIN, SECOND, Kept, client_of, message, root, span_id_of, talk, trace_id_of, turn
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.view.commands import export
+from otel_llm_sessions.view.commands.desk import Desk
+from otel_llm_sessions.view.database import Database
 from otel_llm_sessions.view.otlp_json import read_logs_json, read_spans_json
-from otel_llm_sessions.view.spans import ReceivedLog
+from otel_llm_sessions.view.spans import ReceivedLink, ReceivedLog
 
 ROW = {
     "id", "name", "user", "tags", "services", "turns", "models", "input_tokens", "output_tokens", "cost", "currency",
@@ -123,6 +129,29 @@ def test_an_unknown_session_is_404(address):
     answer = client_of(Kept([*talk("s1", 1), *talk("a/b", 1, trace=2)])).get(f"/api/sessions/{address}")
     assert answer.status_code == 404
     assert "error" in answer.json()
+
+
+def test_no_other_session_is_answered_that_comes_along(capsys):
+    stamped = replace(turn("bar", 2, at=5), name="GET /", attributes={semconv.SESSION_ID: "foo"})
+    with closing(Database()) as database:
+        database.add([*talk("bar", 1), stamped])
+        database.settle()
+        for query in ("", "?format=otlp", "?format=otlp-logs"):
+            assert client_of(database).get(f"/api/sessions/foo{query}").status_code == 404
+        assert client_of(database).get("/sessions/foo").status_code == 404
+        for form in ("jsonl", "otlp"):
+            assert export.run(Namespace(ids=["foo"], format=form), Desk(database)) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_an_id_under_which_turns_were_filed_leads_to_their_session_and_not_to_its_parent():
+    link = ReceivedLink(trace_id_of(1), span_id_of(0, 1), {semconv.LLM_SESSION_LINK: "parent_session"})
+    below, *turns = talk("below", 1, trace=2, begin=BEGIN + SECOND)
+    filed = turn("resp_2_1", 1, trace=3, at=30, **{semconv.REQUEST_PREVIOUS_RESPONSE_ID: "resp_2_1"})
+    with closing(Database()) as database:
+        database.add([*talk("above", 1), replace(below, links=(link,)), *turns, filed])
+        database.settle()
+        assert client_of(database).get("/api/sessions/resp_2_1").json()["id"] == "below"
 
 
 def test_a_session_is_told_as_otlp():

@@ -86,9 +86,8 @@ def test_an_empty_list_says_how_to_send_the_first_span():
 
 
 def test_an_id_under_which_turns_were_filed_leads_to_their_session():
-    kept = Kept(talk("s1", 2))
-    kept.session, known = (lambda session_id: known("s1")), kept.session
-    answer = client_of(kept).get("/sessions/resp_1")
+    filed = turn("resp_1_2", 1, trace=2, at=30, **{semconv.REQUEST_PREVIOUS_RESPONSE_ID: "resp_1_2"})
+    answer = client_of(Kept([*talk("s1", 2), filed])).get("/sessions/resp_1_2")
     assert (answer.status_code, answer.headers["location"]) == (302, "/sessions/s1")
 
 

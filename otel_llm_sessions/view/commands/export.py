@@ -11,10 +11,11 @@ from otel_llm_sessions.view.commands.options import described
 from otel_llm_sessions.view.commands.reading import chosen, session_among
 from otel_llm_sessions.view.json_form import session_json
 from otel_llm_sessions.view.otlp_json import logs_json, spans_json
+from otel_llm_sessions.view.sessions import Session
 from otel_llm_sessions.view.source import Arrived
 from otel_llm_sessions.view.terminal.printable import escaped, json_text
 
-Form = Callable[[Arrived, str, Desk], str | None]
+Form = Callable[[Arrived, Session, Desk], str]
 
 
 def run(arguments: argparse.Namespace, desk: Desk) -> int:
@@ -31,7 +32,8 @@ def _lines(ids: list[str], form: str, desk: Desk) -> Iterator[tuple[str, str | N
     for number, session_id in enumerate(dict.fromkeys(ids), 1):
         with desk.progress(f"reading {desk.source.name}: session {number:,} of {len(ids):,}"):
             arrived = desk.source.session(session_id)
-            line = FORMS[form](arrived, session_id, desk) if arrived else None
+            session = session_among(arrived, session_id) if arrived else None
+            line = FORMS[form](arrived, session, desk) if arrived and session else None
         desk.tell(arrived.notices if arrived else ())
         yield session_id, line
 
@@ -42,12 +44,11 @@ def _written(line: str | None, desk: Desk) -> bool:
     return line is not None
 
 
-def _jsonl(arrived: Arrived, session_id: str, desk: Desk) -> str | None:
-    session = session_among(arrived, session_id)
-    return json_text(session_json(session, desk.source.trace_url)) if session else None
+def _jsonl(_: Arrived, session: Session, desk: Desk) -> str:
+    return json_text(session_json(session, desk.source.trace_url))
 
 
-def _otlp(arrived: Arrived, session_id: str, desk: Desk) -> str | None:
+def _otlp(arrived: Arrived, _: Session, desk: Desk) -> str:
     """Its spans as one line, its events (if there are any) as another: OTLP has no request for both."""
     requests = [spans_json(arrived.spans), *([logs_json(arrived.logs)] if arrived.logs else [])]
     return "\n".join(map(escaped, requests))

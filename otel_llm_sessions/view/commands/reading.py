@@ -8,7 +8,7 @@ from dataclasses import replace
 from otel_llm_sessions.view.commands.desk import Desk
 from otel_llm_sessions.view.commands.options import MOST_AT_ALL, query_said
 from otel_llm_sessions.view.query import MOST
-from otel_llm_sessions.view.sessions import Session, sessions_of
+from otel_llm_sessions.view.sessions import Session, session_named, sessions_of
 from otel_llm_sessions.view.source import Arrived
 from otel_llm_sessions.view.summaries import Summary
 
@@ -42,6 +42,4 @@ def chosen(arguments: argparse.Namespace, desk: Desk) -> list[Summary]:
 
 def session_among(arrived: Arrived, session_id: str) -> Session | None:
     """Return the session of this id, or that which has turns filed under it; None if the spans hold none."""
-    sessions = sessions_of(arrived.spans, arrived.logs)
-    named = [one for one in sessions if one.id == session_id]
-    return next(iter(named or [one for one in sessions if session_id in one.aliases]), None)
+    return session_named(sessions_of(arrived.spans, arrived.logs), session_id)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from otel_llm_sessions.view.query import Query
 from otel_llm_sessions.view.server.addresses import filled, web_address
-from otel_llm_sessions.view.sessions import Session, sessions_of
+from otel_llm_sessions.view.sessions import Session, session_named, sessions_of
 from otel_llm_sessions.view.source import Arrived, Page, Source
 
 
@@ -48,8 +48,7 @@ class Reader:
         arrived = self.source.session(session_id)
         if arrived is None:
             return None
-        found = sessions_of(arrived.spans, arrived.logs)
-        meant = next((one for one in found if one.id == session_id), None) or next(iter(found), None)
+        meant = session_named(sessions_of(arrived.spans, arrived.logs), session_id)
         return Found(meant, arrived) if meant else None
 
     def trace_url(self, trace_id: str, span_id: str = "") -> str | None:
