@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from otel_llm_sessions.view.dialects import told
 from otel_llm_sessions.view.reading import SpanKey, key_of
 from otel_llm_sessions.view.spans import ReceivedSpan
+
+T = TypeVar("T")
 
 
 class Spans:
@@ -25,6 +28,9 @@ class Spans:
         self._below: defaultdict[SpanKey, list[ReceivedSpan]] = defaultdict(list)
         for span in self.all:
             self._below[span.trace_id, span.parent_id].append(span)
+        self._parents = self._known_parents()
+        self._answers: defaultdict[Callable[[ReceivedSpan], Any], dict[SpanKey, Any]] = defaultdict(dict)
+        self._tops: dict[SpanKey, ReceivedSpan | None] = {}
 
     def below(self, key: SpanKey) -> list[ReceivedSpan]:
         """The children of the span with these ids, by start."""
@@ -35,14 +41,60 @@ class Spans:
         return self._by_id.get(key) if key else None
 
     def above(self, span: ReceivedSpan) -> Iterator[ReceivedSpan]:
-        """The spans above this one that arrived, from its parent up; each once, also where parents form a circle."""
-        seen = {key_of(span)}
-        while parent := self.get((span.trace_id, span.parent_id)):
-            span = parent
-            if key_of(span) in seen:
-                return
-            seen.add(key_of(span))
-            yield span
+        """The spans above this one that arrived, from its parent up; where parents form a circle, one has none."""
+        above = self._parents.get(key_of(span))
+        while above is not None:
+            yield above
+            above = self._parents.get(key_of(above))
+
+    def nearest(self, span: ReceivedSpan, tells: Callable[[ReceivedSpan], T | None]) -> T | None:
+        """What the nearest of the spans above this one tells that tells anything; None if none does.
+
+        Args:
+            span: the span.
+            tells: what a span tells, None for nothing. Each span is asked once, however many stand below it: it is
+                remembered by this function.
+        """
+        return self._climbed(span, tells, self._answers[tells])
+
+    def topmost(self, span: ReceivedSpan) -> ReceivedSpan | None:
+        """The topmost of the spans above this one; None if there is none above it."""
+        return self._climbed(span, self._as_topmost, self._tops)
+
+    def _as_topmost(self, span: ReceivedSpan) -> ReceivedSpan | None:
+        return None if key_of(span) in self._parents else span
+
+    def _climbed(
+        self, span: ReceivedSpan, tells: Callable[[ReceivedSpan], T | None], known: dict[SpanKey, T | None]
+    ) -> T | None:
+        passed: list[SpanKey] = []
+        answer = None
+        for one in self.above(span):
+            key = key_of(one)
+            if key in known:
+                answer = known[key]
+                break
+            passed.append(key)
+            if (answer := tells(one)) is not None:
+                break
+        known.update(dict.fromkeys(passed, answer))
+        return answer
+
+    def _known_parents(self) -> dict[SpanKey, ReceivedSpan]:
+        """The parent of each span whose parent arrived; of a circle, the span of the greatest id has none."""
+        above = ((key, self.get((span.trace_id, span.parent_id))) for key, span in self._by_id.items())
+        parents = {key: parent for key, parent in above if parent is not None}
+        settled: set[SpanKey] = set()
+        for key in list(parents):
+            path: dict[SpanKey, None] = {}
+            while key in parents and key not in settled and key not in path:
+                path[key] = None
+                key = key_of(parents[key])
+            if key in path:
+                names = list(path)
+                del parents[max(names[names.index(key) :])]
+            settled.update(path)
+        return parents
 
 
 def _fullness(span: ReceivedSpan) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -107,8 +107,13 @@ def _session_of(spans: Spans, span: ReceivedSpan) -> str | None:
         return named[0]
     if named := session_ids_of(span):
         return named[0]
-    above = (session_ids_of(one) for one in spans.above(span) if is_root(one) or speaks_of_models(one))
-    return next((ids[0] for ids in above if ids), None)
+    return spans.nearest(span, _session_around)
+
+
+def _session_around(span: ReceivedSpan) -> str | None:
+    """The id of the session of what is below a span, as far as that says it."""
+    said = session_ids_of(span) if is_root(span) or speaks_of_models(span) else ()
+    return said[0] if said else None
 
 
 # --- what was filed under the id of the response before --------------------------------------------------------
@@ -141,7 +146,7 @@ def _joins(calls: dict[str, list[Call]]) -> dict[str, Join]:
         owners = {call.session_id for call in before}
         if len(owners) == 1 and session_id not in owners and any(map(_is_unsure, turns)):
             joins[session_id] = Join(before[0].session_id, max(0, before[0].number - 1))
-    return {session_id: _end(joins, session_id) for session_id in joins}
+    return _ends(joins)
 
 
 def _is_unsure(call: Call) -> bool:
@@ -151,15 +156,26 @@ def _is_unsure(call: Call) -> bool:
     return call.previous_id is not None and name_of_response(call.previous_id) == call.session_id
 
 
-def _end(joins: dict[str, Join], session_id: str) -> Join:
-    """Where a chain of joins ends; of a circle, the least."""
-    seen, shift = [session_id], 0
-    while join := joins.get(seen[-1]):
-        if join.session_id in seen:
-            return Join(min(seen[seen.index(join.session_id) :]), 0)
-        shift += join.shift
-        seen.append(join.session_id)
-    return Join(seen[-1], shift)
+def _ends(joins: dict[str, Join]) -> dict[str, Join]:
+    """Where each chain of joins ends; one that comes to a circle, at the least of that."""
+    ends: dict[str, Join] = {}
+    circular: set[str] = set()
+    for at in joins:
+        path: dict[str, None] = {}
+        while at in joins and at not in ends and at not in path:
+            path[at] = None
+            at = joins[at].session_id
+        if at in path:
+            circle = list(path)[list(path).index(at) :]
+            ends |= dict.fromkeys(circle, Join(min(circle), 0))
+            circular.update(circle)
+        for name in reversed([name for name in path if name not in ends]):
+            after, shift = joins[name]
+            end = ends.get(after, Join(after, 0))
+            is_circular = after in circular
+            ends[name] = Join(end.session_id, 0 if is_circular else end.shift + shift)
+            circular.update([name] if is_circular else [])
+    return ends
 
 
 def _moved(call: Call, join: Join) -> Call:
@@ -216,10 +232,10 @@ def _begin(calls: list[Call]) -> int:
 
 def request_of(spans: Spans, call: ReceivedSpan | None) -> ReceivedSpan | None:
     """The topmost span above a call: the request in which it was made; None below a session's root."""
-    above: Iterable[ReceivedSpan] = spans.above(call) if call is not None else ()
-    top = None
-    for span in above:
-        if is_root(span):
-            return None
-        top = span
-    return top
+    if call is None or spans.nearest(call, _as_root) is not None:
+        return None
+    return spans.topmost(call)
+
+
+def _as_root(span: ReceivedSpan) -> ReceivedSpan | None:
+    return span if is_root(span) else None

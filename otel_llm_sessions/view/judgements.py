@@ -58,17 +58,17 @@ def placed(
         names: the session's id by each id under which anything of it was filed.
     """
     by_key: dict[SpanKey, tuple[str, Turn]] = {}
-    by_response: defaultdict[str, list[tuple[str, Turn]]] = defaultdict(list)
+    by_response: dict[tuple[str, str], tuple[str, Turn]] = {}
     for session_id, its in turns.items():
         for turn in its:
             by_key |= {key_of(span): (session_id, turn) for span in (turn.span, turn.call) if span}
-            by_response[turn.response_id or ""].append((session_id, turn))
+            for whose in (session_id, ""):
+                by_response.setdefault((turn.response_id or "", whose), (session_id, turn))
     found: defaultdict[str, list[Evaluation]] = defaultdict(list)
     for judgement in judgements:
         named = names.get(judgement.session_id or "", "")
         linked = next((by_key[key] for key in judgement.near if key in by_key), None)
-        answered = by_response.get(judgement.said.response_id or "-", [])
-        meant = linked or next((one for one in answered if not named or one[0] == named), None)
+        meant = linked or by_response.get((judgement.said.response_id or "-", named))
         if meant or named:
             found[meant[0] if meant else named].append(judgement.said._replace(turn=meant[1] if meant else None))
     return found
@@ -76,10 +76,13 @@ def placed(
 
 def _of_span(spans: Spans, span: ReceivedSpan) -> Judgement:
     said = _evaluation(span.attributes, span.start, span)
-    above = (one for one in spans.above(span) if is_root(one))
-    ids = session_ids_of(span) or next(map(session_ids_of, above), ())
+    ids = session_ids_of(span) or spans.nearest(span, _ids_of_root) or ()
     near = (*map(target_of, span.links), (span.trace_id, span.parent_id))
     return Judgement(said, near, ids[0] if ids else None)
+
+
+def _ids_of_root(span: ReceivedSpan) -> tuple[str, ...] | None:
+    return session_ids_of(span) if is_root(span) else None
 
 
 def _of_event(log: ReceivedLog) -> Judgement:

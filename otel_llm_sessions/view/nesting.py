@@ -37,11 +37,15 @@ def calls_once(spans: Spans, marked: Container[SpanKey]) -> list[ReceivedSpan]:
 
 def _outer(spans: Spans, span: ReceivedSpan) -> ReceivedSpan | None:
     """The nearest model call around this one, if it may be the same."""
-    outer = next((one for one in spans.above(span) if is_call(one)), None)
+    outer = spans.nearest(span, _as_call)
     if outer is None:
         return None
     ids = {response_id_of(one) for one in (span, outer)} - {None}
     return outer if len(ids) < 2 else None
+
+
+def _as_call(span: ReceivedSpan) -> ReceivedSpan | None:
+    return span if is_call(span) else None
 
 
 def _filled(span: ReceivedSpan, outer_of: dict[SpanKey, ReceivedSpan], inside: Counter[SpanKey]) -> ReceivedSpan:

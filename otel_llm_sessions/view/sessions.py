@@ -6,6 +6,7 @@ Sessions are read from the documented attributes alone. A session is what its sp
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,7 @@ from otel_llm_sessions.view.telling import nodes_of, turns_of
 from otel_llm_sessions.view.turns import Evaluation, Node, Turn
 
 SERVICE_NAME: Final = "service.name"
+Started = defaultdict[str, set[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ def sessions_of(received: Iterable[ReceivedSpan], logs: Iterable[ReceivedLog] = 
     names = {name: found.id for found in all_found for name in (*found.aliases, found.id)}
     turns = {found.id: turns_of(spans, contents, found.calls) for found in all_found}
     judged = placed(judgements_of(spans, events), turns, names)
-    parents = _parents(all_found)
+    parents, children = _started(all_found)
     sessions = [
         Session(
             found.id,
@@ -174,8 +176,8 @@ def sessions_of(received: Iterable[ReceivedSpan], logs: Iterable[ReceivedLog] = 
             parts=_parts(found),
             nodes=nodes_of(spans, found.roots, turns[found.id]),
             evaluations=tuple(judged.get(found.id, ())),
-            parents=tuple(sorted(parents.get(found.id, ()))),
-            children=tuple(sorted(child for child, above in parents.items() if found.id in above)),
+            parents=tuple(sorted(parents[found.id])),
+            children=tuple(sorted(children[found.id])),
             aliases=tuple(sorted(found.aliases)),
         )
         for found in all_found
@@ -207,18 +209,16 @@ def _parts(found: Gathered) -> tuple[Part, ...]:
     return tuple(sorted(parts.values(), key=lambda part: part.number))
 
 
-def _parents(all_found: list[Gathered]) -> dict[str, set[str]]:
-    """The sessions from which each was started, by its id."""
+def _started(all_found: list[Gathered]) -> tuple[Started, Started]:
+    """The sessions from which each was started, and those that were started from it, by its id."""
     by_trace = {root.trace_id: found.id for found in all_found for root in found.roots}
-    return {
-        found.id: {
-            by_trace[link.trace_id]
-            for root in found.roots
-            for link in root.links
-            if kind_of(link) == "parent_session" and by_trace.get(link.trace_id, found.id) != found.id
-        }
-        for found in all_found
-    }
+    parents, children = Started(set), Started(set)
+    for found in all_found:
+        for link in (link for root in found.roots for link in root.links if kind_of(link) == "parent_session"):
+            if (above := by_trace.get(link.trace_id, found.id)) != found.id:
+                parents[found.id].add(above)
+                children[above].add(found.id)
+    return parents, children
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:

@@ -77,16 +77,20 @@ def _forks(turns: tuple[Turn, ...]) -> _Forks:
     length: dict[int, int] = {}
     for turn in reversed(turns):
         length[id(turn)] = 1 + max((length.get(id(each), 0) for each in followers[id(turn)]), default=0)
+    heads = {id(head) for before in list(followers.values()) for head in _branches(before, followers, length)}
     forks = _Forks()
     for turn in turns:
-        before = turn.follows
-        lines = [each for each in followers[id(before)] if followers[id(each)] or not each.failed] if before else []
-        longest = max(lines, key=lambda each: length[id(each)], default=turn)
-        is_branch = before is not None and turn in lines and turn is not longest
-        forks.line[id(turn)] = id(turn) if is_branch else forks.line.get(id(before), 0)
-        if is_branch:
-            forks.heads[id(before)].append(turn)
+        forks.line[id(turn)] = id(turn) if id(turn) in heads else forks.line.get(id(turn.follows), 0)
+        if id(turn) in heads:
+            forks.heads[id(turn.follows)].append(turn)
     return forks
+
+
+def _branches(after: list[Turn], followers: dict[int, list[Turn]], length: dict[int, int]) -> list[Turn]:
+    """Those of the turns that follow one turn with which branches begin."""
+    lines = [each for each in after if followers[id(each)] or not each.failed]
+    longest = max(lines, key=lambda each: length[id(each)], default=None)
+    return [each for each in lines if each is not longest]
 
 
 def _walk(by_line: dict[int, list[Turn]], forks: _Forks) -> Iterator[tuple[Turn, int]]:

@@ -52,7 +52,9 @@ def slim(trace: Iterable[ReceivedSpan]) -> list[ReceivedSpan]:
             named = named or bool(session_ids_of(span))
             kept[key_of(span)] = span
             for one in spans.above(span):
-                kept.setdefault(key_of(one), one)
+                if key_of(one) in kept:  # what is above that is kept, too
+                    break
+                kept[key_of(one)] = one
     return [_slim(span) for span in kept.values()] if named else []
 
 

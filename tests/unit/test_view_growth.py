@@ -1,0 +1,82 @@
+"""Sessions are read in a time that grows as what arrived does, however odd that is."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from view_kit import call, link, response, root
+
+from otel_llm_sessions.view.server.conversation import rows
+from otel_llm_sessions.view.sessions import sessions_of
+from otel_llm_sessions.view.sources.slim import slim
+
+
+def nested(number: int) -> list[Any]:
+    """Calls inside each other; of all but the first, only those around it name the session."""
+    spans = [call(at=0)]
+    for at in range(1, number):
+        answered = {"gen_ai.response.id": str(at), "gen_ai.evaluation.name": "thumbs"}
+        spans.append(call(parent=spans[-1], at=at, session=None, attributes=answered))
+    return spans
+
+
+def filed(number: int) -> list[Any]:
+    """Turns that are filed each under the response before."""
+    first = response("r0", session="s")
+    return [first, *(response(f"r{at}", f"r{at - 1}", session=f"r{at - 1}", at=at) for at in range(1, number))]
+
+
+def followers(number: int) -> list[Any]:
+    """Turns that all go on from the first."""
+    return [response("r0"), *(response(f"r{at}", "r0", at=at) for at in range(1, number))]
+
+
+def started(number: int) -> list[Any]:
+    """Sessions that were all started in one."""
+    top = root("s0", "f" * 32)
+    return [top, *(root(f"s{at}", f"{at:032x}", links=(link(top, "parent_session"),)) for at in range(1, number))]
+
+
+def judged(number: int) -> list[Any]:
+    """Turns of one response, and judgements of it that name another session."""
+    said = {"session.id": "other", "gen_ai.evaluation.name": "thumbs", "gen_ai.response.id": "r"}
+    return [response("r", at=at) for at in range(number)] + [
+        root("other", "f" * 32, attributes={**said, "gen_ai.evaluation.score.value": at}) for at in range(number)
+    ]
+
+
+def read(spans: list[Any]) -> None:
+    for session in sessions_of(spans):
+        rows(session.turns)
+
+
+def seconds(work: Callable[[Any], object], spans: list[Any]) -> float:
+    """The least of three, of this thread's own time: what else the machine does is not counted."""
+    taken = []
+    for _ in range(3):
+        gc.collect()
+        begun = time.thread_time()
+        work(spans)
+        taken.append(time.thread_time() - begun)
+    return min(taken)
+
+
+@pytest.mark.parametrize(
+    ("work", "scene", "number"),
+    [
+        (read, nested, 100),
+        (read, filed, 100),
+        (read, followers, 100),
+        (read, started, 600),
+        (read, judged, 600),
+        (slim, nested, 100),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_ten_times_as_much_takes_about_ten_times_as_long(work, scene, number):
+    few, many = seconds(work, scene(number)), seconds(work, scene(10 * number))
+    assert many < 25 * few
