@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ __all__ = ["Database", "Unusable"]
 
 SLICE: Final = 0.05
 """Seconds for which sessions are counted or deleted before others get their turn."""
+LONGEST: Final = 1.0
+"""Seconds for which they are deleted where there is no room for more."""
 
 Request = ExportTraceServiceRequest | ExportLogsServiceRequest
 
@@ -121,12 +124,7 @@ class Database:
         """
         with self._storage.writing() as connection:
             counted = self._summing.count(connection, seconds)
-        with self._storage.writing() as connection:
-            has_left = self._leaving.leave(connection)
-        if has_left:
-            self._origins.forget()
-            with self._storage.between() as connection:
-                self._leaving.shrink(connection)
+        has_left = self._leave(seconds)
         if counted or has_left:
             self.changes.changed()
         return bool(counted or has_left)
@@ -169,6 +167,28 @@ class Database:
     def close(self) -> None:
         """Close the file. Calling it again does nothing."""
         self._storage.close()
+
+    def _leave(self, seconds: float) -> bool:
+        """Let go of what has to leave; whether there was any.
+
+        Where more is kept than may be, that takes longer, so that what arrives without end does not outgrow it.
+        """
+        begun, has_left = time.monotonic(), False
+        while self._leave_some():
+            has_left = True
+            with self._storage.between() as connection:
+                self._leaving.shrink(connection)
+                patience = LONGEST if self._leaving.is_over(connection) else seconds
+            if time.monotonic() - begun > patience:
+                break
+        return has_left
+
+    def _leave_some(self) -> bool:
+        with self._storage.writing() as connection:
+            has_left = self._leaving.leave(connection)
+            if has_left:
+                self._origins.forget()
+            return has_left
 
     def _settle_some(self) -> bool:
         with self._storage.writing() as connection:

@@ -39,7 +39,7 @@ ORDERS: Final[dict[Sort, str]] = {
     "duration": "max(0, last - first)",
 }
 SAYING: Final = """
-WITH turn (id) AS MATERIALIZED (SELECT rowid FROM words WHERE words MATCH :words ORDER BY rowid DESC LIMIT :most)
+WITH turn (id) AS (SELECT rowid FROM words WHERE words MATCH :words ORDER BY rowid DESC LIMIT :most)
 SELECT span.session FROM turn JOIN span USING (id) WHERE span.session IS NOT NULL
 UNION SELECT member.session FROM turn JOIN span USING (id) JOIN member USING (trace) WHERE span.session IS NULL
 UNION SELECT member.session FROM turn JOIN span USING (id) JOIN marked ON marked.target = span.trace
