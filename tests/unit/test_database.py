@@ -304,6 +304,8 @@ class TestFile:
         with sqlite3.connect(tmp_path / "other") as other:
             other.execute("CREATE TABLE mine (a)")
         other.close()
+        for name in ("text", "other"):
+            os.chmod(tmp_path / name, 0o664)
         for name, words in {
             "text": "cannot be used",
             "other": "something else than a viewer's",
@@ -314,6 +316,17 @@ class TestFile:
                 Database(tmp_path / name)
             assert "\n" not in str(raised.value)
         assert "somebody wrote" in (tmp_path / "text").read_text()
+        assert {stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("text", "other")} == {0o664}
+
+    def test_a_viewers_file_that_others_may_read_is_its_owners_alone_again(self, tmp_path):
+        path = tmp_path / "kept.db"
+        Database(path).close()
+        os.chmod(path, 0o644)
+        database = Database(path)
+        database.add(session("a"))
+        for suffix in ("", "-wal", "-shm"):
+            assert stat.S_IMODE(os.stat(f"{path}{suffix}").st_mode) == 0o600, suffix
+        database.close()
 
     def test_a_write_that_fails_leaves_nothing(self, tmp_path, monkeypatch):
         database = Database(tmp_path / "kept.db")

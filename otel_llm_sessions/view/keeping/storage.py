@@ -128,7 +128,10 @@ class Storage:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        if self.path is None or checked(connection, self.path):
+        is_empty = self.path is None or checked(connection, self.path)
+        if self.path is not None:
+            _keep_private(self.path)
+        if is_empty:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             if self.path is not None:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -148,7 +151,7 @@ class Storage:
 
 
 def _held(path: str) -> int:
-    """Hold the file for this process, readable for nobody but its owner; made if it is missing.
+    """Hold the file for this process; made if it is missing, readable for nobody but its owner.
 
     The descriptor stays open as long as SQLite has the file open: to close one would free all of a process's locks.
     """
@@ -158,7 +161,6 @@ def _held(path: str) -> int:
         raise Unusable(f"{path} cannot be used: {error.strerror}") from error
     try:
         _lock(held)
-        os.chmod(path, MODE)
     except BlockingIOError:
         os.close(held)
         raise Unusable(f"{path} is in use by another viewer: end that one, or name another --db") from None
@@ -166,6 +168,14 @@ def _held(path: str) -> int:
         os.close(held)
         raise Unusable(f"{path} cannot be used: {error.strerror}") from error
     return held
+
+
+def _keep_private(path: str) -> None:
+    """Have a viewer's file, and what SQLite keeps beside it, readable for nobody but its owner."""
+    os.chmod(path, MODE)
+    for beside in (f"{path}-wal", f"{path}-shm"):
+        with suppress(FileNotFoundError):
+            os.chmod(beside, MODE)
 
 
 def _lock(descriptor: int) -> None:
