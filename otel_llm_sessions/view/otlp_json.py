@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from google.protobuf.json_format import (  # type: ignore[import-untyped,unused-ignore]
@@ -29,9 +29,16 @@ BODIES: Final = frozenset({"attributes", "body", "value"})
 M = TypeVar("M", bound=Message)
 
 
-def spans_json(spans: Iterable[ReceivedSpan]) -> str:
-    """The spans as one ``ExportTraceServiceRequest`` in OTLP/JSON, on one line."""
-    return json.dumps(as_json(spans_request(spans)), ensure_ascii=False, separators=(",", ":"))
+def spans_json(spans: Iterable[ReceivedSpan], notices: Sequence[str] = ()) -> str:
+    """The spans as one ``ExportTraceServiceRequest`` in OTLP/JSON, on one line.
+
+    Args:
+        spans: the spans.
+        notices: what their reader has to know. Where there is any it stands beside them, in ``notices``: a receiver of
+            OTLP leaves out fields that it does not know.
+    """
+    beside = {"notices": list(notices)} if notices else {}
+    return json.dumps({**as_json(spans_request(spans)), **beside}, ensure_ascii=False, separators=(",", ":"))
 
 
 def read_spans_json(text: str | bytes) -> list[ReceivedSpan]:
@@ -41,6 +48,17 @@ def read_spans_json(text: str | bytes) -> list[ReceivedSpan]:
         ValueError: it is none; the message says why.
     """
     return spans_of(read_json(text, ExportTraceServiceRequest()))
+
+
+def read_notices_json(text: bytes) -> tuple[str, ...]:
+    """What the reader of spans has to know, of what :func:`spans_json` wrote; of anything else nothing."""
+    if b'"notices"' not in text:  # mostly; then it need not be read again
+        return ()
+    try:
+        said = json.loads(text).get("notices")
+    except (ValueError, AttributeError, RecursionError):
+        return ()
+    return tuple(each for each in said if isinstance(each, str)) if isinstance(said, list) else ()
 
 
 def logs_json(logs: Iterable[ReceivedLog]) -> str:

@@ -8,13 +8,28 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from viewer_kit import BEGIN, SECOND, Kept, client_of, message, root, span_id_of, talk, trace_id_of, turn
+from viewer_kit import (
+    BEGIN,
+    SECOND,
+    Kept,
+    app_of,
+    client_of,
+    message,
+    root,
+    serving,
+    span_id_of,
+    talk,
+    trace_id_of,
+    turn,
+)
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.cli import main
 from otel_llm_sessions.view.commands import export
 from otel_llm_sessions.view.commands.desk import Desk
 from otel_llm_sessions.view.database import Database
 from otel_llm_sessions.view.otlp_json import read_logs_json, read_spans_json
+from otel_llm_sessions.view.sources.viewer import Viewer
 from otel_llm_sessions.view.spans import ReceivedLink, ReceivedLog
 
 ROW = {
@@ -173,6 +188,22 @@ def test_health_says_that_it_is_the_viewer():
 def test_what_a_source_leaves_out_is_said():
     told = client_of(Kept(talk("s1", 1), notices=("3 sessions left",))).get("/api/sessions").json()
     assert told["notices"] == ["3 sessions left"]
+
+
+def test_what_is_left_out_of_a_session_is_said_to_programs_and_to_viewers_of_the_viewer(capsys):
+    kept = Kept(talk("s1", 1))
+    assert "notices" not in client_of(kept).get("/api/sessions/s1").json()
+    known = kept.session
+    kept.session = lambda session_id: replace(known(session_id), notices=("only 50,000 spans were read",))
+    for query in ("", "?format=otlp"):
+        told = client_of(kept).get(f"/api/sessions/s1{query}")
+        assert told.json()["notices"] == ["only 50,000 spans were read"]
+    assert len(read_spans_json(told.content)) == 2
+    with serving(app_of(kept)) as url:
+        assert Viewer(url).session("s1").notices == ("only 50,000 spans were read",)
+        for command in (["show", "s1"], ["export", "s1"], ["export", "s1", "--format", "otlp"]):
+            assert main([*command, "--from", url]) == 0
+            assert capsys.readouterr().err.startswith("only 50,000 spans were read\n")
 
 
 def test_a_source_that_does_not_answer_is_502_with_what_was_tried():

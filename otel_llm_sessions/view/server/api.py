@@ -83,11 +83,12 @@ class Api:
             return failure(502, str(away))
         if found is None:
             return failure(404, f"no session {session_id!r} is known; a / in an id is written %2F")
+        notices = found.arrived.notices
         if asked == "otlp":
-            return Response(spans_json(found.arrived.spans), 200, NOT_KEPT, JSON)
+            return Response(spans_json(found.arrived.spans, notices), 200, NOT_KEPT, JSON)
         if asked == "otlp-logs":
             return Response(logs_json(found.arrived.logs), 200, NOT_KEPT, JSON)
-        return json_response(session_json(found.session))
+        return json_response({**session_json(found.session), **({"notices": notices} if notices else {})})
 
 
 def parameters(request: Request, allowed: tuple[str, ...]) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Final, TypeGuard
 from urllib.parse import quote
 
-from otel_llm_sessions.view.otlp_json import read_logs_json, read_spans_json
+from otel_llm_sessions.view.otlp_json import read_logs_json, read_notices_json, read_spans_json
 from otel_llm_sessions.view.query import BEGINNING, Query, moment
 from otel_llm_sessions.view.source import Arrived, Page, Progress, Unreachable
 from otel_llm_sessions.view.sources.site import Refused, Site
@@ -60,7 +60,8 @@ class Viewer:
         """Return everything of one session; None if the viewer does not know it."""
         path = f"{SESSIONS}/{_segment(session_id)}"
         try:
-            spans = read_spans_json(self._site.get(path, {"format": "otlp"}))
+            told = self._site.get(path, {"format": "otlp"})
+            spans = read_spans_json(told)
             logs = read_logs_json(self._site.get(path, {"format": "otlp-logs"}))
         except Refused as refused:
             if refused.status == 404:
@@ -68,7 +69,7 @@ class Viewer:
             raise
         except ValueError as error:
             raise Unreachable(f"{self.name} answers no OTLP: {error}") from None
-        return Arrived(tuple(spans), tuple(logs)) if spans else None
+        return Arrived(tuple(spans), tuple(logs), read_notices_json(told)) if spans else None
 
     def page_url(self, session_id: str) -> str:
         """Return the address of a session's page."""
