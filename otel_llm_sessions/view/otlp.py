@@ -35,7 +35,7 @@ def read_spans(message: bytes) -> list[ReceivedSpan]:
 def spans_of(request: ExportTraceServiceRequest) -> list[ReceivedSpan]:
     """The spans of a request, in its order."""
     return [
-        span_of(span, attributes_of(group.resource.attributes), scoped.scope.name)
+        span_of(span, attributes_of(group.resource.attributes), scoped.scope.name, scoped.scope.version)
         for group in request.resource_spans
         for scoped in group.scope_spans
         for span in scoped.spans
@@ -61,7 +61,7 @@ def read_logs(message: bytes) -> list[ReceivedLog]:
 def logs_of(request: ExportLogsServiceRequest) -> list[ReceivedLog]:
     """The log records of a request, in its order."""
     return [
-        log_of(record, attributes_of(group.resource.attributes), scoped.scope.name)
+        log_of(record, attributes_of(group.resource.attributes), scoped.scope.name, scoped.scope.version)
         for group in request.resource_logs
         for scoped in group.scope_logs
         for record in scoped.log_records
@@ -91,7 +91,7 @@ _STATUSES: Final = {number: name.removeprefix("STATUS_CODE_") for name, number i
 """Names by number; a newer OTLP's numbers have none here, and say as little as 0."""
 
 
-def span_of(span: Span, resource: Attributes, scope: str) -> ReceivedSpan:
+def span_of(span: Span, resource: Attributes, scope: str, scope_version: str = "") -> ReceivedSpan:
     """One span, of a resource and a scope."""
     return ReceivedSpan(
         name=span.name,
@@ -109,12 +109,15 @@ def span_of(span: Span, resource: Attributes, scope: str) -> ReceivedSpan:
         resource=resource,
         scope=scope,
         flags=span.flags,
+        scope_version=scope_version,
+        trace_state=span.trace_state,
+        dropped=(span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count),
     )
 
 
 def _links(span: Span) -> Iterator[ReceivedLink]:
     for link in span.links:
-        yield ReceivedLink(link.trace_id.hex(), link.span_id.hex(), attributes_of(link.attributes))
+        yield ReceivedLink(link.trace_id.hex(), link.span_id.hex(), attributes_of(link.attributes), link.trace_state)
 
 
 def _events(span: Span) -> Iterator[ReceivedEvent]:
@@ -152,7 +155,7 @@ def _number(point: Any) -> float | None:
     return getattr(point, which) if which else None
 
 
-def log_of(record: LogRecord, resource: Attributes, scope: str) -> ReceivedLog:
+def log_of(record: LogRecord, resource: Attributes, scope: str, scope_version: str = "") -> ReceivedLog:
     """One log record, of a resource and a scope."""
     return ReceivedLog(
         event_name=record.event_name,
@@ -164,4 +167,5 @@ def log_of(record: LogRecord, resource: Attributes, scope: str) -> ReceivedLog:
         severity=record.severity_text,
         resource=resource,
         scope=scope,
+        scope_version=scope_version,
     )

@@ -25,30 +25,31 @@ def spans_request(spans: Iterable[ReceivedSpan]) -> ExportTraceServiceRequest:
     """The spans as one export request, those of one resource and scope together, in their order."""
     request = ExportTraceServiceRequest()
     resources: dict[str, ResourceSpans] = {}
-    scopes: dict[tuple[str, str], ScopeSpans] = {}
+    scopes: dict[tuple[str, str, str], ScopeSpans] = {}
     for span in spans:
         resource = repr(span.resource)
-        if (resource, span.scope) not in scopes:
+        origin = resource, span.scope, span.scope_version
+        if origin not in scopes:
             if resource not in resources:
                 group = resources[resource] = request.resource_spans.add()
                 group.resource.attributes.extend(_pairs(span.resource))
-            scoped = scopes[resource, span.scope] = resources[resource].scope_spans.add()
-            scoped.scope.name = _text(span.scope)
-        _write(scopes[resource, span.scope].spans.add(), span)
+            scopes[origin] = resources[resource].scope_spans.add()
+            _say(scopes[origin], span)
+        _write(scopes[origin].spans.add(), span)
     return request
 
 
 def logs_request(logs: Iterable[ReceivedLog]) -> ExportLogsServiceRequest:
     """The log records as one export request, those of one resource and scope together, in their order."""
     request = ExportLogsServiceRequest()
-    scopes: dict[tuple[str, str], ScopeLogs] = {}
+    scopes: dict[tuple[str, str, str], ScopeLogs] = {}
     for log in logs:
-        origin = repr(log.resource), log.scope
+        origin = repr(log.resource), log.scope, log.scope_version
         if origin not in scopes:
             group = request.resource_logs.add()
             group.resource.attributes.extend(_pairs(log.resource))
             scopes[origin] = group.scope_logs.add()
-            scopes[origin].scope.name = _text(log.scope)
+            _say(scopes[origin], log)
         record = scopes[origin].log_records.add(
             time_unix_nano=_uint64(log.time),
             event_name=_text(log.event_name),
@@ -93,6 +94,11 @@ def _pairs(attributes: Mapping[Any, Any], deep: int = 0) -> list[KeyValue]:
     return [KeyValue(key=_text(str(key)), value=any_value(value, deep)) for key, value in attributes.items()]
 
 
+def _say(written: ScopeSpans | ScopeLogs, said: ReceivedSpan | ReceivedLog) -> None:
+    """Write the scope."""
+    written.scope.name, written.scope.version = _text(said.scope), _text(said.scope_version)
+
+
 def _write(written: Span, span: ReceivedSpan) -> None:
     written.name = _text(span.name)
     written.trace_id, written.span_id = _bytes(span.trace_id), _bytes(span.span_id)
@@ -101,7 +107,9 @@ def _write(written: Span, span: ReceivedSpan) -> None:
     written.start_time_unix_nano, written.end_time_unix_nano = _uint64(span.start), _uint64(span.end)
     written.attributes.extend(_pairs(span.attributes))
     for link in span.links:
-        there = written.links.add(trace_id=_bytes(link.trace_id), span_id=_bytes(link.span_id))
+        there = written.links.add(
+            trace_id=_bytes(link.trace_id), span_id=_bytes(link.span_id), trace_state=_text(link.trace_state)
+        )
         there.attributes.extend(_pairs(link.attributes))
     for event in span.events:
         added = written.events.add(name=_text(event.name), time_unix_nano=_uint64(event.time))
@@ -109,6 +117,9 @@ def _write(written: Span, span: ReceivedSpan) -> None:
     written.status.code = STATUSES.get(f"STATUS_CODE_{span.status}", 0)
     written.status.message = _text(span.status_message)
     written.flags = span.flags & 0xFFFFFFFF
+    written.trace_state = _text(span.trace_state)
+    left_out = (number & 0xFFFFFFFF for number in span.dropped)
+    written.dropped_attributes_count, written.dropped_events_count, written.dropped_links_count = left_out
 
 
 def _text(value: str) -> str:

@@ -18,6 +18,7 @@ class ReceivedLink:
     trace_id: str
     span_id: str
     attributes: Attributes = field(default_factory=dict)
+    trace_state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,10 @@ class ReceivedSpan:
     resource: Attributes = field(default_factory=dict)
     scope: str = ""
     flags: int = 0
+    scope_version: str = ""
+    trace_state: str = ""
+    dropped: tuple[int, int, int] = (0, 0, 0)
+    """How many attributes, events and links the limits of its process left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +84,4 @@ class ReceivedLog:
     severity: str = ""
     resource: Attributes = field(default_factory=dict)
     scope: str = ""
+    scope_version: str = ""

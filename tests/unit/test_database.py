@@ -71,6 +71,21 @@ def test_the_order_of_arrival_and_how_often_change_nothing(database, seed):
     assert database.session("resp_a_3") is not None, "the id under which a turn was filed leads there too"
 
 
+def test_a_span_comes_back_with_all_that_came_of_it(database):
+    link = ReceivedLink(trace_of("b"), root("b").span_id, {"llm_session.link": "previous_turn"}, "ot=th:c")
+    more = {"scope": "otel_llm_sessions", "trace_state": "ot=th:8", "dropped": (1, 2, 3), "links": (link,)}
+    spans = [
+        dataclasses.replace(turn("a", number), scope_version=version, **more)
+        for number, version in ((1, "0.1"), (2, ""))
+    ]
+    event = ReceivedLog(
+        "gen_ai.evaluation.result", 5, None, {"a": 1}, trace_of("a"), spans[0].span_id, scope="s", scope_version="2"
+    )
+    database.add(spans, [event])
+    arrived = database.session("a")
+    assert (sorted(arrived.spans, key=lambda span: span.start), arrived.logs) == (spans, (event,))
+
+
 def test_of_a_span_that_comes_twice_the_one_stays_that_says_more(database):
     early, late = turn("a"), turn("a", user__id="u-2")
     for spans in ([early], [late], [early]):

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from otel_llm_sessions.view.otlp import read_spans
 from otel_llm_sessions.view.otlp_json import read_spans_json, spans_json
 from otel_llm_sessions.view.otlp_writing import spans_request
+from otel_llm_sessions.view.sources.jaeger_json import trace_of
+from otel_llm_sessions.view.sources.otlp_traces import spans_in
 from otel_llm_sessions.view.spans import ReceivedEvent, ReceivedLink, ReceivedSpan
 
 HEX = "0123456789abcdef"
@@ -39,13 +41,16 @@ SPANS = st.builds(
     start=TIMES,
     end=TIMES,
     attributes=ATTRIBUTES,
-    links=st.lists(st.builds(ReceivedLink, TRACE, SPAN, ATTRIBUTES), max_size=2).map(tuple),
+    links=st.lists(st.builds(ReceivedLink, TRACE, SPAN, ATTRIBUTES, TEXT), max_size=2).map(tuple),
     events=st.lists(st.builds(ReceivedEvent, TEXT, TIMES, ATTRIBUTES), max_size=2).map(tuple),
     status=st.sampled_from(("UNSET", "OK", "ERROR")),
     status_message=TEXT,
     resource=ATTRIBUTES,
     scope=TEXT,
     flags=st.integers(0, 255),
+    scope_version=TEXT,
+    trace_state=TEXT,
+    dropped=st.tuples(*[st.integers(0, (1 << 32) - 1)] * 3),
 )
 ODD = ReceivedSpan(
     "half \ud800",
@@ -66,6 +71,18 @@ def test_what_is_written_is_read_again(spans):
 
     assert in_order(read_spans(spans_request(spans).SerializeToString())) == in_order(spans)
     assert in_order(read_spans_json(spans_json(spans))) == in_order(spans)
+
+
+def test_backends_tell_the_trace_state_and_the_scopes_version():
+    link = ReceivedLink("cd" * 16, "ef" * 8, {"a": 1}, "ot=th:c")
+    span = ReceivedSpan(
+        "n", "ab" * 16, "12" * 8, links=(link,), scope="s", scope_version="2", trace_state="ot=th:8", dropped=(1, 2, 3)
+    )
+    assert spans_in(json.loads(spans_json([span]))) == [span]
+    tags = {"otel.scope.name": "s", "otel.scope.version": "2", "w3c.tracestate": "ot=th:8"}
+    said = {"traceID": "ab", "spanID": "12", "tags": [{"key": key, "value": value} for key, value in tags.items()]}
+    (told,) = trace_of({"traceID": "ab", "spans": [said]})
+    assert (told.scope, told.scope_version, told.trace_state, told.attributes) == ("s", "2", "ot=th:8", {})
 
 
 def test_spans_of_one_resource_and_scope_stand_together_in_their_order():

@@ -73,7 +73,7 @@ class Arriving:
         for group in request.resource_spans:
             resource = group.resource.SerializeToString()
             for scoped in group.scope_spans:
-                origin = self._origins.number(self._connection, resource, scoped.scope.name)
+                origin = self._origins.number(self._connection, resource, scoped.scope)
                 for span in scoped.spans:
                     self._span(span, origin)
 
@@ -85,7 +85,7 @@ class Arriving:
                 for record in scoped.log_records:
                     log = log_of(record, {}, "")
                     if record.trace_id and is_event(log):
-                        origin = self._origins.number(self._connection, resource, scoped.scope.name)
+                        origin = self._origins.number(self._connection, resource, scoped.scope)
                         self._log(log, record.trace_id, record.SerializeToString(), origin)
 
     def done(self) -> None:

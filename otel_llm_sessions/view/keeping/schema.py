@@ -11,7 +11,7 @@ APPLICATION: Final = 0x6F6C7376
 
 TABLES: Final = f"""
 PRAGMA application_id = {APPLICATION};
--- Where spans and logs came from: a serialized Resource, the scope's name.
+-- Where spans and logs came from: a serialized Resource, the scope's name (serialized, too, where it has a version).
 CREATE TABLE origin (
   id INTEGER PRIMARY KEY AUTOINCREMENT, resource BLOB NOT NULL, scope TEXT NOT NULL, UNIQUE (resource, scope)
 );

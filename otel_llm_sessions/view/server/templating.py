@@ -61,7 +61,8 @@ def facts(span: ReceivedSpan) -> Rows:
         ("start", f"{texts.machine_time(span.start)} ({span.start})"),
         ("end", f"{texts.machine_time(span.end)} ({span.end})"),
         ("status", f"{span.status} {span.status_message}".strip()),
-        ("scope", span.scope),
+        ("scope", f"{span.scope} {span.scope_version}".strip()),
+        ("trace state", span.trace_state),
     )
     return [(name, value) for name, value in said if value]
 

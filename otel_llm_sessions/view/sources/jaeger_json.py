@@ -16,7 +16,9 @@ KIND: Final = "span.kind"
 STATUS: Final = "otel.status_code"
 STATUS_MESSAGE: Final = "otel.status_description"
 SCOPE: Final = "otel.scope.name"
-ITS_OWN: Final = frozenset({KIND, STATUS, STATUS_MESSAGE, SCOPE, "otel.scope.version", "otel.status_description"})
+SCOPE_VERSION: Final = "otel.scope.version"
+TRACE_STATE: Final = "w3c.tracestate"
+ITS_OWN: Final = frozenset({KIND, STATUS, STATUS_MESSAGE, SCOPE, SCOPE_VERSION, TRACE_STATE, "otel.status_description"})
 """Tags that stand for what is no attribute of a span."""
 
 
@@ -50,6 +52,8 @@ def _span(said: dict[str, Any], resource: Attributes) -> ReceivedSpan:
         resource=resource,
         scope=str(tags.get(SCOPE, "")),
         flags=_whole(said.get("flags")),
+        scope_version=str(tags.get(SCOPE_VERSION, "")),
+        trace_state=str(tags.get(TRACE_STATE, "")),
     )
 
 

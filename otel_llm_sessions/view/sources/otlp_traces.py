@@ -17,7 +17,7 @@ DEEPEST: Final = 50
 def spans_in(trace: Any) -> list[ReceivedSpan]:
     """The spans of an object with ``resourceSpans`` (``batches``, as Tempo says); what is no span is left out."""
     return [
-        _span(span, resource, _text(_of(scoped, "scope"), "name"))
+        _span(span, resource, _of(scoped, "scope"))
         for group in (*_objects(trace, "resourceSpans"), *_objects(trace, "batches"))
         for resource in [attributes_in(_of(group, "resource"))]
         for scoped in (*_objects(group, "scopeSpans"), *_objects(group, "instrumentationLibrarySpans"))
@@ -81,7 +81,7 @@ _PLAIN: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-def _span(said: dict[str, Any], resource: Attributes, scope: str) -> ReceivedSpan:
+def _span(said: dict[str, Any], resource: Attributes, scope: Any) -> ReceivedSpan:
     status = _of(said, "status")
     return ReceivedSpan(
         name=_text(said, "name"),
@@ -97,14 +97,22 @@ def _span(said: dict[str, Any], resource: Attributes, scope: str) -> ReceivedSpa
         status=_enum(_of(status, "code"), STATUSES, "STATUS_CODE_"),
         status_message=_text(status, "message"),
         resource=resource,
-        scope=scope,
+        scope=_text(scope, "name"),
         flags=whole(said.get("flags")),
+        scope_version=_text(scope, "version"),
+        trace_state=_text(said, "traceState"),
+        dropped=(_left_out(said, "Attributes"), _left_out(said, "Events"), _left_out(said, "Links")),
     )
 
 
 def _links(said: Any) -> Iterator[ReceivedLink]:
     for link in _objects(said, "links"):
-        yield ReceivedLink(id_of(link.get("traceId"), 32), id_of(link.get("spanId"), 16), attributes_in(link))
+        ids = id_of(link.get("traceId"), 32), id_of(link.get("spanId"), 16)
+        yield ReceivedLink(*ids, attributes_in(link), _text(link, "traceState"))
+
+
+def _left_out(said: dict[str, Any], what: str) -> int:
+    return whole(said.get(f"dropped{what}Count"))
 
 
 def _events(said: Any) -> Iterator[ReceivedEvent]:
