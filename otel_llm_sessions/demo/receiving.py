@@ -34,13 +34,13 @@ class Receiving:
     Args:
         processes: ends it.
         timeout: seconds in which it has to be there.
-        forward: the address of another receiver of OTLP over HTTP that is to get everything as well.
+        forward: the address of another receiver of OTLP over HTTP that is to get everything as well; empty for none.
 
     Raises:
         NotStarted: it is not there in time.
     """
 
-    def __init__(self, processes: Processes, timeout: float, forward: str | None = None) -> None:
+    def __init__(self, processes: Processes, timeout: float, forward: str = "") -> None:
         self._processes = processes
         more = ("--forward", forward) if forward else ()
         self._process = processes.start([sys.executable, *COMMAND, *more], os.environ)

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from otel_llm_sessions.demo.expectations import EXAMPLES, Example, problems
 from otel_llm_sessions.demo.options import parser
+from otel_llm_sessions.demo.passing import ENDPOINT, PROTOCOL, passed_on
 from otel_llm_sessions.demo.processes import Interrupted, Processes, TimedOut
 from otel_llm_sessions.demo.receiving import NotStarted, Receiving
 from otel_llm_sessions.view.sessions import Session
@@ -37,7 +38,6 @@ NEEDED: Final = ("openai", "fastapi", "uvicorn", "opentelemetry.exporter.otlp.pr
 INSTALL: Final = "pip install '.[demo]' in a checkout"
 KEPT_PREFIX: Final = "OTEL_LLM_SESSIONS_"
 CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 JAEGER: Final = 16686
 """The port of Jaeger's page."""
 
@@ -92,12 +92,12 @@ class Demo:
         """
         instrument = instrument_command()
         folder = examples_folder()
-        also = os.environ.get(ENDPOINT)
+        also, said_of_it = passed_on(os.environ)
         receiving = self._start_viewer(also)
         environment = environment_of(os.environ, receiving.url, self._provider())
         self._say(f"Spans go to the viewer of this demo at {receiving.url} (OTLP over HTTP).")
-        if also:
-            self._say(f"They are passed on to {also}, as {ENDPOINT} says.")
+        if said_of_it:
+            self._say(said_of_it, "" if also else "bold red")
         self._say(f"What is said is recorded, as {CAPTURE}=SPAN_ONLY asks for; by default it is not.\n")
         commands = [[*instrument, str(folder / example.file), *example.arguments] for example in EXAMPLES]
         runs = [
@@ -115,7 +115,7 @@ class Demo:
             self._say(said, "bold red")
         return is_right
 
-    def _start_viewer(self, forward: str | None) -> Receiving:
+    def _start_viewer(self, forward: str) -> Receiving:
         try:
             return Receiving(self._processes, self._timeout, forward)
         except NotStarted as error:
@@ -182,13 +182,12 @@ class Demo:
 
     def _show_addresses(self, outcomes: Sequence[Outcome], endpoint: str) -> None:
         """Print where each session is in the Jaeger that stands where everything was passed on to."""
-        self._say(f"\nIn {endpoint}, where Jaeger's page is at its own port:", "bold")
+        host = urlsplit(endpoint).hostname
+        self._say(f"\nIn {host}, where Jaeger's page is at its own port:", "bold")
         for session in (session for outcome in outcomes for session in outcome.sessions):
             for part in session.parts:
                 self._say(f"session {session.id}")
-                self._say(
-                    f"  trace {part.trace_id}  http://{urlsplit(endpoint).hostname}:{JAEGER}/trace/{part.trace_id}"
-                )
+                self._say(f"  trace {part.trace_id}  http://{host}:{JAEGER}/trace/{part.trace_id}")
 
     def _judge(self, outcomes: Sequence[Outcome]) -> bool:
         wrong = [outcome for outcome in outcomes if outcome.problems]
@@ -266,7 +265,7 @@ def environment_of(outer: Mapping[str, str], endpoint: str, provider: Mapping[st
         **own,
         **provider,
         ENDPOINT: endpoint,
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        PROTOCOL: "http/protobuf",
         "OTEL_TRACES_EXPORTER": "otlp",
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
