@@ -1,4 +1,4 @@
-"""Takes the pictures in README from the demo's data: ``.venv/bin/python tests/browser/pictures.py``.
+"""Takes the pictures in README from the demo's data: ``.venv/bin/python tests/browser/pictures.py [FOLDER]``.
 
 The demo's examples run as the demo runs them; the viewer shows what arrives, and Debian's Chromium photographs it.
 """
@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
 from browser_kit import viewing  # noqa: E402
 from otlp_receiver import OtlpReceiver  # noqa: E402
 
+from otel_llm_sessions.demo.passing import ENDPOINT, PROTOCOL  # noqa: E402
 from otel_llm_sessions.demo.processes import Processes  # noqa: E402
 from otel_llm_sessions.demo.runner import Demo  # noqa: E402
 from otel_llm_sessions.view.query import Query  # noqa: E402
@@ -37,40 +38,40 @@ SHOWN = "streaming-chat"
 def demo_spans() -> list[ReceivedSpan]:
     """What the demo's examples send, as if the last of it had come a minute ago."""
     with Processes() as processes, OtlpReceiver() as receiver:
-        if not Demo(Console(), processes, receiver, 120.0).run():
+        os.environ |= {ENDPOINT: receiver.endpoint, PROTOCOL: "http/protobuf"}  # the demo passes on to there
+        if not Demo(Console(), processes, 120.0).run(view=False):
             raise SystemExit("the demo found something wrong")
-        spans = list(receiver.spans)
+        spans = receiver.spans
     later = time.time_ns() - MINUTE - max(span.end for span in spans)
     return [replace(span, start=span.start + later, end=span.end + later) for span in spans]
 
 
-def take(page: Page, address: str, name: str) -> None:
+def take(page: Page, address: str, picture: Path) -> None:
     """Photograph a page, as high as it is."""
     page.goto(address)
     page.wait_for_selector("html.is-live")
     page.evaluate("document.querySelector('footer.keys').remove()")
     height = page.evaluate("document.querySelector('main').lastElementChild.getBoundingClientRect().bottom")
     page.set_viewport_size({"width": 1200, "height": min(int(height) + 24, 1120)})
-    picture = IMAGES / name
     page.screenshot(path=picture)
     size = picture.stat().st_size
-    print(f"{picture.relative_to(ROOT)}: {size:,} bytes")
+    print(f"{picture}: {size:,} bytes")
     if size > MOST:
-        raise SystemExit(f"{name} has more than {MOST:,} bytes")
+        raise SystemExit(f"{picture} has more than {MOST:,} bytes")
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Run the demo, and take a picture of the list and one of a session."""
-    IMAGES.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with viewing(*demo_spans()) as viewer, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
         page = browser.new_page(viewport={"width": 1200, "height": 700}, device_scale_factor=1.25, locale="en-GB")
-        take(page, viewer.url, "list.png")
+        take(page, viewer.url, folder / "list.png")
         (session,) = viewer.database.sessions(Query(service=SHOWN)).sessions
-        take(page, f"{viewer.url}/sessions/{quote(session.id, safe='')}", "session.png")
+        take(page, f"{viewer.url}/sessions/{quote(session.id, safe='')}", folder / "session.png")
         browser.close()
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES)
