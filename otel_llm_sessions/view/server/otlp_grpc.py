@@ -17,8 +17,9 @@ from otel_llm_sessions.view.server.security import Security
 THREADS: Final = 8
 MOST_BYTES: Final = 32 * 1024 * 1024
 """Bytes of one request, decompressed."""
-AT_ONCE: Final = 64
-"""Requests that are answered at once; more are told to come again."""
+AT_ONCE: Final = 1024
+"""Requests that wait at once for a thread, which reads their bodies. Who is refused here does not come again: gRPC says
+nothing of when."""
 SECONDS: Final = 30.0
 """In which what arrived has to be written."""
 DETAILS: Final = "grpc-status-details-bin"
@@ -33,6 +34,25 @@ Forward = Callable[[str, str, str, bytes], None]
 
 class PortInUse(Exception):
     """The port cannot be had."""
+
+
+class _Known(grpc.GenericRpcHandler):  # type: ignore[misc,unused-ignore]
+    """Answers who does not bring the token, before anything is read of what they send."""
+
+    def __init__(self, security: Security) -> None:
+        self._security = security
+        # That of a stream: its messages are read as they are asked for, which they are not.
+        self._refusal = grpc.stream_unary_rpc_method_handler(_refuse)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """The refusal; None for who may send, whom the next handler answers."""
+        said = dict(handler_call_details.invocation_metadata or ()).get("authorization", "")
+        is_known = self._security.admits_authorization(said if isinstance(said, str) else "")
+        return None if is_known else self._refusal
+
+
+def _refuse(_: object, context: grpc.ServicerContext) -> None:
+    context.abort(grpc.StatusCode.UNAUTHENTICATED, "this server asks for its token: authorization: Bearer TOKEN")
 
 
 class GrpcReceiver:
@@ -53,11 +73,10 @@ class GrpcReceiver:
 
     def __init__(self, address: str, intake: Intake, security: Security, forward: Forward | None = None) -> None:
         self._intake = intake
-        self._security = security
         self._forward = forward
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="otel-llm-sessions-grpc")
         self._server = grpc.server(threads, options=OPTIONS, maximum_concurrent_rpcs=AT_ONCE)
-        self._server.add_generic_rpc_handlers([self._handler(signal) for signal in SIGNALS])
+        self._server.add_generic_rpc_handlers([_Known(security), *map(self._handler, SIGNALS)])
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
@@ -84,11 +103,6 @@ class GrpcReceiver:
         )
 
     def _export(self, signal: Signal, body: bytes, context: grpc.ServicerContext) -> bytes:
-        said = dict(context.invocation_metadata()).get("authorization", "")
-        if not self._security.admits_authorization(said if isinstance(said, str) else ""):
-            context.abort(
-                grpc.StatusCode.UNAUTHENTICATED, "this server asks for its token: authorization: Bearer TOKEN"
-            )
         try:
             message = signal.read(body)
         except (DecodeError, ValueError) as error:
