@@ -79,7 +79,8 @@ class Site:
             Refused: it answers with an error status.
             Unreachable: it does not answer.
         """
-        asked = urlencode({name: value for name, value in (said or {}).items() if value})
+        # Half a character, as a terminal or an address may hold it, nobody has: it is asked for as a question mark.
+        asked = urlencode({name: value for name, value in (said or {}).items() if value}, errors="replace")
         request = urllib.request.Request(f"{self.url}{path}{'?' if asked else ''}{asked}", headers=self._headers)
         try:
             with self._opener.open(request, timeout=self._patience) as answer:
