@@ -100,18 +100,12 @@ class Database:
         Raises:
             sqlite3.Error: it could not be written.
         """
-        try:
-            with self._storage.writing() as connection:
-                arriving = Arriving(connection, self._origins, has_words=self._storage.has_words)
-                for request in requests:
-                    if isinstance(request, ExportTraceServiceRequest):
-                        arriving.spans(request)
-                    else:
-                        arriving.logs(request)
-                arriving.done()
-        except BaseException:
-            self._origins.forget()
-            raise
+        with self._storage.between():  # until origins are forgotten that were undone, nobody else writes
+            try:
+                self._write(requests)
+            except BaseException:
+                self._origins.forget()
+                raise
 
     def tend(self, seconds: float = SLICE) -> bool:
         """Bring the rows of lists up to what arrived, and let go of what has to leave, for a moment.
@@ -190,12 +184,20 @@ class Database:
                 self._origins.forget()
             return has_left
 
+    def _write(self, requests: Sequence[Request]) -> None:
+        with self._storage.writing() as connection:
+            arriving = Arriving(connection, self._origins, has_words=self._storage.has_words)
+            for request in requests:
+                if isinstance(request, ExportTraceServiceRequest):
+                    arriving.spans(request)
+                else:
+                    arriving.logs(request)
+            arriving.done()
+
     def _settle_some(self) -> bool:
         with self._storage.writing() as connection:
             counted = self._summing.count(connection, 3600.0, all_of_them=True)
-            has_left = self._leaving.leave(connection)
-        if has_left:
-            self._origins.forget()
+        has_left = self._leave_some()
         if counted or has_left:
             self.changes.changed()
         return bool(counted or has_left)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
+import json
 import os
 import random
 import sqlite3
@@ -246,11 +248,35 @@ def test_filters_and_orders_are_those_of_the_query(database):
             assert found == expected, query
 
 
-@pytest.mark.parametrize("cursor", ["x", "W10", "WzEsMl0", "é", "\ud800", "bnVsbA", "WyJhIiwxLDJd"])
+LONG = [
+    base64.urlsafe_b64encode(json.dumps(position).encode()).decode()
+    for position in ([1 << 63, 1, "a"], [1, -(1 << 64), "a"], [float("inf"), 1, "a"])
+]
+
+
+@pytest.mark.parametrize("cursor", ["x", "W10", "WzEsMl0", "é", "\ud800", "bnVsbA", "WyJhIiwxLDJd", *LONG])
 def test_a_cursor_that_is_none_is_said_to_be_none(database, cursor):
     database.add(session("a"))
     with pytest.raises(ValueError, match="cursor is not valid"):
         database.sessions(Query(cursor=cursor))
+
+
+def test_what_a_failed_write_knew_is_forgotten_before_another_writes(database, monkeypatch):
+    tried = []
+
+    def forget():
+        other = threading.Thread(target=lambda: tried.append(database._storage._lock.acquire(blocking=False)))
+        other.start()
+        other.join()
+
+    def fails(self):
+        raise sqlite3.OperationalError("disk is full")
+
+    monkeypatch.setattr(database._origins, "forget", forget)
+    monkeypatch.setattr("otel_llm_sessions.view.keeping.arriving.Arriving.done", fails)
+    with pytest.raises(sqlite3.OperationalError):
+        database.add([turn("a")])
+    assert tried == [False]
 
 
 def test_what_is_read_sees_all_of_a_write_or_nothing(tmp_path):

@@ -169,7 +169,9 @@ def _from_cursor(query: Query) -> dict[str, Any]:
     try:
         padded = query.cursor + "=" * (-len(query.cursor) % 4)
         key, at, after = json.loads(base64.urlsafe_b64decode(padded.encode()))
+        if max(abs(key), abs(at)) > INT64:
+            raise ValueError
         values = {"key": key + 0, "at": at + 0, "after": after + ""}
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise ValueError("cursor is not valid: expected the next_cursor of the page before") from None
     return values
