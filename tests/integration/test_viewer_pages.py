@@ -81,6 +81,9 @@ def test_an_empty_list_says_how_to_send_the_first_span():
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in default
     other = client_of(Kept(), receiver="127.0.0.1:9999").get("/").text
     assert "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9999" in other
+    asks = client_of(Kept(), receiver="10.0.0.1:4317", security=security_for("0.0.0.0", token="t"))
+    told = asks.get("/", headers={"Authorization": "Bearer t"}).text
+    assert "authorization=Bearer%20TOKEN" in told, "the variable's values are percent-encoded"
     elsewhere = client_of(Kept()).get("/").text
     assert "the spans of a test" in elsewhere
 

@@ -150,6 +150,18 @@ def test_a_browser_brings_the_token_once_and_keeps_a_cookie_that_is_not_the_toke
     assert client.post("/v1/traces").status_code == 401, "a cookie alone sends nothing"
 
 
+@pytest.mark.parametrize("token", [TOKEN, "wrong", ""])
+def test_who_is_in_already_does_not_keep_the_token_in_the_address(token):
+    security = security_for("0.0.0.0", token=TOKEN)
+    for headers in ({"Cookie": f"{security.cookie_name}={security.cookie}"}, {"Authorization": f"Bearer {TOKEN}"}):
+        answer = client_of(security).get(f"/sessions/1?token={token}&from=2", headers=headers)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/sessions/1?from=2")
+        assert ("set-cookie" in answer.headers) is (token == TOKEN)
+    open_to_all = client_of(security_for("127.0.0.1")).get(f"/?token={token}")
+    assert (open_to_all.status_code, open_to_all.headers["location"]) == (303, "/")
+    assert "set-cookie" not in open_to_all.headers
+
+
 def test_the_cookie_is_sent_over_tls_alone_where_the_page_was():
     answer = client_of(security_for("0.0.0.0", token=TOKEN), scheme="https").get(f"/?token={TOKEN}")
     assert "Secure" in answer.headers["set-cookie"]

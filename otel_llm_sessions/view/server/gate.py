@@ -85,6 +85,10 @@ class Gate:
             )
         if origins and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             return _preflight(headers)
+        if scope["method"] in READING and not scope["path"].startswith((*MACHINES, OPEN)):
+            said = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+            if tokens := [value for name, value in said if name == "token"]:
+                return self._brings(scope, headers, tokens[0], [each for each in said if each[0] != "token"])
         return None if self._is_known(scope, headers) else self._stranger(scope)
 
     def _is_known(self, scope: Scope, headers: Headers) -> bool:
@@ -96,18 +100,20 @@ class Gate:
         return scope["method"] in READING and security.admits_cookie(cookie_of(headers, security.cookie_name))
 
     def _stranger(self, scope: Scope) -> Response:
-        """Let a browser in that brings the token in the address; it is not left standing there."""
-        said = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        tokens = [value for name, value in said if name == "token"]
         if scope["method"] not in READING or scope["path"].startswith(MACHINES):
             return refusal(scope, 401, "this server asks for its token: Authorization: Bearer TOKEN")
-        if not tokens or not self._security.admits(tokens[0]):
+        return self._unknown(scope)
+
+    def _brings(self, scope: Scope, headers: Headers, token: str, rest: list[tuple[str, str]]) -> Response:
+        """Let a browser in that brings the token in the address; it is not left standing there, also when it was in."""
+        is_admitted = self._security.admits(token)
+        if not is_admitted and not self._is_known(scope, headers):
             return self._unknown(scope)
-        rest = urlencode([(name, value) for name, value in said if name != "token"])
-        answer = RedirectResponse(f"{own_path(scope)}{'?' if rest else ''}{rest}", 303)
-        secure = scope.get("scheme") == "https"
-        cookie = (self._security.cookie_name, self._security.cookie)
-        answer.set_cookie(*cookie, httponly=True, samesite="strict", secure=secure)
+        answer = RedirectResponse(f"{own_path(scope)}{'?' if rest else ''}{urlencode(rest)}", 303)
+        if is_admitted and self._security.token:
+            secure = scope.get("scheme") == "https"
+            cookie = (self._security.cookie_name, self._security.cookie)
+            answer.set_cookie(*cookie, httponly=True, samesite="strict", secure=secure)
         answer.headers["Cache-Control"] = "no-store"
         return answer
 

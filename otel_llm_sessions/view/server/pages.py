@@ -172,7 +172,7 @@ class Pages:
         if self._receiver and not self._receiver.endswith(GRPC_DEFAULT):
             settings += f"export OTEL_EXPORTER_OTLP_ENDPOINT=http://{self._receiver}\n"
         if self._receiver and self._security.token:
-            settings += "export OTEL_EXPORTER_OTLP_HEADERS='authorization=Bearer TOKEN'\n"
+            settings += "export OTEL_EXPORTER_OTLP_HEADERS='authorization=Bearer%20TOKEN'\n"
         return f"{settings}opentelemetry-instrument python app.py"
 
     def _message(self, status: int, title: str, message: str, asks_token: bool = False) -> Response:
