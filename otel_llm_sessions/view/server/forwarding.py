@@ -8,7 +8,9 @@ import time
 from collections import deque
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from otel_llm_sessions.view.sources.opening import credentials_in
 
 MOST_BYTES: Final = 32 * 1024 * 1024
 """Bytes that wait at most; what arrives when there are more is not passed on."""
@@ -24,22 +26,26 @@ class Forwarding:
     """Sends to another receiver of OTLP over HTTP.
 
     Args:
-        url: its address, as ``http://collector:4318``, to which ``/v1/traces`` and the like are added.
+        url: its address, as ``http://collector:4318``, to which ``/v1/traces`` and the like are added. A user and
+            password in it are sent as HTTP says (Basic), and are shown nowhere.
 
     Raises:
         ValueError: it is no such address.
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             self._port = parts.port
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or not url.isprintable():
+                raise ValueError
         except ValueError:
-            self._port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or self._port == -1 or parts.query:
-            raise ValueError(f"--forward {url!r} is not valid: expected an address as http://collector:4318")
-        self.url = url
-        self._is_tls, self._host, self._path = parts.scheme == "https", parts.hostname, parts.path.rstrip("/")
+            # Not with the address: what is not understood may have a password in any place.
+            raise ValueError("--forward is not valid: expected an address as http://collector:4318") from None
+        self.url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        self._is_tls, self._host = parts.scheme == "https", parts.hostname
+        self._path = quote(parts.path.rstrip("/"), safe="/%!$&'()*+,;=:@~")
+        self._credentials = credentials_in(parts)
         self._waiting: deque[Item] = deque()
         self._size = 0
         self._news = threading.Condition()
@@ -88,10 +94,10 @@ class Forwarding:
         for wait in (*WAITS, None):
             try:
                 code = self._sent(item)
-            except (OSError, HTTPException) as error:
+            except (OSError, HTTPException, ValueError) as error:  # ValueError: it cannot be written in HTTP
                 self._failed(str(error) or type(error).__name__)
             else:
-                if code < 400:
+                if code < 300:
                     self._is_failing = False
                     return
                 self._failed(f"it answers {code}")
@@ -106,7 +112,8 @@ class Forwarding:
         kind = HTTPSConnection if self._is_tls else HTTPConnection
         connection = kind(self._host, self._port, timeout=SECONDS)
         try:
-            headers = {"Content-Type": media_type} | ({"Content-Encoding": encoding} if encoding else {})
+            headers = {"Content-Type": media_type, **self._credentials}
+            headers |= {"Content-Encoding": encoding} if encoding else {}
             connection.request("POST", self._path + path, body, headers)
             answer = connection.getresponse()
             answer.read(1 << 16)

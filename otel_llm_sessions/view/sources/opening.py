@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from otel_llm_sessions.view.source import Source, Unreachable
 from otel_llm_sessions.view.sources.jaeger import JaegerSource
@@ -70,10 +70,15 @@ def _parts(url: str, headers: Mapping[str, str]) -> tuple[str, str, Mapping[str,
     except ValueError:
         # Not with the address: what is not understood may have a password in any place.
         raise ValueError(f"the address of the source is not valid: expected {EXPECTED}") from None
-    if parts.username is not None:
-        said = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers = {"Authorization": f"Basic {base64.b64encode(said.encode()).decode()}", **headers}
-    return kind, urlunsplit((scheme, host, parts.path.rstrip("/"), "", "")), headers
+    return kind, urlunsplit((scheme, host, parts.path.rstrip("/"), "", "")), {**credentials_in(parts), **headers}
+
+
+def credentials_in(parts: SplitResult) -> dict[str, str]:
+    """The header that says what an address has before its host, by HTTP's Basic; none where it has nothing there."""
+    if parts.username is None:
+        return {}
+    said = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"Authorization": f"Basic {base64.b64encode(said.encode()).decode()}"}
 
 
 def _asked(site: Site) -> str:
