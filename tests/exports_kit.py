@@ -27,8 +27,8 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict, ParseDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from otlp_reading import read_logs, read_spans
 
-from otel_llm_sessions.view.otlp import read_logs, read_spans
 from otel_llm_sessions.view.sessions import Session
 from otel_llm_sessions.view.spans import ReceivedLog, ReceivedSpan
 

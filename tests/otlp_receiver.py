@@ -22,10 +22,10 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from otlp_reading import ReceivedMetric, read_logs, read_metrics, read_spans
 
 from otel_llm_sessions import semconv
-from otel_llm_sessions.view.otlp import read_logs, read_metrics, read_spans
-from otel_llm_sessions.view.spans import ReceivedLog, ReceivedMetric, ReceivedSpan
+from otel_llm_sessions.view.spans import ReceivedLog, ReceivedSpan
 
 PROTOBUF: Final = "application/x-protobuf"
 IDLE_SECONDS: Final = 10.0

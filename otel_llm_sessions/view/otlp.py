@@ -10,11 +10,9 @@ from operator import attrgetter
 from typing import Any, Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
-from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_llm_sessions.view.spans import (
@@ -22,14 +20,8 @@ from otel_llm_sessions.view.spans import (
     ReceivedEvent,
     ReceivedLink,
     ReceivedLog,
-    ReceivedMetric,
     ReceivedSpan,
 )
-
-
-def read_spans(message: bytes) -> list[ReceivedSpan]:
-    """The spans of a serialized ``ExportTraceServiceRequest``, in its order."""
-    return spans_of(ExportTraceServiceRequest.FromString(message))
 
 
 def spans_of(request: ExportTraceServiceRequest) -> list[ReceivedSpan]:
@@ -40,22 +32,6 @@ def spans_of(request: ExportTraceServiceRequest) -> list[ReceivedSpan]:
         for scoped in group.scope_spans
         for span in scoped.spans
     ]
-
-
-def read_metrics(message: bytes) -> list[ReceivedMetric]:
-    """The metrics of a serialized ``ExportMetricsServiceRequest``, in its order."""
-    request = ExportMetricsServiceRequest.FromString(message)
-    return [
-        _metric(metric, attributes_of(group.resource.attributes), scoped.scope.name)
-        for group in request.resource_metrics
-        for scoped in group.scope_metrics
-        for metric in scoped.metrics
-    ]
-
-
-def read_logs(message: bytes) -> list[ReceivedLog]:
-    """The log records of a serialized ``ExportLogsServiceRequest``, in its order."""
-    return logs_of(ExportLogsServiceRequest.FromString(message))
 
 
 def logs_of(request: ExportLogsServiceRequest) -> list[ReceivedLog]:
@@ -123,36 +99,6 @@ def _links(span: Span) -> Iterator[ReceivedLink]:
 def _events(span: Span) -> Iterator[ReceivedEvent]:
     for event in span.events:
         yield ReceivedEvent(event.name, event.time_unix_nano, attributes_of(event.attributes))
-
-
-def _metric(metric: Metric, resource: Attributes, scope: str) -> ReceivedMetric:
-    kind = metric.WhichOneof("data") or ""
-    points = [_point(point) for point in getattr(metric, kind).data_points] if kind else []
-    return ReceivedMetric(metric.name, metric.unit, kind, points, resource, scope)
-
-
-def _point(point: Any) -> dict[str, Any]:
-    """One data point of any metric type; what its type does not have is None."""
-    return {
-        "attributes": attributes_of(point.attributes),
-        "count": getattr(point, "count", None),
-        "sum": getattr(point, "sum", None),
-        "bounds": _numbers(point, "explicit_bounds"),
-        "bucket_counts": _numbers(point, "bucket_counts"),
-        "value": _number(point),
-    }
-
-
-def _numbers(point: Any, name: str) -> list[float] | None:
-    numbers = getattr(point, name, None)
-    return None if numbers is None else list(numbers)
-
-
-def _number(point: Any) -> float | None:
-    if not hasattr(point, "as_int"):
-        return None
-    which = point.WhichOneof("value")
-    return getattr(point, which) if which else None
 
 
 def log_of(record: LogRecord, resource: Attributes, scope: str, scope_version: str = "") -> ReceivedLog:

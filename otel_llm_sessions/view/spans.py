@@ -56,22 +56,6 @@ class ReceivedSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class ReceivedMetric:
-    """One metric.
-
-    A point has the keys ``attributes``, ``count``, ``sum``, ``bounds``, ``bucket_counts`` and ``value``; None
-    where the metric's type has no such thing.
-    """
-
-    name: str
-    unit: str
-    type: str
-    points: list[dict[str, Any]]
-    resource: Attributes = field(default_factory=dict)
-    scope: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class ReceivedLog:
     """One log record or event."""
 

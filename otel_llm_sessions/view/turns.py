@@ -12,7 +12,6 @@ from otel_llm_sessions.view.costs import Cost, cost_in
 from otel_llm_sessions.view.reading import (
     count_in,
     number_in,
-    previous_id_of,
     response_id_of,
     text_in,
 )
@@ -94,11 +93,6 @@ class Turn:
     def response_id(self) -> str | None:
         """The id of the response."""
         return response_id_of(self._said) or response_id_of(self.span)
-
-    @cached_property
-    def previous_id(self) -> str | None:
-        """The id of the response that the call goes on from."""
-        return previous_id_of(self._said)
 
     @cached_property
     def model(self) -> str | None:
@@ -242,9 +236,3 @@ class Node:
     span: ReceivedSpan
     turn: Turn | None = None
     children: tuple[Node, ...] = ()
-
-    def walk(self) -> Iterator[Node]:
-        """The node and all below it, parents first."""
-        yield self
-        for child in self.children:
-            yield from child.walk()

@@ -8,8 +8,8 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from otlp_reading import read_spans
 
-from otel_llm_sessions.view.otlp import read_spans
 from otel_llm_sessions.view.otlp_json import read_spans_json, spans_json
 from otel_llm_sessions.view.otlp_writing import spans_request
 from otel_llm_sessions.view.sources.jaeger_json import trace_of

@@ -8,6 +8,8 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 
+from otel_llm_sessions.view.sources.site import segment
+
 PLACEHOLDERS: Final = ("{trace_id}", "{span_id}")
 
 
@@ -18,11 +20,6 @@ class Rest(PathConvertor):
 
 
 register_url_convertor("rest", Rest())
-
-
-def segment(text: str) -> str:
-    """Return any text as one segment of a path; ``/`` becomes ``%2F``."""
-    return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
 def segments_after(request: Request, prefix: str) -> list[str]:

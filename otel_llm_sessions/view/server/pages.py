@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from otel_llm_sessions.view.query import LONGEST, Query, query_of
 from otel_llm_sessions.view.server import session_page
-from otel_llm_sessions.view.server.addresses import segment, segments_after
+from otel_llm_sessions.view.server.addresses import segments_after
 from otel_llm_sessions.view.server.api import failure
 from otel_llm_sessions.view.server.files import Files
 from otel_llm_sessions.view.server.gate import MACHINES
@@ -23,6 +23,7 @@ from otel_llm_sessions.view.server.reader import Found, Reader
 from otel_llm_sessions.view.server.security import Security
 from otel_llm_sessions.view.server.templating import templates
 from otel_llm_sessions.view.source import Page, Unreachable
+from otel_llm_sessions.view.sources.site import segment
 
 SESSIONS: Final = "/sessions"
 AGAIN: Final = 10

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import IO, Any, Final
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from otel_llm_sessions.view.source import Unreachable
 
@@ -118,6 +118,11 @@ class Site:
     def _said(self, path: str, reason: str) -> str:
         said = "".join(letter if letter.isprintable() else " " for letter in reason)
         return f"GET {self.url}{path}: {' '.join(said.split())}"
+
+
+def segment(text: str) -> str:
+    """Return any text as one segment of a path; ``/`` becomes ``%2F``."""
+    return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
 class _NoRedirection(urllib.request.HTTPRedirectHandler):

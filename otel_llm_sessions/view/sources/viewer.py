@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from functools import cached_property
 from typing import Any, Final, TypeGuard
 from urllib.parse import quote
 
 from otel_llm_sessions.view.otlp_json import read_logs_json, read_notices_json, read_spans_json
-from otel_llm_sessions.view.query import BEGINNING, Query, moment
+from otel_llm_sessions.view.query import Query, moment
 from otel_llm_sessions.view.source import Arrived, Page, Progress, Unreachable
-from otel_llm_sessions.view.sources.site import Refused, Site
+from otel_llm_sessions.view.sources.site import Refused, Site, segment
+from otel_llm_sessions.view.sources.windows import at
 from otel_llm_sessions.view.summaries import Summary
 
 HEALTH: Final = "/api/health"
@@ -58,7 +58,7 @@ class Viewer:
 
     def session(self, session_id: str) -> Arrived | None:
         """Return everything of one session; None if the viewer does not know it."""
-        path = f"{SESSIONS}/{_segment(session_id)}"
+        path = f"{SESSIONS}/{segment(session_id)}"
         try:
             told = self._site.get(path, {"format": "otlp"})
             spans = read_spans_json(told)
@@ -73,7 +73,7 @@ class Viewer:
 
     def page_url(self, session_id: str) -> str:
         """Return the address of a session's page."""
-        return f"{self._site.url}/sessions/{_segment(session_id)}"
+        return f"{self._site.url}/sessions/{segment(session_id)}"
 
     def trace_url(self, trace_id: str, span_id: str = "") -> str | None:
         """Return the address of a trace on the page to which the viewer itself leads; None if it leads to none."""
@@ -95,14 +95,10 @@ class Viewer:
         return answer
 
 
-def _segment(session_id: str) -> str:
-    return quote(session_id.encode("utf-8", "surrogatepass"), safe="")
-
-
 def _asked(query: Query, cursor: str, limit: int) -> dict[str, str]:
     return {
-        "since": _rfc3339(query.since),
-        "until": _rfc3339(query.until),
+        "since": "" if query.since is None else at(query.since),
+        "until": "" if query.until is None else at(query.until),
         "service": query.service,
         "user": query.user,
         "model": query.model,
@@ -114,12 +110,6 @@ def _asked(query: Query, cursor: str, limit: int) -> dict[str, str]:
         "limit": str(limit),
         "cursor": cursor,
     }
-
-
-def _rfc3339(nanoseconds: int | None) -> str:
-    if nanoseconds is None:
-        return ""
-    return (BEGINNING + timedelta(microseconds=nanoseconds // 1_000)).isoformat().replace("+00:00", "Z")
 
 
 def _nanoseconds(said: Any) -> int:
