@@ -25,6 +25,9 @@ from otel_llm_sessions.view.summaries import Summary
 
 FRESH: Final = 3.0
 """Seconds for which a question is answered by what was read for the one before."""
+REST: Final = 4.0
+"""And for how many times as long as that reading took: however many pages are open, a backend has its rest."""
+LONGEST_FRESH: Final = 60.0
 KEPT: Final = 600.0
 """Seconds for which the pages that follow a first one are of the same reading."""
 READINGS: Final = 4
@@ -33,12 +36,14 @@ MOST_TRACES: Final = 200_000
 MOST_COMPLETED: Final = 100
 """Sessions whose beginning is fetched where they began before the time that was asked for."""
 
+ONLY_LATELY: Final = "only the last 7 days were looked through; say since when for more"
+
 MINUTE: Final = 60 * SECOND
 
 Position = tuple[float, int, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Reading:
     """The sessions of a stretch of time, as they were when they were read."""
 
@@ -46,8 +51,21 @@ class Reading:
     since: int
     until: int | None
     at: float
+    """When it was there, on the clock that nobody sets."""
+    took: float
+    """Seconds."""
     sessions: tuple[Summary, ...]
     notices: tuple[str, ...]
+    is_all: bool
+    """Whether it was read for somebody who did not say since when."""
+    is_followed: bool = False
+    """Whether somebody has gone on from its first page."""
+
+    def answers(self, query: Query, now: float) -> bool:
+        """Whether it is as good as a reading for this query."""
+        is_fresh = now - self.at < min(max(FRESH, REST * self.took), LONGEST_FRESH)
+        is_within = self.is_all if query.since is None else self.since <= query.since
+        return is_fresh and is_within and self.until == query.until
 
 
 class Searched:
@@ -83,7 +101,8 @@ class Searched:
             ordered = [one for one in ordered if _place(query, one) > after]
         page = ordered[: query.limit]
         more = len(ordered) > len(page)
-        return Page(tuple(page), _cursor(reading.token, _place(query, page[-1])) if more else None, reading.notices)
+        next_cursor = _cursor(reading.token, _place(query, page[-1])) if more else None
+        return Page(tuple(page), next_cursor, ((ONLY_LATELY,) if query.since is None else ()) + reading.notices)
 
     def session(self, session_id: str) -> Arrived | None:
         """Return everything of one session, by its id or an id under which some of its turns were filed; else None.
@@ -104,28 +123,36 @@ class Searched:
         self._readings.clear()
 
     def _kept(self, query: Query, token: str) -> Reading | None:
-        """What was read for a page before, or a moment ago for the same stretch of time."""
+        """What was read for the page before; else, also where that has left, a moment ago for this stretch of time."""
         now = time.monotonic()
-        self._readings = [one for one in self._readings if now - one.at < KEPT][-READINGS:]
-        for one in reversed(self._readings):
-            fresh = now - one.at < FRESH and query.since is not None and one.since <= query.since
-            if one.token == token or (fresh and not token and one.until == query.until):
+        self._readings = [one for one in self._readings if now - one.at < KEPT]
+        for one in self._readings:
+            if one.token == token:
+                one.is_followed = True
                 return one
-        return None
+        return next((one for one in reversed(self._readings) if one.answers(query, now)), None)
+
+    def _keep(self, reading: Reading) -> None:
+        """Keep a reading; where there are too many, one leaves whose pages nobody follows, else the oldest."""
+        if len(self._readings) >= READINGS:
+            leaves = next((one for one in self._readings if not one.is_followed), self._readings[0])
+            self._readings.remove(leaves)
+        self._readings.append(reading)
 
     def _read(self, query: Query, told: Told) -> Reading:
-        now = time.time_ns()
+        now, begun = time.time_ns(), time.monotonic()
         since = now - LOOK_BACK if query.since is None else query.since
-        if query.since is None:
-            told.notice("only the last 7 days were looked through; say since when for more")
         if query.until is not None and query.until < now - MINUTE:
             told.notice("turns after the time asked for are counted only where a session is one trace")
         # Clocks of applications run ahead at times.
         until = now + LOOK_BACK // 7 if query.until is None else query.until
         packed = self._packed(since, until, told)
         sessions = tuple(self._summaries(packed))
-        reading = Reading(secrets.token_hex(4), since, query.until, time.monotonic(), sessions, told.notices)
-        self._readings.append(reading)
+        at = time.monotonic()
+        reading = Reading(
+            secrets.token_hex(4), since, query.until, at, at - begun, sessions, told.notices, query.since is None
+        )
+        self._keep(reading)
         return reading
 
     def _packed(self, since: int, until: int, told: Told) -> Packed:

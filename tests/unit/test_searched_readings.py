@@ -1,0 +1,113 @@
+"""How often a backend is read for lists of sessions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from viewer_kit import talk
+
+from otel_llm_sessions.view.query import SECOND, Query
+from otel_llm_sessions.view.sources import searched
+from otel_llm_sessions.view.sources.searched import Searched
+
+HOUR = 3_600 * SECOND
+
+
+class Backend:
+    """A backend of ten sessions whose reading takes as long as a test says."""
+
+    name = "a backend"
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.takes = 0.0
+        self.readings = 0
+        begin = time.time_ns() - HOUR
+        self.traces = [talk(f"s{number}", 1, trace=number, begin=begin + number) for number in range(10)]
+
+    def everything(self, since: int, until: int, told: Any) -> Iterator[list[Any]]:
+        self.readings += 1
+        self.now += self.takes
+        yield from self.traces
+
+    def having(self, attribute: str, value: str, since: int, until: int, told: Any) -> Iterator[list[Any]]:
+        return iter(())
+
+    def mended(self, spans: Any) -> list[Any]:
+        return list(spans)
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    backend = Backend()
+    clock = SimpleNamespace(monotonic=lambda: backend.now, time_ns=time.time_ns)
+    monkeypatch.setattr(searched, "time", clock)
+    return backend
+
+
+def test_a_list_of_any_time_is_read_once_in_three_seconds(backend):
+    source = Searched(backend)
+    for _ in range(5):
+        assert source.sessions(Query()).notices == (
+            "only the last 7 days were looked through; say since when for more",
+        )
+        backend.now += 0.5
+    assert backend.readings == 1
+    later = source.sessions(Query(since=time.time_ns() - 2 * HOUR))
+    assert (len(later.sessions), later.notices, backend.readings) == (10, (), 1), "a part of that stretch"
+    source.sessions(Query(since=time.time_ns() - 1_000 * HOUR))
+    assert backend.readings == 2, "it begins earlier"
+    backend.now += 3.5
+    source.sessions(Query())
+    assert backend.readings == 3
+
+
+def test_open_pages_leave_a_backend_its_rest(backend):
+    """Three tabs that ask again every ten seconds, for ten minutes."""
+    source, backend.takes = Searched(backend), 5.0
+    for _ in range(60):
+        for _ in range(3):
+            source.sessions(Query())
+        backend.now += 10.0
+    assert backend.readings <= 60 * 10 / (5 + 20) + 10
+
+
+def test_who_goes_from_page_to_page_goes_on_in_one_reading_while_others_look(backend):
+    source = Searched(backend)
+    first = source.sessions(Query(limit=3))
+    second = source.sessions(Query(limit=3, cursor=first.next_cursor))
+    for _ in range(20):
+        backend.now += 10.0
+        source.sessions(Query())
+    read = backend.readings
+    third = source.sessions(Query(limit=3, cursor=second.next_cursor))
+    assert backend.readings == read
+    assert [one.id for page in (first, second, third) for one in page.sessions] == [f"s{9 - at}" for at in range(9)]
+
+
+def test_where_a_reading_has_left_its_next_page_is_of_the_newest(backend):
+    source = Searched(backend)
+    first = source.sessions(Query(limit=3))
+    backend.now += searched.KEPT
+    source.sessions(Query())
+    second = source.sessions(Query(limit=3, cursor=first.next_cursor))
+    assert ([one.id for one in second.sessions], backend.readings) == (["s6", "s5", "s4"], 2)
+
+
+def test_no_more_than_a_few_readings_are_kept(backend):
+    source = Searched(backend)
+    cursors = []
+    for hours in range(2, 10):
+        page = source.sessions(Query(limit=3, since=time.time_ns() - hours * HOUR))
+        cursors.append(page.next_cursor)
+        source.sessions(Query(limit=3, since=time.time_ns() - hours * HOUR, cursor=page.next_cursor))
+        backend.now += 10.0
+    assert backend.readings == 8
+    backend.now += 10.0
+    for cursor, read in ((cursors[-1], 8), (cursors[-4], 8), (cursors[0], 9)):
+        followed = source.sessions(Query(limit=3, since=time.time_ns() - 9 * HOUR, cursor=cursor))
+        assert (len(followed.sessions), backend.readings) == (3, read), "the newest are there"
