@@ -23,13 +23,21 @@ from starlette.applications import Starlette
 from otel_llm_sessions.view.database import Database
 from otel_llm_sessions.view.otlp_json import spans_json
 from otel_llm_sessions.view.otlp_writing import spans_request
-from otel_llm_sessions.view.server import otlp_http
+from otel_llm_sessions.view.server import crowding, otlp_http
 from otel_llm_sessions.view.server.intake import Intake, Room
 from otel_llm_sessions.view.server.otlp_http import otlp_routes
 from otel_llm_sessions.view.spans import ReceivedSpan
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 BODY = spans_request(session("a")).SerializeToString()
+
+
+def field(number: int, value: bytes) -> bytes:
+    size, length = bytearray(), len(value)
+    while length > 127:
+        size.append(length & 127 | 128)
+        length >>= 7
+    return bytes([number << 3 | 2, *size, length]) + value
 
 
 class Served:
@@ -118,6 +126,31 @@ async def test_what_cannot_be_taken_is_answered_why(served, monkeypatch, code, b
         assert set(json.loads(answer.content)) == {"code", "message"}
     assert served.forwarded == []
     assert (await served.post(BODY)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (b"\x0a\x00" * 3_000_000, PROTOBUF),
+        (field(1, field(2, b"\x12\x00" * 3_000_000)), PROTOBUF),
+        (b'{"resourceSpans": [' + b"{}," * 2_000_000 + b"{}]}", JSON),
+    ],
+    ids=["protobuf", "in one group", "json"],
+)
+async def test_a_body_of_nothing_but_small_parts_is_refused(served, body, media_type):
+    for sent, headers in ((body, {}), (gzip.compress(body, 1), {"content_encoding": "gzip"})):
+        answer = await served.post(sent, media_type=media_type, **headers)
+        assert answer.status_code == 413
+        assert b"1,000,000 parts" in answer.content
+
+
+async def test_a_large_body_of_long_texts_is_taken(served):
+    """Each text holds what looks like a small field at times."""
+    spans = session("a", 8, gen_ai__input__messages="So it says:\n\x05 [{ " * 40_000)
+    body = spans_request(spans).SerializeToString()
+    assert len(body) > crowding.LARGE
+    assert (await served.post(body)).status_code == 200
+    assert len(served.database.session("a").spans) == 9
 
 
 async def test_a_body_that_says_no_length_is_bounded_too(served, monkeypatch):
@@ -224,11 +257,3 @@ async def test_any_bytes_are_answered(served):
         assert answer.status_code in (200, 400)
     served.database.settle()
     ExportTraceServiceRequest.FromString(BODY)
-
-
-def field(number: int, value: bytes) -> bytes:
-    size, length = bytearray(), len(value)
-    while length > 127:
-        size.append(length & 127 | 128)
-        length >>= 7
-    return bytes([number << 3 | 2, *size, length]) + value

@@ -10,6 +10,7 @@ from typing import Any, Final
 import grpc  # type: ignore[import-untyped,unused-ignore]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
+from otel_llm_sessions.view.server.crowding import read_large
 from otel_llm_sessions.view.server.intake import Full, Intake, Unwritable
 from otel_llm_sessions.view.server.otlp_answers import PROTOBUF, SIGNALS, Signal, retry_status
 from otel_llm_sessions.view.server.security import Security
@@ -104,7 +105,7 @@ class GrpcReceiver:
 
     def _export(self, signal: Signal, body: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            message = signal.read(body)
+            message = read_large(body, PROTOBUF, signal.read)
         except (DecodeError, ValueError) as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no such request: {error}")
         was_taken = self._kept(signal, message, len(body), context)

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from otel_llm_sessions.view.server.crowding import Crowded, read_large
 from otel_llm_sessions.view.server.intake import RETRY_AFTER, Full, Intake, Unwritable
 from otel_llm_sessions.view.server.otlp_answers import (
     DEADLINE_EXCEEDED,
@@ -145,7 +146,9 @@ class _Endpoint:
 
     def _parsed(self, body: bytes, media_type: str) -> Any:
         try:
-            return self._signal.read(body, media_type)
+            return read_large(body, media_type, self._signal.read)
+        except Crowded as error:
+            raise Refused(413, INVALID_ARGUMENT, str(error)) from None
         except (DecodeError, ValueError) as error:
             raise Refused(400, INVALID_ARGUMENT, f"no such request: {error}") from None
 
