@@ -264,8 +264,13 @@ def test_a_cursor_that_is_none_is_said_to_be_none(database, cursor):
 def test_what_a_failed_write_knew_is_forgotten_before_another_writes(database, monkeypatch):
     tried = []
 
+    def write():
+        tried.append(database._storage._lock.acquire(blocking=False))
+        if tried[-1]:
+            database._storage._lock.release()
+
     def forget():
-        other = threading.Thread(target=lambda: tried.append(database._storage._lock.acquire(blocking=False)))
+        other = threading.Thread(target=write)
         other.start()
         other.join()
 

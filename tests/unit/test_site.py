@@ -22,7 +22,7 @@ class Echo(BaseHTTPRequestHandler):
 
 def test_half_a_character_is_asked_for_as_a_question_mark():
     with HTTPServer(("127.0.0.1", 0), Echo) as server:
-        thread = threading.Thread(target=server.handle_request)
+        thread = threading.Thread(target=server.handle_request, daemon=True)
         thread.start()
         site = Site(f"http://127.0.0.1:{server.server_address[1]}")
         assert site.get("/search", {"q": "a\ud83d\udcff é"}) == b"/search?q=a%3F%3F+%C3%A9"
