@@ -13,6 +13,7 @@ from database_kit import BEGINNING, SECOND, hexed, marked_turn, said, session, t
 
 from otel_llm_sessions.view import keeping
 from otel_llm_sessions.view.database import Database
+from otel_llm_sessions.view.otlp_writing import spans_request
 from otel_llm_sessions.view.query import Query
 from otel_llm_sessions.view.spans import ReceivedLog, ReceivedSpan
 
@@ -110,6 +111,27 @@ def test_what_only_a_marker_of_nobody_claimed_leaves_too(tmp_path, clock):
     database.close()
     for table in ("span", "stray", "marked", "origin"):
         assert rows(tmp_path / "kept.db", f"SELECT count(*) FROM {table}") == [(0,)], table
+
+
+def test_a_resource_that_no_span_has_any_more_is_gone_when_the_file_is_opened_again(tmp_path):
+    path, call = tmp_path / "kept.db", turn("a")
+    database = Database(path)
+    database.add([dataclasses.replace(call, resource={"host.name": "before"})])
+    more = {**call.attributes, "user.id": "u-1"}
+    database.add([dataclasses.replace(call, attributes=more, resource={"host.name": "after"})])
+    database.close()
+    Database(path).close()
+    ((resource,),) = rows(path, "SELECT resource FROM origin")
+    assert b"after" in resource
+
+
+def test_a_resource_that_comes_without_spans_is_not_kept(tmp_path):
+    request = spans_request([plain(0)])
+    del request.resource_spans[0].scope_spans[0].spans[:]
+    database = Database(tmp_path / "kept.db")
+    database.keep([request])
+    database.close()
+    assert rows(tmp_path / "kept.db", "SELECT count(*) FROM origin") == [(0,)]
 
 
 def test_sessions_of_a_clock_that_is_far_ahead_leave_when_there_is_no_room():

@@ -73,6 +73,8 @@ class Arriving:
         for group in request.resource_spans:
             resource = group.resource.SerializeToString()
             for scoped in group.scope_spans:
+                if not scoped.spans:
+                    continue
                 origin = self._origins.number(self._connection, resource, scoped.scope)
                 for span in scoped.spans:
                     self._span(span, origin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
@@ -87,10 +88,10 @@ AND trace IN (SELECT trace FROM going JOIN member USING (session)) AND trace NOT
 """Their turns in traces in which others have some too."""
 ORIGINS: Final = "INSERT OR IGNORE INTO going_origin SELECT origin FROM going_{table} JOIN {table} USING (id)"
 UNUSED: Final = """
-DELETE FROM origin WHERE id IN (SELECT origin FROM going_origin)
-AND NOT EXISTS (SELECT 1 FROM span WHERE span.origin = origin.id)
+DELETE FROM origin WHERE NOT EXISTS (SELECT 1 FROM span WHERE span.origin = origin.id)
 AND NOT EXISTS (SELECT 1 FROM log WHERE log.origin = origin.id)
 """
+UNUSED_NOW: Final = f"{UNUSED} AND id IN (SELECT origin FROM going_origin)"
 WORDS: Final = (
     "DELETE FROM words WHERE rowid IN (SELECT id FROM going_span)",
     "DELETE FROM words WHERE rowid IN (SELECT -id FROM going_log)",
@@ -185,7 +186,7 @@ class Leaving:
                 connection.execute(f"DELETE FROM {table} WHERE session IN (SELECT session FROM going)")
             connection.execute("DELETE FROM stale WHERE family IN (SELECT session FROM going)")
             connection.execute("DELETE FROM session WHERE id IN (SELECT session FROM going)")
-        connection.execute(UNUSED)
+        connection.execute(UNUSED_NOW)
         return True
 
 
@@ -212,8 +213,10 @@ def _events(connection: sqlite3.Connection, calls: set[tuple[bytes, bytes]]) -> 
 
 
 def prepared(connection: sqlite3.Connection) -> None:
-    """Make what :class:`Leaving` needs on its connection."""
+    """Make what :class:`Leaving` needs on its connection; origins go whose spans others took the place of."""
     connection.executescript(GOING)
+    with suppress(sqlite3.OperationalError):  # a lock, a full disk: the next time then
+        connection.execute(UNUSED)
 
 
 def size_of(connection: sqlite3.Connection) -> int:
