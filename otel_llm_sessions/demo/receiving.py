@@ -81,7 +81,7 @@ class Receiving:
                 continue
 
     def end(self) -> str:
-        """End it, when all has been passed on; return what it had to say meanwhile."""
+        """End it; what waits to be passed on gets a moment. Return what it had to say meanwhile."""
         self._process.terminate()
         return self._processes.finish(self._process, LATE).partition("\n")[2].strip()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,3 +73,16 @@ def test_what_is_no_address_is_refused_without_showing_it(url):
     with pytest.raises(ValueError, match="--forward is not valid: expected") as told:
         Forwarding(url)
     assert "secret" not in str(told.value)
+
+
+def test_what_waits_when_the_viewer_ends_is_not_lost_without_a_word(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        forwarding = Forwarding(url)
+        forwarding.put("/v1/traces", "application/json", "", b"{}")
+        forwarding.start()
+        connection, _ = silent.accept()
+        forwarding.close(0.0)
+        said = capsys.readouterr().err
+        connection.close()
+    assert said == f"--forward {url} fails, what arrives is not passed on: the viewer ends before all was sent\n"

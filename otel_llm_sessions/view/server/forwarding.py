@@ -69,12 +69,14 @@ class Forwarding:
         self._thread.start()
 
     def close(self, seconds: float = 1.0) -> None:
-        """Send what waits, for so many seconds at most, then end."""
+        """Send what waits, for so many seconds at most, then end; that something is left is said."""
         with self._news:
             self._is_open = False
             self._news.notify_all()
         if self._thread.is_alive():
             self._thread.join(seconds)
+            if self._thread.is_alive():
+                self._failed("the viewer ends before all was sent")
 
     def _run(self) -> None:
         while (item := self._next()) is not None:
