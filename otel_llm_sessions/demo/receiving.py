@@ -19,6 +19,7 @@ COMMAND: Final = (
     *("--http-port", "0", "--grpc-port", "0", "--no-open"),
 )
 PAGE: Final = "page  "
+SECOND_LINE: Final = "OTLP  "
 LATE: Final = 5.0
 """Seconds in which what was sent has to be in the list."""
 SLICE: Final = 0.05
@@ -83,7 +84,9 @@ class Receiving:
     def end(self) -> str:
         """End it; what waits to be passed on gets a moment. Return what it had to say meanwhile."""
         self._process.terminate()
-        return self._processes.finish(self._process, LATE).partition("\n")[2].strip()
+        said = self._processes.finish(self._process, LATE).splitlines()
+        # The second of its first two lines may have been read with the first, or not.
+        return "\n".join(line for line in said if not line.startswith(SECOND_LINE)).strip()
 
     def _read(self) -> list[Session]:
         rows = self._viewer.sessions(Query(limit=MOST)).sessions
