@@ -14,7 +14,7 @@ from servers import ROOT, Collector, Jaeger, until
 
 SECTION = re.search(r"(?m)^## In your own application\n(.*?)^## ", (ROOT / "README.md").read_text(), re.S)
 assert SECTION is not None
-INSTALL, RUN, *FOR_TRACES_ONLY = re.findall(r"(?m)^\$ (.*)$", SECTION[1])
+INSTALL, RUN, *FOR_TRACES_ONLY = re.findall(r"(?m)^\$ (.*)$", SECTION[1].partition("\n### ")[0])
 CHECKOUT = ("pyproject.toml", "README.md", "LICENSE", "otel_llm_sessions", "examples")
 
 
