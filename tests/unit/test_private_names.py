@@ -80,7 +80,13 @@ LISTED: dict[str, tuple[str, frozenset[str]]] = {
     "_lock": (
         "a thread is held where it takes the lock, so that another meets it there",
         frozenset(
-            {"integration/test_metrics.py", "stores/test_guarded.py", "stores/test_keeper.py", "unit/test_roots.py"}
+            {
+                "integration/test_metrics.py",
+                "stores/test_guarded.py",
+                "stores/test_keeper.py",
+                "unit/test_database.py",
+                "unit/test_roots.py",
+            }
         ),
     ),
     "_given": ("a provider that is slow to be made, amid a call", frozenset({"integration/test_metrics.py"})),
