@@ -10,6 +10,7 @@ says which form it belongs to.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -70,6 +71,7 @@ def openinference() -> None:
 def langfuse() -> None:
     from langfuse import Langfuse
 
+    importlib.import_module("langfuse.openai")  # wraps the client's methods
     Langfuse(public_key="pk-lf-test", secret_key="sk-lf-test", host="http://127.0.0.1:9", timeout=1)
 
 

@@ -89,6 +89,8 @@ LISTED: dict[str, tuple[str, frozenset[str]]] = {
             }
         ),
     ),
+    "_storage": ("what a failed write leaves behind, before another writes", frozenset({"unit/test_database.py"})),
+    "_origins": ("what a failed write leaves behind, before another writes", frozenset({"unit/test_database.py"})),
     "_given": ("a provider that is slow to be made, amid a call", frozenset({"integration/test_metrics.py"})),
     "_known": (
         "what is kept of others is bounded, in count and bytes; what is known better than the store",
