@@ -309,3 +309,21 @@ def exported(_receiver: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     exported = Exported(_receiver, getattr(request, "param", None))
     yield exported
     exported.provider.shutdown()
+
+
+@pytest.fixture
+def closed_databases(monkeypatch):
+    """Every database of a viewer that a test makes is closed behind it; Python 3.13 says which are not."""
+    from otel_llm_sessions.view.database import Database
+
+    made = []
+    first = Database.__init__
+
+    def init(self, *arguments, **options):
+        first(self, *arguments, **options)
+        made.append(self)
+
+    monkeypatch.setattr(Database, "__init__", init)
+    yield
+    for database in made:
+        database.close()

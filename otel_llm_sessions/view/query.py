@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ SECOND: Final = 1_000_000_000
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TIMES: Final = "an age such as 90s, 15m, 24h or 7d, or a time such as 2026-01-31T12:00:00Z"
+TIME: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?)?", re.ASCII | re.IGNORECASE
+)
+"""RFC 3339, section 5.6: day, time of the day, fraction of a second, zone; all but the day may be missing."""
+
 MOST: Final = 10_000
 """Sessions that one answer may hold."""
 LONGEST: Final = 1_000
@@ -125,11 +131,11 @@ def moment(said: str, name: str = "time", now: int | None = None) -> int:
     if unit in UNITS and number.isascii() and number.isdigit() and len(number) <= 9:
         return max(0, (time.time_ns() if now is None else now) - int(number) * UNITS[unit] * SECOND)
     try:
-        # Python 3.10 reads no "Z".
-        at = datetime.fromisoformat(said.upper().removesuffix("Z") + ("+00:00" if said.upper().endswith("Z") else ""))
-        at = at if at.tzinfo else at.replace(tzinfo=timezone.utc)
-        return max(0, (at - BEGINNING) // timedelta(microseconds=1) * 1_000)
-    except (ValueError, OverflowError):
+        day, clock, fraction, zone = TIME.fullmatch(said).groups("")  # type: ignore[union-attr]
+        # Python 3.10 reads no "Z", and no fraction of another length than three or six.
+        at = datetime.fromisoformat(f"{day}T{clock or '00:00'}{zone.upper().replace('Z', '') or '+00:00'}")
+        return max(0, (at - BEGINNING) // timedelta(seconds=1) * SECOND + int(fraction.ljust(9, "0")))
+    except (AttributeError, ValueError, OverflowError):
         raise ValueError(f"{name} {said!r} is not valid: expected {TIMES}") from None
 
 

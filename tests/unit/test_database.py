@@ -22,6 +22,8 @@ from otel_llm_sessions.view.query import Query
 from otel_llm_sessions.view.sessions import sessions_of
 from otel_llm_sessions.view.spans import ReceivedLink, ReceivedLog, ReceivedSpan
 
+pytestmark = pytest.mark.usefixtures("closed_databases")
+
 
 @pytest.fixture(params=["memory", "file"])
 def database(request, tmp_path):

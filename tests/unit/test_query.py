@@ -85,6 +85,9 @@ def test_the_greatest_comes_first_and_what_says_nothing_last(sort):
         ("1970-01-01T00:00:01Z", SECOND),
         ("1970-01-01T01:00:01.5+01:00", SECOND + SECOND // 2),
         ("1970-01-02", 86_400 * SECOND),
+        ("1970-01-01 00:01", 60 * SECOND),
+        ("1970-01-01T00:00:00.123456789z", 123_456_789),
+        ("1970-01-01T00:00:00.25-00:30", 1800 * SECOND + SECOND // 4),
         ("1969-01-01T00:00:00z", 0),
     ],
 )
@@ -102,6 +105,8 @@ def test_every_time_is_read_as_it_was_written(at):
     [
         ("since", "yesterday"),
         ("since", "h"),
+        ("since", "2026-01-31T25:00:00Z"),
+        ("since", "2026-01-31T12:00:00.1234567891Z"),
         ("until", "-3h"),
         ("until", "1" * 40 + "d"),
         ("min_turns", "-1"),

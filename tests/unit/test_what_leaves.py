@@ -17,6 +17,8 @@ from otel_llm_sessions.view.otlp_writing import spans_request
 from otel_llm_sessions.view.query import Query
 from otel_llm_sessions.view.spans import ReceivedLog, ReceivedSpan
 
+pytestmark = pytest.mark.usefixtures("closed_databases")
+
 EVENT = "gen_ai.client.inference.operation.details"
 
 

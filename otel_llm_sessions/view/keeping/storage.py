@@ -120,11 +120,15 @@ class Storage:
     def _connection(self, kibibytes: int) -> sqlite3.Connection:
         there = ":memory:" if self.path is None else self.path
         connection = sqlite3.connect(there, timeout=WAIT, isolation_level=None, check_same_thread=False)
-        connection.execute(f"PRAGMA cache_size = -{kibibytes}")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        if self.path is not None:
-            connection.execute(f"PRAGMA mmap_size = {MAPPED}")
-            connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            connection.execute(f"PRAGMA cache_size = -{kibibytes}")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            if self.path is not None:
+                connection.execute(f"PRAGMA mmap_size = {MAPPED}")
+                connection.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:  # it is no database
+            connection.close()
+            raise
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
