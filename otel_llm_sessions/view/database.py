@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -27,10 +27,8 @@ from otel_llm_sessions.view.spans import ReceivedLog, ReceivedSpan
 
 __all__ = ["Database", "Unusable"]
 
-SLICE: Final = 0.05
-"""Seconds for which sessions are counted or deleted before others get their turn."""
 LONGEST: Final = 1.0
-"""Seconds for which they are deleted where there is no room for more."""
+"""Seconds for which sessions are deleted where there is no room for more, before what arrives gets its turn."""
 
 Request = ExportTraceServiceRequest | ExportLogsServiceRequest
 
@@ -107,18 +105,18 @@ class Database:
                 self._origins.forget()
                 raise
 
-    def tend(self, seconds: float = SLICE) -> bool:
+    def tend(self, is_over: Callable[[], bool] = lambda: False) -> bool:
         """Bring the rows of lists up to what arrived, and let go of what has to leave, for a moment.
 
         Args:
-            seconds: how long, roughly.
+            is_over: whether the moment is over; asked after each small step.
 
         Returns:
             Whether there is more to do now.
         """
         with self._storage.writing() as connection:
-            counted = self._summing.count(connection, seconds)
-        has_left = self._leave(seconds)
+            counted = self._summing.count(connection, is_over)
+        has_left = self._leave(is_over)
         if counted or has_left:
             self.changes.changed()
         return bool(counted or has_left)
@@ -162,7 +160,7 @@ class Database:
         """Close the file. Calling it again does nothing."""
         self._storage.close()
 
-    def _leave(self, seconds: float) -> bool:
+    def _leave(self, is_over: Callable[[], bool]) -> bool:
         """Let go of what has to leave; whether there was any.
 
         Where more is kept than may be, that takes longer, so that what arrives without end does not outgrow it.
@@ -172,8 +170,8 @@ class Database:
             has_left = True
             with self._storage.between() as connection:
                 self._leaving.shrink(connection)
-                patience = LONGEST if self._leaving.is_over(connection) else seconds
-            if time.monotonic() - begun > patience:
+                is_full = self._leaving.is_over(connection)
+            if time.monotonic() - begun > LONGEST if is_full else is_over():
                 break
         return has_left
 
@@ -196,7 +194,7 @@ class Database:
 
     def _settle_some(self) -> bool:
         with self._storage.writing() as connection:
-            counted = self._summing.count(connection, 3600.0, all_of_them=True)
+            counted = self._summing.count(connection, lambda: False, all_of_them=True)
         has_left = self._leave_some()
         if counted or has_left:
             self.changes.changed()

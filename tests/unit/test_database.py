@@ -12,6 +12,7 @@ import random
 import sqlite3
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from database_kit import BEGINNING, SECOND, hexed, marked_turn, root, said, session, trace_of, turn
@@ -305,6 +306,16 @@ def test_what_is_read_sees_all_of_a_write_or_nothing(tmp_path):
     thread.join()
     database.close()
     assert all(size % 2 == 0 for size in seen), seen
+
+
+def test_who_reads_does_not_wait_for_who_writes(tmp_path):
+    database = Database(tmp_path / "kept.db")
+    database.add(session("a"))
+    database.settle()
+    with ThreadPoolExecutor(1) as others, database._storage.writing():
+        assert [one.id for one in others.submit(database.sessions, Query()).result(30).sessions] == ["a"]
+        assert others.submit(database.session, "a").result(30)
+    database.close()
 
 
 async def test_who_waits_is_told_of_changes(database):

@@ -39,6 +39,7 @@ class Storage:
         self.has_words = True
         self._lock = threading.RLock()
         self._resting: list[sqlite3.Connection] = []
+        self._at_rest = threading.Lock()  # who reads never waits for who writes
         self._is_open = True
         self._held = None if self.path is None else _held(self.path)
         try:
@@ -93,26 +94,30 @@ class Storage:
         with self._lock:
             if not self._is_open:
                 return
-            self._is_open = False
-            for connection in self._resting:
-                connection.close()
-            self._resting.clear()
+            with self._at_rest:
+                self._is_open = False
+                for connection in self._resting:
+                    connection.close()
+                self._resting.clear()
             self._let_go()
 
     def _open_writer(self) -> sqlite3.Connection:
-        if not self._is_open:
-            raise sqlite3.ProgrammingError("the database is closed")
+        self._check_open()
         return self._writer
 
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise sqlite3.ProgrammingError("the database is closed")
+
     def _rested(self) -> sqlite3.Connection:
-        with self._lock:
-            self._open_writer()
+        with self._at_rest:
+            self._check_open()
             if self._resting:
                 return self._resting.pop()
         return self._connection(CACHE // 4)
 
     def _rest(self, connection: sqlite3.Connection) -> None:
-        with self._lock:
+        with self._at_rest:
             if self._is_open and len(self._resting) < 8:
                 return self._resting.append(connection)
         connection.close()

@@ -50,12 +50,12 @@ class Summing:
         self._resting: dict[int, float] = {}
         self._told: set[type[Exception]] = set()
 
-    def count(self, connection: sqlite3.Connection, seconds: float, *, all_of_them: bool = False) -> int:
+    def count(self, connection: sqlite3.Connection, is_over: Callable[[], bool], *, all_of_them: bool = False) -> int:
         """Count the sessions again of which some arrived, those first that wait longest, within a transaction.
 
         Args:
             connection: the transaction's.
-            seconds: how long at most (the last one is counted to its end).
+            is_over: whether to stop; asked before each of them.
             all_of_them: those too that were counted a moment ago.
 
         Returns:
@@ -69,7 +69,7 @@ class Summing:
         self._resting = {family: until for family, until in self._resting.items() if until > begun}
         sql = "SELECT family FROM stale ORDER BY id LIMIT ?"
         for (family,) in connection.execute(sql, (AT_ONCE + len(self._resting),)).fetchall():
-            if self._clock() - begun > seconds:
+            if is_over():
                 break
             if all_of_them or family not in self._resting:
                 self._count(connection, family)

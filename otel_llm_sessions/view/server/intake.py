@@ -22,9 +22,9 @@ MOST_BYTES: Final = 128 * 1024 * 1024
 AT_ONCE: Final = 8 * 1024 * 1024
 """Bytes that one transaction writes, roughly."""
 IDLE: Final = 0.2
-"""Seconds after which rows are looked after when nothing arrives."""
+"""Seconds after which rows are looked after when nothing arrives, and for which they are."""
 BUSY: Final = 0.02
-"""Seconds that rows get between two transactions when more waits to be written."""
+"""Seconds that rows get between two transactions where more waits to be written: who sends it waits for the answer."""
 RETRY_AFTER: Final = 1
 """Seconds after which a sender may try again."""
 
@@ -167,7 +167,8 @@ class Intake:
 
     def _tend(self) -> bool:
         try:
-            return self._database.tend(BUSY if self._waiting else IDLE)
+            begun = time.monotonic()
+            return self._database.tend(lambda: time.monotonic() - begun > (BUSY if self._waiting else IDLE))
         except sqlite3.Error:  # told to who sends next
             pass
         except Exception as error:  # what arrives is written all the same

@@ -32,7 +32,7 @@ from otel_llm_sessions.view.sources.opening import open_source
 
 WRONG_USE: Final = 2
 NO_ANSWER: Final = 3
-SWITCH: Final = 0.001
+SWITCH: Final = 0.0001
 """Seconds that a thread computes while others wait: who writes and who answers do so at once."""
 GRACE: Final = 1
 """Seconds that open connections get when it ends."""
