@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from otel_llm_sessions.view.dialects import told
@@ -18,7 +20,7 @@ class Spans:
 
     def __init__(self, received: Iterable[ReceivedSpan]) -> None:
         self._by_id: dict[SpanKey, ReceivedSpan] = {}
-        for span in received:
+        for span in map(identified, received):
             key = key_of(span)
             other = self._by_id.get(key)
             if other is None or (other is not span and _fullness(span) > _fullness(other)):
@@ -95,6 +97,15 @@ class Spans:
                 del parents[max(names[names.index(key) :])]
             settled.update(path)
         return parents
+
+
+def identified(span: ReceivedSpan) -> ReceivedSpan:
+    """The span with an id by which it is told from others: one that came without gets one of all that it says."""
+    span_id, parent_id = span.span_id.strip("0"), span.parent_id.strip("0")
+    if span_id and (parent_id or not span.parent_id):
+        return span
+    own = span.span_id if span_id else hashlib.blake2b(repr(span).encode("utf-8", "replace"), digest_size=8).hexdigest()
+    return replace(span, span_id=own, parent_id=span.parent_id if parent_id else "")
 
 
 def _fullness(span: ReceivedSpan) -> tuple[object, ...]:

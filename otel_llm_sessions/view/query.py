@@ -50,7 +50,8 @@ class Query:
         name: what the application called it, or a part of that, whichever letters are capitals.
         errors: only sessions in which a turn failed.
         min_turns: only sessions of at least so many turns.
-        text: a part of its id, name, user, tags, services or models, or (where a source can see them) of its words.
+        text: a part of its id, name, user, tags, services or models, or (where a source can see them) of its words;
+            or the id of one of its responses or traces, or one under which some of its turns were filed.
         sort: by what, the greatest first.
         limit: how many sessions at most.
         cursor: where to go on: the ``next_cursor`` of the page before.
@@ -107,6 +108,7 @@ def query_of(said: Mapping[str, str], now: int | None = None) -> Query:
     for name, text in texts.items():
         if len(text) > LONGEST:
             raise ValueError(f"{name} is not valid: expected at most {LONGEST} characters, not {len(text)}")
+    texts["text"] = texts["text"].strip()  # as it is pasted
     return Query(
         since=moment(said["since"], "since", now) if said.get("since") else None,
         until=moment(said["until"], "until", now) if said.get("until") else None,

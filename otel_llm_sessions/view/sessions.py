@@ -168,12 +168,13 @@ def sessions_of(received: Iterable[ReceivedSpan], logs: Iterable[ReceivedLog] = 
     names = {name: found.id for found in all_found for name in (*found.aliases, found.id)}
     turns = {found.id: turns_of(spans, contents, found.calls) for found in all_found}
     judged = placed(judgements_of(spans, events), turns, names)
-    parents, children = _started(all_found)
+    parts = {found.id: _parts(found) for found in all_found}
+    parents, children = _started(all_found, parts)
     sessions = [
         Session(
             found.id,
             turns=turns[found.id],
-            parts=_parts(found),
+            parts=parts[found.id],
             nodes=nodes_of(spans, found.roots, turns[found.id]),
             evaluations=tuple(judged.get(found.id, ())),
             parents=tuple(sorted(parents[found.id])),
@@ -209,9 +210,9 @@ def _parts(found: Gathered) -> tuple[Part, ...]:
     return tuple(sorted(parts.values(), key=lambda part: part.number))
 
 
-def _started(all_found: list[Gathered]) -> tuple[Started, Started]:
+def _started(all_found: list[Gathered], parts: dict[str, tuple[Part, ...]]) -> tuple[Started, Started]:
     """The sessions from which each was started, and those that were started from it, by its id."""
-    by_trace = {root.trace_id: found.id for found in all_found for root in found.roots}
+    by_trace = {part.trace_id: named for named, of_session in parts.items() for part in of_session}
     parents, children = Started(set), Started(set)
     for found in all_found:
         for link in (link for root in found.roots for link in root.links if kind_of(link) == "parent_session"):

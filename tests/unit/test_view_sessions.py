@@ -245,6 +245,14 @@ def test_a_session_is_the_child_of_that_whose_root_its_own_links_to_as_its_paren
     assert of == {"s-1": ((), ("s-2",)), "s-2": (("s-1",), ()), "s-3": ((), ())}
 
 
+def test_the_parent_of_a_session_is_known_by_its_turns_where_its_root_is_lost():
+    top = root()
+    stands = call(1, parent=top, attributes={"llm_session.part": 1})
+    child = root("s-2", OTHER_TRACE, at=1, links=(link(top, "parent_session"),))
+    of = {session.id: (session.parents, session.children) for session in sessions_of([child, stands])}
+    assert of == {"s-1": ((), ("s-2",)), "s-2": (("s-1",), ())}
+
+
 # --- one call of which several tell -------------------------------------------------------------------------------
 
 
@@ -281,6 +289,17 @@ def test_of_a_span_that_comes_twice_the_one_that_says_more_counts():
     begun = replace(whole, attributes={"session.id": "s-1"}, end=0)
     for spans in ([whole, begun], [begun, whole]):
         assert only(spans).input_tokens == 5
+
+
+@pytest.mark.parametrize("none", ["", "0" * 16])
+def test_spans_without_ids_of_their_own_are_each_one(none):
+    one, other = (replace(call(number, at=number), span_id=none, parent_id=none) for number in (1, 2))
+    session = only([one, other, replace(one)])
+    assert [turn.number for turn in session.turns] == [1, 2]
+    first, second = (turn.span_id for turn in session.turns)
+    assert (len(first), len(second)) == (16, 16) and first != second
+    assert [turn.request for turn in session.turns] == [None, None], "nothing stands below what has no id"
+    assert [turn.span_id for turn in only([other, one]).turns] == [first, second], "its page keeps its address"
 
 
 def test_an_event_that_says_what_a_span_says_is_one_judgement():

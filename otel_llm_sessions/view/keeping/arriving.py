@@ -103,9 +103,11 @@ class Arriving:
 
     def _span(self, span: Span, origin: int) -> None:
         read = told(span_of(span, {}, ""))
-        ids = span.trace_id, span.span_id
+        body = span.SerializeToString()
+        # Without an id of its own it is told from others by all that it says.
+        ids = span.trace_id, span.span_id if any(span.span_id) else hashlib.blake2b(body, digest_size=8).digest()
         said = next(iter(session_ids_of(read)), None)
-        self._spans.append((*ids, origin, said, span.SerializeToString()))
+        self._spans.append((*ids, origin, said, body))
         self._touched.add(span.trace_id)
         if words := words_of(read.attributes):
             self._span_words.append((*ids, words))

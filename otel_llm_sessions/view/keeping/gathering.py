@@ -40,9 +40,16 @@ WHERE parent.trace = :trace
 UNION ALL
 SELECT span.origin, span.body FROM parent JOIN span ON span.trace = parent.trace AND span.span = parent.span
 WHERE parent.target = :trace
+UNION ALL
+SELECT span.origin, span.body FROM parent JOIN span ON span.id IN (
+  SELECT id FROM span WHERE trace = parent.target AND session IS NOT NULL ORDER BY id LIMIT 5
+)
+WHERE parent.trace = :trace
+AND NOT EXISTS (SELECT 1 FROM span WHERE trace = parent.target AND span = parent.target_span)
 LIMIT :most
 """
-"""The roots of sessions from which this trace's was started, and of those that were started from it."""
+"""The roots of sessions from which this trace's was started (some turns, where a root has not arrived), and of those
+that were started from it."""
 
 Rows = list[tuple[int, bytes]]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import sqlite3
 from contextlib import closing
 from typing import Any, Final
 
+from otel_llm_sessions.view.keeping.families import digest_of
 from otel_llm_sessions.view.keeping.schema import TOKENS
 from otel_llm_sessions.view.keeping.summing import INT64, listed
 from otel_llm_sessions.view.query import Query, Sort
@@ -48,11 +50,19 @@ UNION SELECT member.session FROM turn JOIN log ON log.id = -turn.id JOIN member 
 UNION SELECT member.session FROM turn JOIN log ON log.id = -turn.id JOIN marked ON marked.target = log.trace
   JOIN member ON member.trace = marked.trace
 """
+LEADS_TO: Final = """
+SELECT session FROM response WHERE digest = :digest
+UNION SELECT session FROM member WHERE trace = :trace
+UNION SELECT member.session FROM marked JOIN member USING (trace) WHERE marked.target = :trace
+"""
+"""The sessions to which the id of a response or of a trace leads."""
+IN_IDS: Final = f"family IN (SELECT family FROM session WHERE id IN ({LEADS_TO}))"
 IN_WORDS: Final = f"family IN (SELECT family FROM session WHERE id IN ({SAYING}))"
 MOST: Final = 2_000
 """Turns that say what is looked for: of more, those that arrived last are taken."""
 AFTER: Final = "({order} < :key OR ({order} = :key AND (last < :at OR (last = :at AND said > :after))))"
 """What comes after a page's last session."""
+TRACE: Final = re.compile("[0-9A-Fa-f]{32}")
 TOKENIZED: Final = f"""
 CREATE VIRTUAL TABLE asked USING fts5(said, {TOKENS});
 CREATE VIRTUAL TABLE token USING fts5vocab(asked, instance);
@@ -117,10 +127,15 @@ def _conditions(query: Query, values: dict[str, Any]) -> list[str]:
             conditions.append(condition)
             values[condition.rpartition(":")[2].rstrip(")")] = value
     if query.text:
-        values["text"] = query.text.casefold()
+        values |= {"text": query.text.casefold(), "digest": digest_of(query.text), "trace": _trace_of(query.text)}
         in_words = f" OR {IN_WORDS}" if values.get("words") else ""
-        conditions.append(f"(instr(found, :text){in_words})")
+        conditions.append(f"(instr(found, :text) OR {IN_IDS}{in_words})")
     return conditions
+
+
+def _trace_of(text: str) -> bytes | None:
+    """The id of a trace as its column has it; None for what is none."""
+    return bytes.fromhex(text) if TRACE.fullmatch(text) else None
 
 
 def _words_asked(connection: sqlite3.Connection, text: str) -> str:
