@@ -129,6 +129,11 @@ def test_a_session_has_its_row_and_its_turns():
         ("a\nb\r\n", "a%0Ab%0D%0A"),
         ("a?b#c&d=e%2F", "a%3Fb%23c%26d%3De%252F"),
         ("a+b", "a+b"),
+        ("..", "~.."),
+        (".", "~."),
+        ("~.", "~~."),
+        ("~a", "~a"),
+        ("...", "..."),
         ("half \ud800 a pair", "half%20%ED%A0%80%20a%20pair"),
     ],
 )

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 
-from otel_llm_sessions.view.sources.site import segment
+from otel_llm_sessions.view.sources.site import DOTS, TILDE, segment
 
 PLACEHOLDERS: Final = ("{trace_id}", "{span_id}")
 
@@ -26,7 +26,7 @@ def segments_after(request: Request, prefix: str) -> list[str]:
     """Return the segments of a request's path after a prefix, as they were before :func:`segment`."""
     raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
     said = raw.decode("latin-1").removeprefix(prefix).split("/")
-    return [_decoded(unquote_to_bytes(each)) for each in said]
+    return [_plain(_decoded(unquote_to_bytes(each))) for each in said]
 
 
 def checked_template(template: str) -> str:
@@ -57,6 +57,11 @@ def web_address(said: str | None) -> str | None:
         return said if said and urlsplit(said).scheme in ("http", "https") else None
     except ValueError:
         return None
+
+
+def _plain(said: str) -> str:
+    """A segment without the sign that keeps one of dots from being a step to somewhere else."""
+    return said[1:] if said[:1] == TILDE and DOTS.fullmatch(said[1:]) else said
 
 
 def _decoded(said: bytes) -> str:

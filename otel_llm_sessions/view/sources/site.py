@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 import time
 import urllib.error
@@ -19,6 +20,8 @@ PATIENCE: Final = 30.0
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 LONGEST_ANSWER: Final = 1 << 30
 PIECE: Final = 1 << 18
+TILDE: Final = "~"
+DOTS: Final = re.compile(r"~*\.\.?")
 REASON: Final = 200
 """Characters of what a backend says to explain itself."""
 
@@ -121,7 +124,13 @@ class Site:
 
 
 def segment(text: str) -> str:
-    """Return any text as one segment of a path; ``/`` becomes ``%2F``."""
+    """Return any text as one segment of a path; ``/`` becomes ``%2F``, and ``..`` is written ``~..``.
+
+    Whatever encodes them, browsers take segments of one dot or two for steps up, and ask for something else. What looks
+    as if it was written so gets another ``~``.
+    """
+    if DOTS.fullmatch(text):
+        text = TILDE + text
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
