@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from otel_llm_sessions import semconv
+from otel_llm_sessions.view.database import Database
+from otel_llm_sessions.view.query import Query
+from otel_llm_sessions.view.server.intake import Full, Room
 from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
 
 BEGINNING = 1_790_000_000
@@ -89,3 +96,28 @@ def marked_turn(session: str, number: int, trace: str, at: int = 0) -> Iterator[
         attributes={"session.id": session, "llm_session.turn": number},
         links=(ReceivedLink(hexed(trace, 32), ids[1]),),
     )
+
+
+def left(database: Database) -> dict[str, int]:
+    """How many sessions have left, by why, as is said beside a list."""
+    said = "\n".join(database.sessions(Query()).notices)
+    whys = {"age": "keep", "size": "max-size"}
+    found = {why: re.search(rf"([0-9,]+) session.* left: .*\(--{flag}\)", said) for why, flag in whys.items()}
+    return {why: int(one[1].replace(",", "")) if one else 0 for why, one in found.items()}
+
+
+def size_of(path: Path) -> int:
+    """The bytes that a database's file has in use."""
+    with closing(sqlite3.connect(path)) as connection:
+        names = ("page_count", "freelist_count", "page_size")
+        pages, free, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+    return int((pages - free) * size)
+
+
+def has_room(room: Room, size: int) -> bool:
+    """Whether there is room for so many bytes now."""
+    try:
+        with room.taken(size):
+            return True
+    except Full:
+        return False

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_llm_sessions.view.changes import Changes
 from otel_llm_sessions.view.keeping.arriving import Arriving
 from otel_llm_sessions.view.keeping.gathering import Gathered
-from otel_llm_sessions.view.keeping.leaving import AGE, SIZE, Leaving, prepared, size_of
+from otel_llm_sessions.view.keeping.leaving import AGE, SIZE, Leaving, prepared
 from otel_llm_sessions.view.keeping.listing import page_of
 from otel_llm_sessions.view.keeping.origins import Origins
 from otel_llm_sessions.view.keeping.schema import Unusable
@@ -76,17 +76,6 @@ class Database:
     def name(self) -> str:
         """What it is and where, for people."""
         return self._storage.path or "memory of this viewer"
-
-    @property
-    def size(self) -> int:
-        """The bytes that it has in use."""
-        with self._storage.reading() as connection:
-            return size_of(connection)
-
-    def left(self) -> dict[str, int]:
-        """How many sessions have left: ``age`` because they were too old, ``size`` because there was no room."""
-        with self._storage.reading() as connection:
-            return {AGE: 0, SIZE: 0, **dict(connection.execute("SELECT why, sessions FROM gone"))}
 
     def add(self, spans: Iterable[ReceivedSpan], logs: Iterable[ReceivedLog] = ()) -> None:
         """Keep spans and events."""

@@ -15,7 +15,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from database_kit import BEGINNING, SECOND, hexed, marked_turn, root, said, session, trace_of, turn
+from database_kit import BEGINNING, SECOND, hexed, left, marked_turn, root, said, session, size_of, trace_of, turn
 
 from otel_llm_sessions.view.database import Database, Unusable
 from otel_llm_sessions.view.keeping import summing
@@ -415,11 +415,11 @@ class TestLeaving:
             ]
             database.add([dataclasses.replace(span, resource={"process.pid": number}) for span in spans])
             while database.tend():
-                assert database.size <= 2_000_000
+                assert size_of(tmp_path / "kept.db") <= 2_000_000
         kept = sorted(ids(database, limit=100))
         assert 0 < len(kept) < 60
         assert kept == [f"s{number:02}" for number in range(60 - len(kept), 60)]
-        assert database.left() == {"age": 0, "size": 60 - len(kept)}
+        assert left(database) == {"age": 0, "size": 60 - len(kept)}
         assert all(len(database.session(each).spans) == 7 for each in kept)
         assert database.session("s00") is None
         assert ids(database, text="word", limit=100) == kept[::-1]
@@ -435,7 +435,7 @@ class TestLeaving:
         monkeypatch.setattr("time.time", lambda: BEGINNING + 550.0)
         database.settle()
         assert ids(database) == ["new"]
-        assert database.left() == {"age": 1, "size": 0}
+        assert left(database) == {"age": 1, "size": 0}
         assert database.sessions(Query()).notices == ("1 session has left: older than is kept (--keep)",)
 
     def test_a_trace_of_two_sessions_loses_the_turns_of_the_one_that_leaves(self, monkeypatch):
@@ -465,7 +465,7 @@ class TestLeaving:
         database.settle()
         assert ids(database) == ["a"]
         assert 0 < tables(tmp_path / "kept.db")["span"] < 250
-        assert database.size < 1_000_000
+        assert size_of(tmp_path / "kept.db") < 1_000_000
 
 
 def tables(path) -> dict[str, int]:

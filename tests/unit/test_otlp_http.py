@@ -11,7 +11,7 @@ import zlib
 
 import httpx
 import pytest
-from database_kit import session
+from database_kit import has_room, session
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -24,7 +24,9 @@ from otel_llm_sessions.view.database import Database
 from otel_llm_sessions.view.otlp_json import spans_json
 from otel_llm_sessions.view.otlp_writing import spans_request
 from otel_llm_sessions.view.server import crowding, otlp_http
-from otel_llm_sessions.view.server.intake import Intake, Room
+from otel_llm_sessions.view.server.crowding import read_within
+from otel_llm_sessions.view.server.intake import Full, Intake, Room
+from otel_llm_sessions.view.server.otlp_answers import SIGNALS
 from otel_llm_sessions.view.server.otlp_http import otlp_routes
 from otel_llm_sessions.view.spans import ReceivedSpan
 
@@ -144,6 +146,48 @@ async def test_a_body_of_nothing_but_small_parts_is_refused(served, body, media_
         assert b"1,000,000 parts" in answer.content
 
 
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [(b"\x0a\x00" * 20_000, PROTOBUF), (b'{"resourceSpans": [' + b"{}," * 20_000 + b"{}]}", JSON)],
+    ids=["protobuf", "json"],
+)
+def test_room_is_taken_for_what_a_body_of_small_parts_becomes_before_it_is_read(body, media_type):
+    """However small it is: many such bodies at once would take gigabytes."""
+
+    def read(body: bytes, media_type: str) -> int:
+        were_read.append(body)
+        return len(SIGNALS[0].read(body, media_type).resource_spans)
+
+    were_read: list[bytes] = []
+    with pytest.raises(Full):
+        read_within(Room(10 * len(body)), body, media_type, read)
+    assert were_read == []
+    parts, size = read_within(Room(), body, media_type, read)
+    assert 64 * parts < size < 80 * parts
+
+
+async def test_room_is_taken_while_a_body_is_unpacked():
+    served = Served(Room(1 << 20))
+    bomb = gzip.compress(bytes(3 << 20))
+    answer = await served.post(bomb, content_encoding="gzip")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    assert has_room(served.intake.room, 1 << 20)
+    assert (await served.post(gzip.compress(BODY), content_encoding="gzip")).status_code == 200
+    await served.close()
+
+
+@pytest.mark.slow
+async def test_the_largest_body_has_room_where_nothing_else_is():
+    served = Served()
+    words = random.Random(7).randbytes(crowding.MOST // 2 - 1024).hex()
+    body = spans_request(session("a", 1, gen_ai__input__messages=words)).SerializeToString()
+    assert crowding.MOST - 4096 < len(body) <= crowding.MOST
+    for sent, encoding in ((body, "identity"), (zlib.compress(body, 0)[: crowding.MOST], "deflate")):
+        answer = await served.post(sent, content_encoding=encoding)
+        assert answer.status_code == 200, answer.content
+    await served.close()
+
+
 async def test_a_large_body_of_long_texts_is_taken(served):
     """Each text holds what looks like a small field at times."""
     spans = session("a", 8, gen_ai__input__messages="So it says:\n\x05 [{ " * 40_000)
@@ -187,7 +231,9 @@ async def test_a_deep_value_is_refused(served):
 
 
 async def test_when_there_is_no_room_it_says_when_to_come_again_and_loses_nothing():
-    served = Served(Room(3 * len(BODY)))
+    _, size = read_within(Room(), BODY, PROTOBUF, lambda body, _: body)
+    most = 2 * len(BODY) + size
+    served = Served(Room(most))
     held = asyncio.Event()
     loop = asyncio.get_running_loop()
     keep = served.database.keep
@@ -198,7 +244,7 @@ async def test_when_there_is_no_room_it_says_when_to_come_again_and_loses_nothin
 
     served.database.keep = slow
     requests = [asyncio.create_task(served.post(BODY)) for _ in range(1)]
-    while served.intake.room.free > len(BODY):
+    while has_room(served.intake.room, len(BODY) + 1):
         await asyncio.sleep(0.001)
     refused = await served.post(BODY)
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
@@ -209,7 +255,7 @@ async def test_when_there_is_no_room_it_says_when_to_come_again_and_loses_nothin
     held.set()
     assert [answer.status_code for answer in await asyncio.gather(*requests)] == [200]
     assert (await served.post(BODY)).status_code == 200
-    assert served.intake.room.free == 3 * len(BODY)
+    assert has_room(served.intake.room, most)
     assert len(served.forwarded) == 2
     await served.close()
 

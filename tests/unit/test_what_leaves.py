@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from database_kit import BEGINNING, SECOND, hexed, marked_turn, said, session, turn
+from database_kit import BEGINNING, SECOND, hexed, left, marked_turn, said, session, size_of, turn
 
 from otel_llm_sessions.view import keeping
 from otel_llm_sessions.view.database import Database
@@ -70,8 +70,8 @@ def test_of_a_shared_trace_the_words_events_and_resources_of_who_leaves_go_too(t
 
 
 @pytest.mark.parametrize("kind", ["spans", "events"])
-def test_what_no_session_claims_pushes_no_session_out(clock, kind):
-    database = Database(max_size=1_000_000)
+def test_what_no_session_claims_pushes_no_session_out(tmp_path, clock, kind):
+    database = Database(tmp_path / "kept.db", max_size=1_000_000)
     for name in ("a", "b", "c"):
         database.add(session(name))
     database.settle()
@@ -80,9 +80,9 @@ def test_what_no_session_claims_pushes_no_session_out(clock, kind):
         events = [ReceivedLog(EVENT, 1, None, dict(span.attributes), span.trace_id, span.span_id) for span in spans]
         database.add(*((spans,) if kind == "spans" else ((), events)))
         database.tend(lambda: True)  # as while more waits to be written
-        assert database.size <= 1_000_000
+        assert size_of(tmp_path / "kept.db") <= 1_000_000
     assert ids(database) == ["a", "b", "c"]
-    assert database.left() == {"age": 0, "size": 0}
+    assert left(database) == {"age": 0, "size": 0}
 
 
 def test_spans_that_a_session_may_claim_soon_wait_where_they_take_little(clock):
@@ -94,7 +94,7 @@ def test_spans_that_a_session_may_claim_soon_wait_where_they_take_little(clock):
         database.add([*session(f"s{number:02}", 3, number, gen_ai__input__messages=said("word " * 3000))])
         while database.tend():
             pass
-    assert database.left()["size"] > 0
+    assert left(database)["size"] > 0
     database.add([call])
     assert before in database.session("late").spans
 
@@ -136,13 +136,13 @@ def test_a_resource_that_comes_without_spans_is_not_kept(tmp_path):
     assert rows(tmp_path / "kept.db", "SELECT count(*) FROM origin") == [(0,)]
 
 
-def test_sessions_of_a_clock_that_is_far_ahead_leave_when_there_is_no_room():
-    database = Database(max_size=1_000_000)
+def test_sessions_of_a_clock_that_is_far_ahead_leave_when_there_is_no_room(tmp_path):
+    database = Database(tmp_path / "kept.db", max_size=1_000_000)
     for number, end in enumerate((1 << 62, (1 << 63) - 1, (1 << 64) - 1) * 10):
         call = turn(f"s{number}", gen_ai__input__messages=said("word " * 20_000))
         database.add([dataclasses.replace(call, start=end - SECOND, end=end)])
         database.settle()
-    assert database.size <= 1_000_000
+    assert size_of(tmp_path / "kept.db") <= 1_000_000
     assert 0 < len(ids(database)) < 30
 
 

@@ -44,11 +44,6 @@ class Room:
         self._lock = threading.Lock()
         self._free = most
 
-    @property
-    def free(self) -> int:
-        """How many bytes there is room for."""
-        return self._free
-
     def take(self, size: int) -> None:
         """Take room for some bytes.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import grpc  # type: ignore[import-untyped,unused-ignore]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
-from otel_llm_sessions.view.server.crowding import read_large
+from otel_llm_sessions.view.server.crowding import read_within
 from otel_llm_sessions.view.server.intake import Full, Intake, Unwritable
 from otel_llm_sessions.view.server.otlp_answers import PROTOBUF, SIGNALS, Signal, retry_status
 from otel_llm_sessions.view.server.security import Security
@@ -105,10 +105,12 @@ class GrpcReceiver:
 
     def _export(self, signal: Signal, body: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            message = read_large(body, PROTOBUF, signal.read)
+            message, size = read_within(self._intake.room, body, PROTOBUF, signal.read)
         except (DecodeError, ValueError) as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no such request: {error}")
-        was_taken = self._kept(signal, message, len(body), context)
+        except Full:
+            _abort_full(context)
+        was_taken = self._kept(signal, message, size, context)
         if self._forward and was_taken:
             self._forward(signal.path, PROTOBUF, "", body)
         return bytes(signal.answer(message, was_taken=was_taken).SerializeToString())
@@ -119,9 +121,14 @@ class GrpcReceiver:
         try:
             return self._intake.put(message, size).result(SECONDS)
         except Full:
-            told = "more arrives than can be written: try again"
-            context.set_trailing_metadata(((DETAILS, retry_status(told)),))
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, told)
+            _abort_full(context)
         except (Unwritable, TooLate) as error:
             context.abort(grpc.StatusCode.UNAVAILABLE, f"it could not be written: {error}")
         return False
+
+
+def _abort_full(context: grpc.ServicerContext) -> NoReturn:
+    told = "more arrives than can be written: try again"
+    context.set_trailing_metadata(((DETAILS, retry_status(told)),))
+    context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, told)
+    raise Full  # never: what aborts raises

@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from otel_llm_sessions.view.server.crowding import Crowded, read_large
-from otel_llm_sessions.view.server.intake import RETRY_AFTER, Full, Intake, Unwritable
+from otel_llm_sessions.view.server.crowding import Crowded, read_within
+from otel_llm_sessions.view.server.intake import RETRY_AFTER, Full, Intake, Room, Unwritable
 from otel_llm_sessions.view.server.otlp_answers import (
     DEADLINE_EXCEEDED,
     INVALID_ARGUMENT,
@@ -33,6 +33,8 @@ SECONDS: Final = 30.0
 """In which a request's body has to arrive."""
 SMALL: Final = 1 << 16
 """Bytes of a body that is read at once; a greater one is read in a thread, so that others are answered meanwhile."""
+PIECE: Final = 1 << 20
+"""Bytes of it that are decompressed at a time."""
 COMPRESSED: Final = frozenset({"gzip", "deflate"})
 WINDOW: Final = 47
 """Tells zlib: 32 KiB, gzip or deflate by its first bytes."""
@@ -137,16 +139,15 @@ class _Endpoint:
     async def _read(self, body: bytes, encoding: str, media_type: str) -> tuple[Any, int]:
         """The message, and how many bytes it takes."""
         if len(body) < SMALL and encoding not in COMPRESSED and media_type == PROTOBUF:
-            return self._parsed(body, media_type), len(body)
+            return self._parsed(body, media_type)
         return await asyncio.to_thread(self._unpacked, body, encoding, media_type)
 
     def _unpacked(self, body: bytes, encoding: str, media_type: str) -> tuple[Any, int]:
-        plain = decompressed(body) if encoding in COMPRESSED else body
-        return self._parsed(plain, media_type), len(plain)
+        return self._parsed(decompressed(body, self._intake.room) if encoding in COMPRESSED else body, media_type)
 
-    def _parsed(self, body: bytes, media_type: str) -> Any:
+    def _parsed(self, body: bytes, media_type: str) -> tuple[Any, int]:
         try:
-            return read_large(body, media_type, self._signal.read)
+            return read_within(self._intake.room, body, media_type, self._signal.read)
         except Crowded as error:
             raise Refused(413, INVALID_ARGUMENT, str(error)) from None
         except (DecodeError, ValueError) as error:
@@ -158,25 +159,32 @@ class _Endpoint:
         return await asyncio.wrap_future(self._intake.put(message, size))
 
 
-def decompressed(body: bytes) -> bytes:
-    """What a body is, decompressed.
+def decompressed(body: bytes, room: Room) -> bytes:
+    """What a body is, decompressed; while that goes on, room is taken for it.
 
     Raises:
         Refused: it is too much, or broken.
+        Full: there is no room for it now.
     """
     plain = bytearray()
     try:
         while body:
             reading = zlib.decompressobj(WINDOW)
-            plain += reading.decompress(body, MOST - len(plain) + 1)
-            if len(plain) > MOST:
-                raise too_large()
-            if not reading.eof:
-                raise zlib.error("it ends too early")
+            while not reading.eof:
+                piece = reading.decompress(body, PIECE)
+                body = reading.unconsumed_tail
+                if not piece and not reading.eof:
+                    raise zlib.error("it ends too early")
+                if len(plain) + len(piece) > MOST:
+                    raise too_large()
+                room.take(len(piece))
+                plain += piece
             body = reading.unused_data
+        return bytes(plain)
     except zlib.error as error:
         raise Refused(400, INVALID_ARGUMENT, f"the body cannot be decompressed: {error}") from None
-    return bytes(plain)
+    finally:
+        room.give(len(plain))
 
 
 def _refusal(refused: Refused, media_type: str) -> Response:
