@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from waiting import until
 
+from otel_llm_sessions.view.server import forwarding as forwarding_module
 from otel_llm_sessions.view.server.forwarding import Forwarding
 
 
@@ -51,7 +52,10 @@ def test_a_password_is_sent_and_not_said(capsys):
         forwarding.close(10.0)
     assert taken == [("/prefix/v1/traces", "Basic dXNAZXI6c2VjcmV0")]
     said = capsys.readouterr().err
-    assert said == f"--forward http://{host}/prefix/ fails, what arrives is not passed on: it answers 404\n"
+    assert said == (
+        f"--forward http://{host}/prefix/ fails, what arrives is not passed on: it answers 404\n"
+        f"--forward http://{host}/prefix/: 1 request was not passed on in all\n"
+    )
 
 
 def test_a_path_is_written_as_http_asks_and_what_cannot_be_sent_does_not_end_the_thread(capsys):
@@ -85,4 +89,28 @@ def test_what_waits_when_the_viewer_ends_is_not_lost_without_a_word(capsys):
         forwarding.close(0.0)
         said = capsys.readouterr().err
         connection.close()
-    assert said == f"--forward {url} fails, what arrives is not passed on: the viewer ends before all was sent\n"
+    assert said == f"--forward {url}: 1 request was not passed on in all\n"
+
+
+def test_when_the_viewer_ends_what_waits_is_sent_first(capsys):
+    with collector(404) as (host, taken):
+        forwarding = Forwarding(f"http://{host}")
+        for _ in range(40):
+            forwarding.put("/v1/traces", "application/json", "", b"{}")
+        forwarding.start()
+        forwarding.close(60.0)
+        until(lambda: len(taken) == 40)
+    assert capsys.readouterr().err.endswith(f"\n--forward http://{host}: 1 request was not passed on in all\n")
+
+
+def test_what_is_tried_again_holds_nobody_up_when_the_viewer_ends(capsys, monkeypatch):
+    monkeypatch.setattr(forwarding_module, "WAITS", (3600.0,))
+    with collector(503) as (host, taken):
+        forwarding = Forwarding(f"http://{host}")
+        for _ in range(3):
+            forwarding.put("/v1/traces", "application/json", "", b"{}")
+        forwarding.start()
+        until(lambda: taken)
+        forwarding.close(60.0)
+        until(lambda: len(taken) == 3)
+    assert "1 request was not passed on in all" in capsys.readouterr().err

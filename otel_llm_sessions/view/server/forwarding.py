@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections import deque
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Final
@@ -15,6 +14,8 @@ from otel_llm_sessions.view.sources.opening import credentials_in
 MOST_BYTES: Final = 32 * 1024 * 1024
 """Bytes that wait at most; what arrives when there are more is not passed on."""
 SECONDS: Final = 10.0
+LAST: Final = 5.0
+"""Seconds for which what still waits is sent when the viewer ends."""
 WAITS: Final = (0.5, 1.0, 2.0, 4.0)
 """Seconds after which a request is tried again."""
 AGAIN: Final = frozenset({429, 502, 503, 504})
@@ -48,6 +49,7 @@ class Forwarding:
         self._credentials = credentials_in(parts)
         self._waiting: deque[Item] = deque()
         self._size = 0
+        self._unsent = 0
         self._news = threading.Condition()
         self._is_open = True
         self._is_failing = False
@@ -56,6 +58,7 @@ class Forwarding:
     def put(self, path: str, media_type: str, encoding: str, body: bytes) -> None:
         """Have a request passed on. Never waits, never raises."""
         with self._news:
+            self._unsent += 1
             is_full = self._size + len(body) > MOST_BYTES
             if not is_full and self._is_open:
                 self._waiting.append((path, media_type, encoding, body))
@@ -68,19 +71,24 @@ class Forwarding:
         """Begin to send."""
         self._thread.start()
 
-    def close(self, seconds: float = 1.0) -> None:
-        """Send what waits, for so many seconds at most, then end; that something is left is said."""
+    def close(self, seconds: float = LAST) -> None:
+        """Send what waits, once and for so many seconds at most, then end; how much was never taken is said."""
         with self._news:
             self._is_open = False
             self._news.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(seconds)
+        try:
             if self._thread.is_alive():
-                self._failed("the viewer ends before all was sent")
+                self._thread.join(seconds)
+        finally:  # also where somebody does not wait for it
+            if self._thread.ident and (unsent := self._unsent):
+                requests = "1 request was" if unsent == 1 else f"{unsent:,} requests were"
+                print(f"--forward {self.url}: {requests} not passed on in all", file=sys.stderr, flush=True)
 
     def _run(self) -> None:
         while (item := self._next()) is not None:
-            self._send(item)
+            if self._send(item):
+                with self._news:
+                    self._unsent -= 1
 
     def _next(self) -> Item | None:
         with self._news:
@@ -92,7 +100,8 @@ class Forwarding:
             self._size -= len(item[3])
             return item
 
-    def _send(self, item: Item) -> None:
+    def _send(self, item: Item) -> bool:
+        """Send a request, again and again if need be; whether it was taken."""
         for wait in (*WAITS, None):
             try:
                 code = self._sent(item)
@@ -101,13 +110,15 @@ class Forwarding:
             else:
                 if code < 300:
                     self._is_failing = False
-                    return
+                    return True
                 self._failed(f"it answers {code}")
                 if code not in AGAIN:
-                    return
-            if wait is None or not self._is_open:
-                return
-            time.sleep(wait)
+                    return False
+            with self._news:
+                # When the viewer ends, nothing is tried again: others may still wait for their turn.
+                if wait is None or self._news.wait_for(lambda: not self._is_open, wait):
+                    return False
+        return False
 
     def _sent(self, item: Item) -> int:
         path, media_type, encoding, body = item

@@ -32,6 +32,7 @@ from otel_llm_sessions.view.sources.opening import open_source
 
 WRONG_USE: Final = 2
 NO_ANSWER: Final = 3
+INTERRUPTED: Final = 130
 SWITCH: Final = 0.0001
 """Seconds that a thread computes while others wait: who writes and who answers do so at once."""
 GRACE: Final = 1
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str]) -> int:
         arguments: the options, without the command's name.
 
     Returns:
-        The exit status: 0 when it was told to end, 2 for what cannot be meant or had, 3 if ``--from`` does not answer.
+        The exit status: 0 when it was told to end, 2 for what cannot be meant or had, 3 if ``--from`` does not answer,
+        130 if it was told again while it ended.
     """
     said = options(arguments)
     try:
@@ -54,6 +56,8 @@ def main(arguments: Sequence[str]) -> int:
         return _fails(str(error), WRONG_USE)
     except Unreachable as error:
         return _fails(str(error), NO_ANSWER)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _run(said: argparse.Namespace) -> int:
