@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from view_kit import call, link, response, root
+from view_kit import call, link, response, root, span
 
 from otel_llm_sessions.view.server.conversation import rows
+from otel_llm_sessions.view.server.strip import strip_of
 from otel_llm_sessions.view.sessions import sessions_of
 from otel_llm_sessions.view.sources.slim import slim
+from otel_llm_sessions.view.turns import Turn
 
 
 def nested(number: int) -> list[Any]:
@@ -49,6 +51,12 @@ def judged(number: int) -> list[Any]:
     ]
 
 
+def overlapping(number: int) -> list[Any]:
+    """Turns of which each begins before the one before has ended."""
+    spans = (span(start=10 * at, end=10 * at + 15) for at in range(number))
+    return [Turn(each, each) for each in spans]
+
+
 def read(spans: list[Any]) -> None:
     for session in sessions_of(spans):
         rows(session.turns)
@@ -74,6 +82,7 @@ def seconds(work: Callable[[Any], object], spans: list[Any]) -> float:
         (read, started, 600),
         (read, judged, 600),
         (slim, nested, 100),
+        (strip_of, overlapping, 2_000),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )

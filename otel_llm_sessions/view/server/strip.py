@@ -53,7 +53,7 @@ class Strip:
     """Time in which none was."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Stretch:
     """Turns that follow one another, or overlap, without idle time."""
 
@@ -90,7 +90,8 @@ def _stretches(turns: Iterable[tuple[int, Turn]]) -> list[_Stretch]:
     for place, turn in turns:
         last = found[-1] if found else None
         if last and turn.start <= last.end:
-            found[-1] = _Stretch(last.start, max(last.end, turn.end), [*last.turns, (place, turn)])
+            last.end = max(last.end, turn.end)
+            last.turns.append((place, turn))
         else:
             found.append(_Stretch(turn.start, turn.end, [(place, turn)]))
     return found
