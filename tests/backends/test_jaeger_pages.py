@@ -1,4 +1,4 @@
-"""Thousands of sessions in the real Jaeger: pages follow one another, and what a limit cuts off is said."""
+"""Ten thousand sessions in the real Jaeger: pages follow one another, and what a limit cuts off is said."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from servers import Jaeger
 
 from otel_llm_sessions.view.query import SECOND, Query
-from otel_llm_sessions.view.sources.jaeger import JaegerSource
+from otel_llm_sessions.view.sources.jaeger import LIMIT, JaegerSource
 from otel_llm_sessions.view.sources.site import Site
 
 pytestmark = pytest.mark.slow
 
-SESSIONS = 4_000
+SESSIONS = 10_000
 TURNS = 3
 APART = 100_000_000
 """Nanoseconds from the begin of one session to the next one's."""
@@ -28,7 +28,7 @@ APART = 100_000_000
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory) -> Iterator[tuple[Jaeger, int]]:
-    """A Jaeger with four thousand sessions of three turns each, and when the first of them began."""
+    """A Jaeger with ten thousand sessions of three turns each, and when the first of them began."""
     begun = time.time_ns() - SESSIONS * APART
     with Jaeger(tmp_path_factory.mktemp("many")) as jaeger:
         for first in range(0, SESSIONS, 500):
@@ -75,9 +75,11 @@ def pair(name: str, value: object) -> KeyValue:
     return made
 
 
-def test_all_of_four_thousand_sessions_are_listed_page_by_page(many):
+def test_all_of_ten_thousand_sessions_are_listed_page_by_page(many, monkeypatch):
     jaeger, begun = many
-    source, told = JaegerSource(Site(jaeger.address)), []
+    source, told, asked = JaegerSource(Site(jaeger.address)), [], []
+    get = Site.get
+    monkeypatch.setattr(Site, "get", lambda self, *said: asked.append(answer := get(self, *said)) or answer)
     query, found = Query(since=begun - SECOND, limit=1_000), []
     while True:
         page = source.sessions(query, told.append)
@@ -88,7 +90,10 @@ def test_all_of_four_thousand_sessions_are_listed_page_by_page(many):
         query = dataclasses.replace(query, cursor=page.next_cursor)
     assert [one.id for one in found] == [f"s-{number}" for number in reversed(range(SESSIONS))]
     assert {one.turns for one in found} == {TURNS}
-    assert len(told) > 10 and "4,000 traces" in told[-1]
+    assert len(told) > 10 and "10,000 traces" in told[-1]
+    # Twice: by the roots, and by the calls that others may have made. Each trace is some 2,400 bytes of JSON.
+    assert len(asked) < 2 * 3 * SESSIONS / LIMIT
+    assert sum(map(len, asked)) < 2 * 1.5 * SESSIONS * 2_400
 
 
 def test_the_sessions_with_most_tokens_come_first_wherever_they_stand_in_time(many):

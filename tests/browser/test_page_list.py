@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 from viewer_kit import SECOND, talk
 
@@ -101,6 +102,44 @@ def test_without_news_from_the_server_the_page_asks_now_and_then(start, opened, 
     viewer.add(*talk("the-first", 1, begin=now))
     page.clock.run_for(11_000)
     expect(page.locator(ROWS)).to_contain_text("the-first")
+
+
+@pytest.mark.parametrize("session_id", [".", "..", "~.", "a/./b", "../..", "..\\", "%2e%2e", "?#;", "a//b/"])
+def test_any_session_is_opened_by_its_row(start, opened, now, session_id):
+    viewer = start(*talk(session_id, 2, begin=now - 3600 * SECOND))
+    page = opened(viewer.url)
+    page.locator("a.row").click()
+    expect(page.locator("h1")).to_have_text(session_id)
+    page.get_by_role("link", name="Turn 2").click()
+    expect(page.locator("article.turn")).to_have_count(2)
+    page.locator("article.turn").first.locator("summary", has_text="Attributes").click()
+    page.get_by_role("link", name="The whole turn").first.click()
+    expect(page.locator("h1")).to_have_text("Turn 1")
+    page.locator("a.back").click()
+    page.get_by_role("link", name="JSON").click()
+    expect(page.locator("body")).to_contain_text('"turn_count":2')
+
+
+def test_the_longer_a_page_asks_in_vain_the_less_often_it_does(start, opened, now):
+    viewer = start(*talk("s1", 1, begin=now - 3600 * SECOND), changes=None)
+    page, asked = opened("about:blank"), []
+    page.clock.install()
+    page.on("request", lambda request: asked.append(request.url) if "/sessions/" in request.url else None)
+    page.goto(f"{viewer.url}/sessions/s1")
+    expect(page.locator("html.scripted")).to_have_count(1)
+
+    def times_in(seconds: int) -> int:
+        before = len(asked)
+        for _ in range(seconds):
+            page.clock.run_for(1_000)
+            page.wait_for_load_state("networkidle")
+        return len(asked) - before
+
+    assert 2 <= times_in(30) <= 3
+    assert times_in(160) <= 5
+    viewer.add(*talk("s1", 2, begin=now - 3600 * SECOND))
+    page.clock.run_for(400_000)
+    expect(page.locator("article.turn")).to_have_count(2)
 
 
 def test_the_keyboard_moves_opens_searches_and_comes_back(viewer, opened):

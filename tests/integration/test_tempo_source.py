@@ -148,7 +148,7 @@ def test_a_cursor_goes_on_in_another_process_too(served):
     assert first.sessions + second.sessions == both.sessions
 
 
-@pytest.mark.parametrize("cursor", ["x", "e30=", "W10=", "WzEsMl0=", "é", "=" * 9])
+@pytest.mark.parametrize("cursor", ["x", "e30=", "W10=", "WzEsMl0=", "é", "=" * 9, "WyJ0IiwxLEluZmluaXR5LCJ4Il0="])
 def test_a_cursor_that_is_none_is_wrong(served, cursor):
     with pytest.raises(ValueError, match="cursor is not valid"):
         TempoSource(Site(served.url)).sessions(Query(cursor=cursor))

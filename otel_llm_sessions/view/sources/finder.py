@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
 from otel_llm_sessions.view.query import SECOND
+from otel_llm_sessions.view.sources.site import Refused, TooLong
 from otel_llm_sessions.view.sources.told import Told
 from otel_llm_sessions.view.spans import ReceivedSpan
 
@@ -43,3 +44,16 @@ class Finder(Protocol):
     def trace_url(self, trace_id: str, span_id: str) -> str | None:
         """Return the address of a trace, and of a span in it, on the backend's own page; None if it has none."""
         ...
+
+
+def unless_missing(read: Callable[[], list[ReceivedSpan]], told: Told) -> list[ReceivedSpan]:
+    """Read one trace by its id; none if it is not there, or (which is told) too large."""
+    try:
+        return read()
+    except TooLong as error:
+        told.notice(f"a trace is too large to be read: {error}")
+    except Refused as refused:
+        # An id that is none is a wrong parameter to some.
+        if refused.status not in (400, 404):
+            raise
+    return []

@@ -8,6 +8,7 @@ from typing import Final
 from otel_llm_sessions import semconv
 from otel_llm_sessions.view.dialects import NAMES
 from otel_llm_sessions.view.dialects import told as in_conventions
+from otel_llm_sessions.view.index import identified
 from otel_llm_sessions.view.reading import (
     is_call,
     is_root,
@@ -142,11 +143,15 @@ class Following:
         """Learn the names of the session that spans tell."""
         for span in spans:
             for named in session_ids_of(span):
-                if named not in self._names and len(self._names) < MOST_NAMES:
-                    self._names.append(named)
+                if named in self._names:
+                    continue
+                if len(self._names) >= MOST_NAMES:
+                    self._told.notice(f"its turns are filed under more than {MOST_NAMES} ids: not all of it is shown")
+                    return
+                self._names.append(named)
 
 
 def once(spans: Iterable[ReceivedSpan]) -> list[ReceivedSpan]:
     """Each span once, in the order of their traces and their start."""
-    by_key = {key_of(span): span for span in spans}
+    by_key = {key_of(span): span for span in map(identified, spans)}
     return sorted(by_key.values(), key=lambda span: (not is_root(span), span.start, key_of(span)))

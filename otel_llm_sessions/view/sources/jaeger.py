@@ -19,7 +19,8 @@ from otel_llm_sessions.view.dialects import OPERATIONS
 from otel_llm_sessions.view.dialects import told as in_conventions
 from otel_llm_sessions.view.reading import TURN_OPERATIONS
 from otel_llm_sessions.view.source import Unreachable
-from otel_llm_sessions.view.sources.jaeger_json import trace_of
+from otel_llm_sessions.view.sources.finder import unless_missing
+from otel_llm_sessions.view.sources.jaeger_json import last_of, trace_of
 from otel_llm_sessions.view.sources.mending import with_kinds_of_links
 from otel_llm_sessions.view.sources.otlp_traces import spans_in
 from otel_llm_sessions.view.sources.searched import Searched
@@ -94,20 +95,7 @@ class Jaeger:
 
     def trace(self, trace_id: str, told: Told) -> list[ReceivedSpan]:
         """Return the spans of a trace; none if it is not there."""
-        try:
-            if self.apis[1]:
-                path = f"/api/v3/traces/{quote(trace_id, safe='')}"
-                return spans_in(_result(self._site.json(path, {"raw_traces": "true"})))
-            answer = self._site.json(f"/api/traces/{quote(trace_id, safe='')}", {"raw": "true"})
-            return [span for trace in _data(answer) for span in trace_of(trace)]
-        except TooLong as error:
-            told.notice(f"a trace is too large to be read: {error}")
-            return []
-        except Refused as refused:
-            # An id that is none is a wrong parameter to it.
-            if refused.status in (400, 404):
-                return []
-            raise
+        return unless_missing(partial(self._trace, quote(trace_id, safe="")), told)
 
     def mended(self, spans: Iterable[ReceivedSpan]) -> list[ReceivedSpan]:
         """Return the spans with what their links are, which v1 does not tell."""
@@ -117,6 +105,12 @@ class Jaeger:
         """Return the address of a trace on Jaeger's page, with a span found in it."""
         found = f"?uiFind={quote(span_id, safe='')}" if span_id else ""
         return f"{self._site.url}/trace/{quote(trace_id, safe='')}{found}"
+
+    def _trace(self, trace_id: str) -> list[ReceivedSpan]:
+        if self.apis[1]:
+            return spans_in(_result(self._site.json(f"/api/v3/traces/{trace_id}", {"raw_traces": "true"})))
+        answer = self._site.json(f"/api/traces/{trace_id}", {"raw": "true"})
+        return [span for trace in _data(answer) for span in trace_of(trace)]
 
     def _ask_apis(self) -> tuple[bool, bool]:
         older, newer = self._answers("/api/services", "data"), self._answers("/api/v3/services", "services")
@@ -159,7 +153,9 @@ class Jaeger:
         found = _data(answer)
         # Of searches for several things most find the same: what was seen is not read again.
         new = [trace for trace in found if isinstance(trace, dict) and _is_new(trace.get("traceID"), seen)]
-        return Found([trace for trace in map(trace_of, new) if trace], full or len(found) >= self._limit)
+        traces = [trace for trace in map(trace_of, new) if trace]
+        is_full = full or len(found) >= self._limit
+        return Found(traces, is_full, len(found) / self._limit, [last_of(trace) for trace in found])
 
     def _search_v3(
         self, service: str, _: Tag | None, seen: set[str], start: int, end: int
@@ -174,7 +170,8 @@ class Jaeger:
             raise
         traces = list(_by_trace(spans_in(_result(answer) if answer else {})))
         new = [trace for trace in traces if _is_new(trace[0].trace_id, seen)]
-        return Found(new, full or len(traces) >= self._limit)
+        last = [max(span.start for span in trace) for trace in traces]
+        return Found(new, full or len(traces) >= self._limit, len(traces) / self._limit, last)
 
     def _limited(self, path: str, said: Mapping[str, str], limit: str) -> tuple[Any, bool]:
         """The answer, and whether it is none because it would be too long; a limit that Jaeger refuses is lowered."""

@@ -28,6 +28,12 @@ def trace_of(said: Any) -> list[ReceivedSpan]:
     return [_span(span, _process(processes.get(str(span.get("processID"))))) for span in spans if _is_span(span)]
 
 
+def last_of(said: Any) -> int:
+    """When the last span of a trace begins, in nanoseconds since the epoch; 0 for what is none."""
+    starts = [_whole(span.get("startTime")) for span in _list(said, "spans") if isinstance(span, dict)]
+    return max(starts, default=0) * MICROSECOND
+
+
 def _is_span(said: Any) -> bool:
     return isinstance(said, dict) and all(isinstance(said.get(name), str) for name in ("traceID", "spanID"))
 

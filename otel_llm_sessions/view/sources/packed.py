@@ -52,13 +52,18 @@ class Packed:
             # Eight bytes of a key; two that are the same by chance cost a group that is larger than it has to be.
             self._join(place, self._first.setdefault(hash(key), place))
 
-    def groups(self) -> Iterator[list[ReceivedSpan]]:
-        """The spans of all traces, group by group."""
+    def groups(self, since: int = 0) -> Iterator[tuple[list[int], list[ReceivedSpan]]]:
+        """The spans of all traces, group by group, and which traces these are.
+
+        Args:
+            since: only groups that have a trace from this one on.
+        """
         groups: defaultdict[int, list[int]] = defaultdict(list)
         for place in range(len(self._traces)):
             groups[self._top(place)].append(place)
         for places in groups.values():
-            yield [span for place in places for span in self._unpacked(place)]
+            if places[-1] >= since:
+                yield places, [span for place in places for span in self._unpacked(place)]
 
     def _unpacked(self, place: int) -> list[ReceivedSpan]:
         return pickle.loads(zlib.decompress(self._traces[place]))  # type: ignore[no-any-return]

@@ -7,9 +7,8 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.view.query import SECOND, SORTED_BY, Query
@@ -31,6 +30,8 @@ LONGEST_FRESH: Final = 60.0
 KEPT: Final = 600.0
 """Seconds for which the pages that follow a first one are of the same reading."""
 READINGS: Final = 4
+SEEN: Final = 4
+"""Sessions that are kept while they are as good as read now."""
 MOST_TRACES: Final = 200_000
 """Traces that one reading takes."""
 MOST_COMPLETED: Final = 100
@@ -55,6 +56,8 @@ class Reading:
     took: float
     """Seconds."""
     sessions: tuple[Summary, ...]
+    leads: dict[int, int]
+    """The places of those to which the ids of responses and traces lead, by hashes of these."""
     notices: tuple[str, ...]
     is_all: bool
     """Whether it was read for somebody who did not say since when."""
@@ -63,9 +66,45 @@ class Reading:
 
     def answers(self, query: Query, now: float) -> bool:
         """Whether it is as good as a reading for this query."""
-        is_fresh = now - self.at < min(max(FRESH, REST * self.took), LONGEST_FRESH)
         is_within = self.is_all if query.since is None else self.since <= query.since
-        return is_fresh and is_within and self.until == query.until
+        return is_fresh(self.at, self.took, now) and is_within and self.until == query.until
+
+    def asked(self, query: Query) -> list[Summary]:
+        """The sessions that a query asks for, in its order."""
+        led_to = self.leads.get(hash(query.text))
+        return query.ordered(
+            one
+            for place, one in enumerate(self.sessions)
+            if query.matches(one) and (not query.text or place == led_to or query.is_said_in(one))
+        )
+
+
+class Row(NamedTuple):
+    """A session as it was joined."""
+
+    summary: Summary
+    ids: list[int]
+    """What it is looked for by besides what the summary says, as hashes."""
+    began_before: bool
+    """Whether its first turns are not there."""
+
+
+Rows = dict[int, list[Row]]
+"""Sessions by the first trace of the group of traces that they are in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A session as it was read."""
+
+    arrived: Arrived
+    at: float
+    took: float
+
+
+def is_fresh(at: float, took: float, now: float) -> bool:
+    """Whether what was read at a time, and took so long, is as good as read now; all in seconds."""
+    return now - at < min(max(FRESH, REST * took), LONGEST_FRESH)
 
 
 class Searched:
@@ -79,6 +118,7 @@ class Searched:
         self._finder = finder
         self._lock = threading.Lock()
         self._readings: list[Reading] = []
+        self._seen: dict[str, Seen] = {}
 
     @property
     def name(self) -> str:
@@ -95,8 +135,7 @@ class Searched:
         token, after = _position(query.cursor) if query.cursor else ("", None)
         with self._lock:
             reading = self._kept(query, token) or self._read(query, Told(progress))
-        found = [one for one in reading.sessions if query.matches(one) and (not query.text or query.is_said_in(one))]
-        ordered = query.ordered(found)
+        ordered = reading.asked(query)
         if after is not None:
             ordered = [one for one in ordered if _place(query, one) > after]
         page = ordered[: query.limit]
@@ -110,9 +149,16 @@ class Searched:
         Raises:
             Unreachable: the backend does not answer.
         """
-        told, now = Told(), time.time_ns()
-        spans = Following(self._finder, session_id, now - SEARCH_BACK, now + LOOK_BACK, told).spans()
-        return Arrived(tuple(self._finder.mended(once(spans))), (), told.notices) if spans else None
+        begun = time.monotonic()
+        seen = {named: one for named, one in self._seen.items() if is_fresh(one.at, one.took, begun)}
+        if session_id in seen:
+            return seen[session_id].arrived
+        arrived = self._arrived(session_id)
+        if arrived:
+            at = time.monotonic()
+            # Put in the place of what was there, never changed: others read it meanwhile.
+            self._seen = dict([*seen.items(), (session_id, Seen(arrived, at, at - begun))][-SEEN:])
+        return arrived
 
     def trace_url(self, trace_id: str, span_id: str = "") -> str | None:
         """Return the address of a trace on the backend's own page; None if it has none."""
@@ -121,6 +167,12 @@ class Searched:
     def close(self) -> None:
         """Forget what was read."""
         self._readings.clear()
+        self._seen = {}
+
+    def _arrived(self, session_id: str) -> Arrived | None:
+        told, now = Told(), time.time_ns()
+        spans = Following(self._finder, session_id, now - SEARCH_BACK, now + LOOK_BACK, told).spans()
+        return Arrived(tuple(self._finder.mended(once(spans))), (), told.notices) if spans else None
 
     def _kept(self, query: Query, token: str) -> Reading | None:
         """What was read for the page before; else, also where that has left, a moment ago for this stretch of time."""
@@ -146,41 +198,60 @@ class Searched:
             told.notice("turns after the time asked for are counted only where a session is one trace")
         # Clocks of applications run ahead at times.
         until = now + LOOK_BACK // 7 if query.until is None else query.until
-        packed = self._packed(since, until, told)
-        sessions = tuple(self._summaries(packed))
+        sessions, leads = _told(self._rows(since, until, told))
         at = time.monotonic()
         reading = Reading(
-            secrets.token_hex(4), since, query.until, at, at - begun, sessions, told.notices, query.since is None
+            secrets.token_hex(4), since, query.until, at, at - begun, sessions, leads, told.notices, query.since is None
         )
         self._keep(reading)
         return reading
 
-    def _packed(self, since: int, until: int, told: Told) -> Packed:
-        packed = Packed()
-        for trace in self._finder.everything(since, until, told):
-            _pack(packed, trace)
-            if len(packed) >= MOST_TRACES:
-                told.notice(f"only {MOST_TRACES:,} traces were read; a later time to begin with shows the others")
-                return packed
-            if len(packed) % 100 == 0:
-                told.read(f"{len(packed):,} traces")
-        begun = [session.id for session in self._joined(packed) if _began_before(session)]
+    def _rows(self, since: int, until: int, told: Told) -> Rows:
+        """The sessions of a stretch of time, and of those that began before, their beginnings."""
+        packed, rows = Packed(), Rows()
+        is_whole = self._fill(packed, since, until, told)
+        self._join(packed, 0, rows)
+        begun = [row.summary.id for group in rows.values() for row in group if row.began_before] if is_whole else []
         if len(begun) > MOST_COMPLETED:
             told.notice(
                 f"{len(begun) - MOST_COMPLETED:,} sessions began earlier: their turns and tokens before are not counted"
             )
+        joined = len(packed)
         for number, session_id in enumerate(begun[:MOST_COMPLETED]):
             told.read(f"{len(packed):,} traces, the beginnings of {number} of {len(begun)} sessions")
             for trace in self._finder.having(semconv.SESSION_ID, session_id, since - SEARCH_BACK, since, told):
                 _pack(packed, trace)
-        return packed
+        self._join(packed, joined, rows)
+        return rows
 
-    def _joined(self, packed: Packed) -> Iterator[Session]:
-        for group in packed.groups():
-            yield from sessions_of(self._finder.mended(group))
+    def _fill(self, packed: Packed, since: int, until: int, told: Told) -> bool:
+        """Read the traces of a stretch of time; whether these are all."""
+        for trace in self._finder.everything(since, until, told):
+            _pack(packed, trace)
+            if len(packed) >= MOST_TRACES:
+                told.notice(f"only {MOST_TRACES:,} traces were read; a later time to begin with shows the others")
+                return False
+            if len(packed) % 100 == 0:
+                told.read(f"{len(packed):,} traces")
+        return True
 
-    def _summaries(self, packed: Packed) -> Iterator[Summary]:
-        return (session.summary() for session in self._joined(packed))
+    def _join(self, packed: Packed, since: int, rows: Rows) -> None:
+        """Bring rows up to the traces that were read, of which those from one on are new."""
+        for places, spans in packed.groups(since) if since < len(packed) else ():
+            for place in places:
+                rows.pop(place, None)
+            rows[places[0]] = [_row(session) for session in sessions_of(self._finder.mended(spans))]
+
+
+def _row(session: Session) -> Row:
+    began_before = bool(session.turns) and session.turns[0].number > 1
+    return Row(session.summary(), [hash(said) for said in _ids_of(session)], began_before)
+
+
+def _told(rows: Rows) -> tuple[tuple[Summary, ...], dict[int, int]]:
+    """The sessions, and which of them the ids of responses and traces lead to."""
+    listed = [row for group in rows.values() for row in group]
+    return tuple(row.summary for row in listed), {id_: place for place, row in enumerate(listed) for id_ in row.ids}
 
 
 def _pack(packed: Packed, trace: list[ReceivedSpan]) -> None:
@@ -188,9 +259,11 @@ def _pack(packed: Packed, trace: list[ReceivedSpan]) -> None:
         packed.add(slimmed)
 
 
-def _began_before(session: Session) -> bool:
-    """Whether the first turns of a session are not there."""
-    return bool(session.turns) and session.turns[0].number > 1
+def _ids_of(session: Session) -> set[str]:
+    """What a session is looked for by besides what its row shows."""
+    responses = {turn.response_id for turn in session.turns if turn.response_id}
+    traces = {turn.trace_id for turn in session.turns} | {part.trace_id for part in session.parts}
+    return {*session.aliases, *responses, *traces}
 
 
 def _place(query: Query, session: Summary) -> Position:
@@ -207,5 +280,5 @@ def _position(cursor: str) -> tuple[str, Position]:
         token, key, last, session_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         # A time in nanoseconds is more than a float holds.
         return str(token), (key if isinstance(key, int) else float(key), int(last), str(session_id))
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise ValueError("cursor is not valid: expected the next_cursor of a page before") from None

@@ -16,7 +16,7 @@ from otel_llm_sessions import semconv
 from otel_llm_sessions.view.dialects import NAMES, OPERATIONS
 from otel_llm_sessions.view.query import SECOND
 from otel_llm_sessions.view.source import Unreachable
-from otel_llm_sessions.view.sources.finder import DAY
+from otel_llm_sessions.view.sources.finder import DAY, unless_missing
 from otel_llm_sessions.view.sources.mending import with_markers_linked, with_roots
 from otel_llm_sessions.view.sources.otlp_traces import attributes_in, id_of, spans_in, whole
 from otel_llm_sessions.view.sources.searched import Searched
@@ -92,15 +92,7 @@ class Tempo:
 
     def trace(self, trace_id: str, told: Told) -> list[ReceivedSpan]:
         """Return the spans of a trace; none if it is not there."""
-        try:
-            return spans_in(self._trace(quote(trace_id, safe=""), told))
-        except TooLong as error:
-            told.notice(f"a trace is too large to be read: {error}")
-            return []
-        except Refused as refused:
-            if refused.status in (400, 404):
-                return []
-            raise
+        return unless_missing(lambda: spans_in(self._trace(quote(trace_id, safe=""), told)), told)
 
     def mended(self, spans: Iterable[ReceivedSpan]) -> list[ReceivedSpan]:
         """Return the spans with their markers linked to their calls, which searches do not tell."""
@@ -144,7 +136,8 @@ class Tempo:
             raise Unreachable(f"{self.name} does not answer a search as Tempo does")
         _say_what_is_missing(answer.get("metrics"), told)
         found = [trace for trace in traces or () if isinstance(trace, dict) and _trace_id(trace)]
-        return Found(found, len(found) >= self._limit)
+        last = [_last(trace) for trace in found]
+        return Found(found, len(found) >= self._limit, len(found) / self._limit, last)
 
     def _limited(self, said: dict[str, str]) -> Any:
         """The answer; limits that Tempo refuses are lowered."""
@@ -206,6 +199,12 @@ def _sets(trace: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _more(trace: dict[str, Any], told: int) -> bool:
     return sum(whole(one.get("matched")) for one in _sets(trace)) > told
+
+
+def _last(trace: dict[str, Any]) -> int:
+    """When the last span begins that matched, in nanoseconds since the epoch; 0 if nothing says it."""
+    spans = (span for one in _sets(trace) for span in one.get("spans") or () if isinstance(span, dict))
+    return max((whole(span.get("startTimeUnixNano")) for span in spans), default=0)
 
 
 def _matched(trace: dict[str, Any]) -> list[ReceivedSpan]:

@@ -72,14 +72,18 @@
     for (const gone of byKey.values()) gone.remove();
   };
 
-  let asking = false, again = false, failed = false;
+  let asking = false, again = false, failed = false, last = "";
+  /* Resolves to whether there was something new. */
   const refresh = async () => {
-    if (asking) { again = true; return; }
+    if (asking) { again = true; return true; }
     asking = true;
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-      if (!answer.ok) return;
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (!answer.ok) return false;
+      const text = await answer.text();
+      if (text === last) return false;
+      last = text;
+      const page = new DOMParser().parseFromString(text, "text/html");
       const atEnd = innerHeight + scrollY >= root.scrollHeight - 60 && scrollY > 0;
       const [old, fresh] = [document.querySelector("main"), page.querySelector("main")];
       const lists = [old, fresh].map((each) => each.querySelector("table.sessions > tbody"));
@@ -87,7 +91,8 @@
       else if (old.querySelector(".turns") && fresh.querySelector(".turns")) merge(old, fresh);
       else { old.replaceWith(fresh); remember(fresh); tell(fresh); }
       if (atEnd) scrollTo(0, root.scrollHeight);
-    } catch { /* the server is away; it is asked again later */ } finally {
+      return true;
+    } catch { /* the server is away; it is asked again later */ return false; } finally {
       asking = false;
       if (again) { again = false; setTimeout(refresh, 300); }
     }
@@ -160,6 +165,17 @@
   tell(document);
   listen();
   setInterval(() => { if (!document.hidden) tell(document); }, 20000);
-  const every = Number(document.body.dataset.again);
-  if (every) setInterval(() => { if (!document.hidden) refresh(); }, every * 1000);
+  /* Where nothing tells of news it is asked for: the longer there was none, the less often. */
+  const every = Number(document.body.dataset.again) * 1000;
+  let pause = every, waiting = 0;
+  const ask = async () => {
+    waiting = 0;
+    if (document.hidden) return;
+    pause = await refresh() ? every : Math.min(2 * pause, 16 * every);
+    waiting ||= setTimeout(ask, pause);
+  };
+  if (every) {
+    waiting = setTimeout(ask, pause);
+    document.addEventListener("visibilitychange", () => { if (!document.hidden && !waiting) { pause = every; ask(); } });
+  }
 })();
