@@ -1,7 +1,8 @@
 """One call of the client: what is known of it, from the request that is about to go out to the end of its span.
 
-Nothing here waits or does I/O. What a call leaves behind lies in its outbox until an edge takes it (``flow.deliver``);
-what is still to be heard of its session is another's course (``course``), which tells it here.
+Nothing here waits or does I/O. What a call leaves behind lies in its outbox until an edge takes it (``flow.deliver``),
+unless only this process remembers it, which takes no longer; what is still to be heard of its session is another's
+course (``course``), which tells it here.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from otel_llm_sessions.openai.turn import NOTHING_KNOWN, Turn
 from otel_llm_sessions.sessions.link import Record, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.sessions.tracestate import state_text
-from otel_llm_sessions.telemetry.call_span import NOT_STARTED, BorrowedSpan, CallSpan, OwnSpan, UnseenSpan
+from otel_llm_sessions.telemetry.call_span import NOT_STARTED, SECOND, BorrowedSpan, CallSpan, OwnSpan, UnseenSpan
 from otel_llm_sessions.telemetry.span import in_flight, is_owned
 from otel_llm_sessions.traces.ids import end_early
 from otel_llm_sessions.traces.links import ref_of
@@ -40,9 +41,7 @@ from otel_llm_sessions.traces.plan import NOT_PLACED, Placement, Plan
 
 NOTHING_AROUND = Context()
 NOWHERE = SpanRef(0, 0, 0)
-NOTHING: dict[str, Any] = {}
-"""Not to be changed."""
-SECOND = 1_000_000_000
+NOTHING: dict[str, Any] = {}  # not to be changed
 CLIENT = SpanKind.CLIENT  # looked up once: an enum's member costs as much as an attribute of a span (CPython 3.11)
 
 
@@ -304,8 +303,7 @@ class Call:
         says_nothing = not (reply.kept or reply.streamed or before.resolution.leaves)  # as most chat calls
         if says_nothing and before.resolution.source is None and self.request.history is None:
             return NOTHING
-        turn = begun(before, self.request, reply, self._span_ref, self.runtime.asked.known)
-        if turn is None:
+        if (turn := begun(before, self.request, reply, self._span_ref, self.runtime.asked.known)) is None:
             return NOTHING
         is_apart = turn.resolution.previous is None or self.is_silent
         self.turn = turn if is_apart else placed(turn, self.home.placer, self.span, self.started)
@@ -385,7 +383,7 @@ class Call:
             report("end a span", error)
 
     def leave(self, ended: int) -> Record | None:
-        """Put what the call leaves behind into the outbox; ``ended`` is 0 while it goes on."""
+        """Put what the call leaves behind into the outbox, or into memory; ``ended`` is 0 while it goes on."""
         is_turn, turn = self.request.match.route.is_turn, self.turn
         if not (is_turn or ended) or (turn.session_id is None and turn.resolution.session_id is None):
             return None
@@ -393,6 +391,9 @@ class Call:
         record = of(self.request, self.reply, turn, self._span_ref(), self.started, ended)
         if record is not None and record.keys:
             if (news := record if ended else fresh(record, self._left)).keys:
-                self.outbox.append(news)
+                if (memory := self.runtime.memory) is None:
+                    self.outbox.append(news)
+                elif self.runtime.switch.records:
+                    memory.put(news.keys, news.link)
             self._left = record
         return record

@@ -11,6 +11,7 @@ from otel_llm_sessions.openai.chain_walk import Walk, is_response
 from otel_llm_sessions.openai.evidence import LEFT, Left
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply
+from otel_llm_sessions.openai.routes import CHAT
 from otel_llm_sessions.openai.turn import Turn
 from otel_llm_sessions.sessions.about import NOTHING_SAID
 from otel_llm_sessions.sessions.keys import completion_key, response_key, session_key
@@ -25,6 +26,8 @@ NO_WORDS: Final = ("", "", ())
 def keys_of(request: Request, reply: Reply, rows: Sequence[Left] | None = None) -> list[str]:
     """Return the keys under which a turn is remembered for what its reply leaves, or for some rows of that."""
     keys: list[str] = []
+    if reply.route is CHAT and not reply.kept and reply.streamed is None:  # as most chat replies, which call no tools
+        return keys
     for row in LEFT[reply.route.api] if rows is None else rows:
         for value in reply.said(row.field):
             keys += row.keys(value, request.server, request.digests)

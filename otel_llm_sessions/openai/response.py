@@ -15,6 +15,7 @@ from otel_llm_sessions.openai.routes import RESPONSES, Route
 from otel_llm_sessions.openai.streamed import Streamed
 from otel_llm_sessions.openai.usage import add_usage
 from otel_llm_sessions.openai.words.events import Events
+from otel_llm_sessions.semconv import USAGE_INPUT_TOKENS, USAGE_OUTPUT_TOKENS
 from otel_llm_sessions.sessions.link import Told
 from otel_llm_sessions.sessions.names import id_of
 from otel_llm_sessions.telemetry.values import OTHER, error_code_of, text_of
@@ -218,11 +219,18 @@ class Reply:
         pieces = self.pieces
         return pieces is not None and pieces.add(chunk) and self.is_complete
 
-    def keep(self, value: Any) -> None:
-        """Remember what a reply, or the response in an event, says in the fields that are evidence."""
+    def keep(self, value: Any, output: Any = None) -> None:
+        """Remember what a reply, or the response in an event, says in the fields that are evidence.
+
+        Args:
+            value: the reply.
+            output: what it says in that field, where it has been read.
+        """
         for left in self._leaves:
             name = left.field
-            if name == "choices":
+            if name == "output" and output is not None:
+                self.kept[name] = output
+            elif name == "choices":
                 read_choices(self, field(value, name))
             elif name != "id" and (found := field(value, name)) is not None:
                 self.kept[name] = found
@@ -241,9 +249,10 @@ class Reply:
             attributes[semconv.RESPONSE_ID] = self.ids[-1]
         if self.conversation is not None:
             attributes[semconv.CONVERSATION_ID] = self.conversation
-        reasons = [*self.choices.values()]
-        if None in reasons:  # a comprehension takes longer, and as a rule there is none
-            reasons = [reason for reason in reasons if reason is not None]
+        reasons: list[str] = []
+        for reason in self.choices.values():  # most often one: a comprehension, or a list of the view, takes longer
+            if reason is not None:
+                reasons.append(reason)  # noqa: PERF401
         if reasons:
             attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
         if self.status is not None and (not self.route.is_turn or self.status != "completed"):
@@ -257,9 +266,11 @@ class Reply:
         """Return the input and output tokens, also where no span of ours asked for the attributes."""
         if self.usage is None:
             return None, None
-        if semconv.USAGE_INPUT_TOKENS not in self.attributes:
+        get = self.attributes.get
+        if (tokens := get(USAGE_INPUT_TOKENS)) is None:
             self.final_attributes()
-        return self.attributes.get(semconv.USAGE_INPUT_TOKENS), self.attributes.get(semconv.USAGE_OUTPUT_TOKENS)
+            tokens = get(USAGE_INPUT_TOKENS)
+        return tokens, get(USAGE_OUTPUT_TOKENS)
 
 
 def read_reply(reply: Reply, value: Any) -> None:
@@ -319,7 +330,7 @@ def read_response(reply: Reply, response: Any) -> bool:
     """Read a response object, whole or as far as it is there; return whether it brought the reply's first id."""
     id_, usage, model, tier, status, conversation, background, output, details, error = RESPONSE.of(response)
     is_new = reply.add_id(id_) and len(reply.ids) == 1
-    reply.keep(response)
+    reply.keep(response, output)
     reply.texts.add_to(reply.attributes, (model, tier, extras_of(response).get("system_fingerprint")))
     if usage is not None:
         reply.usage = usage

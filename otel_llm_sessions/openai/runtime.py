@@ -15,6 +15,7 @@ from otel_llm_sessions.openai.switch import Switch
 from otel_llm_sessions.sessions.digest import DigestSource
 from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.asking import AskedStore, asked
+from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.telemetry.content.recorder import Recorder
 from otel_llm_sessions.telemetry.metrics import MetricsSource
@@ -40,6 +41,8 @@ class Runtime:
     """Whether the store itself can be asked so; one that the application made only answers its callers."""
     never_waits: bool
     """Whether the store answers at once, always."""
+    memory: MemoryStore | None
+    """The store, where it is this process's own memory and nothing is claimed before it is recorded: used directly."""
     begins_at_once: bool
     """Whether calls begin at once, always: the store answers so, and nobody else is asked."""
     reads_more: bool
@@ -93,6 +96,7 @@ def make_runtime(
         asked=asked_store,
         may_be_late=asked_store is store,
         never_waits=never_waits,
+        memory=store if type(store) is MemoryStore and not settings.history else None,
         begins_at_once=never_waits and not settings.provider_lookup,
         reads_more=settings.history or settings.user,
         homes=homes,
