@@ -9,7 +9,7 @@ callers on an event loop; what they do is the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from otel_llm_sessions.openai.call import Call
@@ -21,8 +21,8 @@ from otel_llm_sessions.openai.outbox import not_recorded, take
 from otel_llm_sessions.openai.question import BUDGET, Question
 from otel_llm_sessions.openai.routes import CHAT
 from otel_llm_sessions.openai.runtime import Runtime
-from otel_llm_sessions.sessions.link import Record
-from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, lookup_keys
+from otel_llm_sessions.sessions.link import Record, SessionLink
+from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, lookup_keys, only_key
 
 
 class Questions(Protocol):
@@ -98,14 +98,19 @@ def _left(course: Questions, began: float) -> float:
 
 def begin_at_once(call: Call) -> None:
     """Begin a call where nobody has to be waited for: most often, and the shortest way."""
-    request, store = call.request, call.runtime.store
+    request, runtime = call.request, call.runtime
+    evidence, memory, store = request.evidence, runtime.memory, runtime.store
     # Most chat calls belong to no session and, as far as their requests say, start none.
-    if request.evidence is NOTHING_TOLD and request.match.route is CHAT:
+    if evidence is NOTHING_TOLD and request.match.route is CHAT:
         return call.start_at(call.around)
-    keys = lookup_keys(request.evidence)
-    answers = store.get_all(keys) if keys else ()
-    if len(answers) == 1 and (previous := answers[0]) is not None and goes_on(call, previous):
-        return None
+    answers: Sequence[SessionLink | None] = ()
+    if memory is not None and (key := only_key(evidence)):
+        previous = memory.find(key)
+        if previous is not None and goes_on(call, previous):
+            return None
+        answers = (previous,)
+    elif keys := lookup_keys(evidence):
+        answers = store.get_all(keys)
     resolution = resolved(call, answers)
     plan = planned(call, resolution)
     return call.start(resolution, plan, plan.opening is not None and store.claim(plan.opening.claim_key))

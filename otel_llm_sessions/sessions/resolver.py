@@ -95,6 +95,14 @@ def lookup_keys(evidence: Evidence) -> list[str]:
     return keys
 
 
+def only_key(evidence: Evidence) -> str:
+    """Return the one key of ``lookup_keys``; an empty string where there are none, or several."""
+    given, ties = evidence.given, evidence.ties
+    if not ties:
+        return "" if given is None else session_key(given.session_id)
+    return ties[0].key if given is None and len(ties) == 1 and not evidence.doubt else ""
+
+
 def leaves_of(evidence: Evidence) -> list[str]:
     """Return the keys under which a call may be remembered for what its request says, before its session is known."""
     keys = [] if evidence.given is None else [session_key(evidence.given.session_id)]

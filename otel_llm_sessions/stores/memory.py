@@ -35,17 +35,19 @@ class MemoryStore:
 
     def get_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
         """Return for each of ``keys``, in order, its link, or None where it is unknown."""
+        return [*map(self.find, keys)]
+
+    def find(self, key: str) -> SessionLink | None:
+        """Return the link of one key; None where it is unknown."""
         # Without the lock, which takes half of a look-up: nothing here interrupts the two steps of C code themselves.
-        found, links = [], self._links
-        for key in keys:
-            link = links.get(key)
-            if link is not None:
-                try:
-                    links.move_to_end(key)
-                except KeyError as error:  # another thread needed the room
-                    pass_on(error)
-            found.append(link)
-        return found
+        links = self._links
+        link = links.get(key)
+        if link is not None:
+            try:
+                links.move_to_end(key)
+            except KeyError as error:  # another thread needed the room
+                pass_on(error)
+        return link
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
         """Remember ``link`` under each of ``keys``; the least recently used keys make room."""
