@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from otel_llm_sessions.openai.echoes import (
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import UNSHARED, DigestSource
 from otel_llm_sessions.sessions.keys import (
-    SCOPED_PREFIX,
+    UNSCOPED,
     cache_key,
     cache_keys_of_conversation,
     conversation_key,
@@ -123,7 +124,10 @@ LEFT: Final[dict[str, tuple[Left, ...]]] = {
     "chat_completions": (Left("choices", left_by_choices),),
     "conversations": (Left("data", left_by_items),),
 }
-"""What replies leave by API (``openai.api.type``): what ``READERS`` find in later requests."""
+"""What replies leave by API (``openai.api.type``): what ``READERS`` find in later requests.
+
+The id of a chat completion is in no row: requests do not echo it. ``learn`` relies on that.
+"""
 
 
 def evidence_of(
@@ -144,19 +148,24 @@ def evidence_of(
         server: whom it goes to.
         digests: makes digests.
     """
-    ties: list[Tie] = []
+    ties: tuple[Tie, ...] = ()
+    named: Any = None  # a cast is a call
     if previous_id is not None:
         key = response_key(previous_id, server.scope)
-        ties.append(Tie("chain", key))
+        # Most ids are one of a kind, as the key tells, and then name the session as they are.
+        is_name = len(previous_id) <= MAX_NAME and key[1] == UNSCOPED
+        named = previous_id if is_name else name_of_response(previous_id, server.name)
+        ties = (Tie("chain", key),)
     for reader in READERS[api]:
         name = reader.field
         if name in body and (said := body[name]) is not None and reader.may_tell(said):
-            ties.extend(reader.ties(new(Asked, (body, previous_id, server, digests))))
-    if previous_id is not None:
-        # Most ids are one of a kind, as the key tells, and then name the session as they are.
-        is_name = len(previous_id) <= MAX_NAME and key[:2] != SCOPED_PREFIX
-        named: Any = previous_id if is_name else name_of_response(previous_id, server.name)  # a cast is a call
-        return Evidence(given, tuple(ties), previous_id, named)
-    if ties:
-        return Evidence(given, tuple(ties))
-    return NOTHING_TOLD if given is None else Evidence(given)
+            ties = (*ties, *reader.ties(new(Asked, (body, previous_id, server, digests))))
+    if not ties:
+        return NOTHING_TOLD if given is None else _named_only(given)
+    return Evidence(given, ties, previous_id, named)
+
+
+@functools.lru_cache(maxsize=256)
+def _named_only(given: Given) -> Evidence:
+    """Return the evidence of calls that name their session and tell nothing else; kept, as most of a session do so."""
+    return Evidence(given)

@@ -22,7 +22,7 @@ from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import UNSHARED, DigestSource
 from otel_llm_sessions.sessions.names import name_of_conversation
 from otel_llm_sessions.sessions.resolver import Evidence
-from otel_llm_sessions.sessions.sources import PARENT_HEADER, Given, first_id, from_baggage, from_context
+from otel_llm_sessions.sessions.sources import PARENT_HEADER, Given, first_given, from_baggage, from_context
 from otel_llm_sessions.telemetry.values import MAX_TEXT, count_of, text_of
 
 
@@ -233,12 +233,12 @@ def given_session(
         return new(Given, (found, "header"))
     if told and not keys.naming.isdisjoint(told):
         for values in (extra, body):
-            if found := first_id(values, keys.body):
-                return new(Given, (found, "body"))
+            if given := first_given(values, keys.body, "body"):
+                return given
     if "metadata" in told:
         for values in (extra, body):
-            if found := first_id(mapping(values.get("metadata")), keys.metadata):
-                return new(Given, (found, "metadata"))
+            if given := first_given(mapping(values.get("metadata")), keys.metadata, "metadata"):
+                return given
     if context and (named := from_context(context)):
         return named
     # What a request says of a header, also that it be omitted (openai's ``Omit``), hides the default, as on the wire.

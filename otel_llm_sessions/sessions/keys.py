@@ -48,6 +48,9 @@ def response_key(response_id: str, server: str) -> str:
 RESPONSE_PREFIX: Final = "r:"
 """How the key of an id begins that is one of a kind."""
 
+UNSCOPED: Final = RESPONSE_PREFIX[1]
+"""What stands second in that key, and not in that of another id: told in a third of the time."""
+
 
 def completion_key(id_: str) -> str:
     """Key of the turn that a chat completion belongs to; ``response_key`` asks for it if the id is one of a kind.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -84,6 +85,27 @@ def first_id(values: Mapping[str, Any], names: Sequence[str]) -> SessionId | Non
             if found is not None:
                 return found
     return None
+
+
+def first_given(values: Mapping[str, Any], names: Sequence[str], source: Source) -> Given | None:
+    """As ``first_id``, with where it was found."""
+    for name in names:
+        value = values.get(name)
+        if value is not None:
+            is_kept = type(value) is str and len(value) <= MAX_LENGTH
+            found = _given_by(value, source) if is_kept else _read(value, source)
+            if found is not None:
+                return found
+    return None
+
+
+def _read(value: Any, source: Source) -> Given | None:
+    found = session_id_of(value)
+    return None if found is None else Given(found, source)
+
+
+_given_by = functools.lru_cache(maxsize=256)(_read)
+"""The same, kept: all calls of a session say it."""
 
 
 def from_context(context: Context) -> Given | None:
