@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from jaeger_traces import calls
 from servers import ROOT, Jaeger, until
+from stopping import stopped
 from store_kit import free_port
-
-from otel_llm_sessions.demo.runner import instrument_command
 
 HERE = Path(__file__).parent
 CALLS = 3
@@ -47,26 +45,6 @@ SERVERS = {
     "uvicorn with workers": (*UVICORN, "--workers", "2"),
     "gunicorn": ("gunicorn", "served_by_gunicorn:app", "--chdir", str(HERE), "--workers", "2", "--bind", ":{port}"),
 }
-
-
-@contextlib.contextmanager
-def stopped(command: list[str], environment: dict[str, str], directory: Path) -> Iterator[None]:
-    """Run a server under opentelemetry-instrument, and stop it as systemd, Docker and Kubernetes do."""
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*instrument_command()[:-1], sys.executable, "-m", *command],
-            env=environment,
-            cwd=directory,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture
