@@ -6,7 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -20,6 +20,7 @@ from otel_llm_sessions.openai.content import CallContent
 from otel_llm_sessions.openai.conversations import ConversationCall
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, begin_at_once, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
+from otel_llm_sessions.openai.place import places_for_wrappers, places_of_wrappers
 from otel_llm_sessions.openai.raw import parse, watch_http
 from otel_llm_sessions.openai.request import Request, Sent, read_history, read_request, sent_by
 from otel_llm_sessions.openai.routes import CONVERSATIONS, USUAL, find
@@ -46,7 +47,8 @@ class Patch:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._patched: list[tuple[Any, _Place, Any, Any]] = []
+        self._patched: list[tuple[Any, Any, Any]] = []
+        """Class, wrapper, and what stood where that is."""
 
     def apply(self, openai: ModuleType) -> None:
         """Wrap the request methods; does nothing the second time, but for classes that were imported anew."""
@@ -56,48 +58,21 @@ class Patch:
         self._runtime.costs.prepare()  # what it imports needs much of what openai does, which is there now
         for name, wrap in (("OpenAI", _sync_request), ("AsyncOpenAI", _async_request)):
             client: Any = getattr(openai, name)
-            if any(client is patched for patched, _, _, _ in self._patched):
+            if any(client is patched for patched, _, _ in self._patched):
                 continue
-            place = _Place.of(client)
-            wrapper = wrap(getattr(place.owner, place.name), self._runtime, types)
-            self._patched.append((client, place, wrapper, place.own))
-            setattr(place.owner, place.name, wrapper)
+            for place in places_for_wrappers(client):
+                wrapper = wrap(place.method, self._runtime, types)
+                self._patched.append((client, wrapper, place.raw))
+                place.put(wrapper)
 
     def remove(self) -> None:
         """Take the wrappers off; where somebody has wrapped on top of one, it stays and passes calls through."""
         self._runtime.switch.is_on = False
-        for _, place, wrapper, own in self._patched:
-            if place.own is not wrapper:
-                continue
-            if own is None:
-                delattr(place.owner, place.name)
-            else:
-                setattr(place.owner, place.name, own)
+        for client, wrapper, before in self._patched:
+            for place in places_of_wrappers(client):
+                if place.own is wrapper:
+                    place.put_back(before)
         self._patched.clear()
-
-
-class _Place(NamedTuple):
-    """Where a client's requests pass: the method of its class, or what somebody's wrapper around that calls."""
-
-    owner: Any
-    name: str
-
-    @classmethod
-    def of(cls, client: Any) -> _Place:
-        """Return the place for our wrapper: outside of what was there before us, but inside of a peer's.
-
-        OpenInference (0.1.66) wraps the same method, and a call has one span where its is around ours: whichever of
-        the two was there first.
-        """
-        place = cls(client, "request")
-        while type(getattr(place.own, "_self_wrapper", None)).__module__.split(".")[0] == "openinference":
-            place = cls(place.own, "__wrapped__")
-        return place
-
-    @property
-    def own(self) -> Any:
-        """What stands there; None where the class inherits `request` (openai 1.66 to 3.57), patched by nobody."""
-        return vars(self.owner).get(self.name) if isinstance(self.owner, type) else getattr(self.owner, self.name)
 
 
 class ReplyTypes:
