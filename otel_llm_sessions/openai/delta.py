@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import marshal
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from otel_llm_sessions.bounded import Bounded
-from otel_llm_sessions.cheap import value
 from otel_llm_sessions.guard import pass_on
-from otel_llm_sessions.openai.history import Histories, mark_after
+from otel_llm_sessions.openai.history import BEFORE_ALL, Histories, marks_of
+from otel_llm_sessions.openai.message import Form
 from otel_llm_sessions.openai.talk import ODD, Talk, forms_replied, talk_of
 from otel_llm_sessions.sessions.digest import Digests, DigestSource
 from otel_llm_sessions.sessions.link import SessionLink, Told
@@ -28,7 +29,7 @@ OF_CHAINS: Final = frozenset({"chain", "provider", "chain_partial"})
 
 
 MOST: Final = 1024
-"""Of how many turns, and of how many definitions of tools, it is known what digests they have."""
+"""Of how many conversations, and of how many definitions of tools, it is known what digests they have."""
 
 _WITHOUT_REFERENCES: Final = 2
 """The version of ``marshal`` whose bytes tell what a value says, and not how it lies in memory."""
@@ -52,7 +53,21 @@ class News(NamedTuple):
 ALL: Final = News("full", 0, True, True)
 
 
-@value
+class Beginning(NamedTuple):
+    """The first messages of a conversation."""
+
+    messages: int
+    """How many."""
+    mark: int
+    """What tells them from others within this process."""
+    digest: bytes
+    """Their digest."""
+
+
+NO_MESSAGES: Final = Beginning(0, 0, BEFORE_ALL)
+
+
+@dataclass(slots=True)
 class Saying:
     """What a turn says, as far as it matters for what is new in it."""
 
@@ -64,6 +79,8 @@ class Saying:
     """The digest of its system instructions; 0 where there are none."""
     tools: int
     """The digest of its tool definitions; 0 where there are none."""
+    begins: Beginning
+    """What it is known to begin with, once it has been asked for news of it."""
 
 
 class Deltas:
@@ -81,8 +98,8 @@ class Deltas:
         """Args: what makes the digests that all who share the store make."""
         self._digests = digests
         self._histories = Histories()
-        self._contexts: Bounded[int, int] = Bounded(MOST)
-        """What turns have left, by what tells their conversation from others within this process."""
+        self._known: Bounded[int, Beginning] = Bounded(MOST)
+        """Conversations with their last reply, by the hash of all that they say, which is made in one step."""
         self._jsons: Bounded[tuple[Digests, int], int] = Bounded(MOST)
 
     def said(self, api: str, body: Mapping[str, Any], conversation: str | None = None) -> Saying:
@@ -96,9 +113,9 @@ class Deltas:
         instructions = self._of_json(body.get("instructions")) if api == "responses" else 0
         tools = self._of_json(body.get("tools") or body.get("functions"))
         if conversation is not None:
-            return Saying(None, self._keyed("conversation", conversation), instructions, tools)
+            return Saying(None, self._keyed("conversation", conversation), instructions, tools, NO_MESSAGES)
         is_chained = body.get("previous_response_id") is not None and api == "responses"
-        return Saying(None if is_chained else talk_of(api, body), 0, instructions, tools)
+        return Saying(None if is_chained else talk_of(api, body), 0, instructions, tools, NO_MESSAGES)
 
     def news(self, said: Saying, before: Told | None, is_chained: bool = False) -> News:
         """Return what is new in a turn.
@@ -119,16 +136,28 @@ class Deltas:
         talk, count = said.talk, before.messages
         if said.kept:
             return 0 if not count and said.kept == before.context else None
-        if talk is None or not 0 < count <= len(talk.marks):
+        if talk is None or not 0 < count <= len(talk.forms):
             return None
-        if self._contexts.get(talk.marks[count - 1]) == before.context:
-            return talk.end(count)
         try:
-            digest = self._histories.digest(talk.marks, talk.forms, count)
+            begins = self._beginning(talk.forms[:count])
         except ODD as error:
             pass_on(error)
             return None
-        return talk.end(count) if self._keyed("context", digest.hex()) == before.context else None
+        if self._context(begins) != before.context:
+            return None
+        said.begins = begins
+        return talk.end(count)
+
+    def _beginning(self, forms: Sequence[Form]) -> Beginning:
+        """Return what tells some messages, which is known of those that this process has recorded or received."""
+        known = self._known.get(hash(tuple(forms)))
+        if known is not None:
+            return known
+        marks = marks_of(forms)
+        return Beginning(len(forms), marks[-1], self._histories.digest(marks, forms, len(forms)))
+
+    def _context(self, conversation: Beginning) -> int:
+        return self._keyed("context", conversation.digest.hex())
 
     def told(self, api: str, said: Saying, replied: Sequence[Any], conversation: str | None = None) -> Told:
         """Return what a turn leaves that has been recorded.
@@ -147,15 +176,21 @@ class Deltas:
         if talk is None or forms is None:
             return Told(0, said.kept, said.instructions, said.tools)
         try:
-            count = len(talk.marks)
-            digest = self._histories.digest(talk.marks, talk.forms, count)
-            mark = talk.marks[-1] if count else 0
-            digest = self._histories.digest_after(digest, mark, forms)
+            left = self._after(said.begins, talk.forms, forms)
         except ODD as error:
             pass_on(error)
             return Told(0, 0, said.instructions, said.tools)
-        context = self._contexts[mark_after(mark, forms)] = self._keyed("context", digest.hex())
-        return Told(count + len(forms), context, said.instructions, said.tools)
+        return Told(left.messages, self._context(left), said.instructions, said.tools)
+
+    def _after(self, begins: Beginning, forms: Sequence[Form], replied: Sequence[Form]) -> Beginning:
+        """Return what tells a conversation with the reply to it, of which it is known what it begins with."""
+        if not begins.messages and forms:
+            begins = self._beginning(forms)
+        known, mark, digest = begins
+        digest, mark = self._histories.after(digest, mark, [*forms[known:], *replied])
+        all_of_it = (*forms, *replied)
+        left = self._known[hash(all_of_it)] = Beginning(len(all_of_it), mark, digest)
+        return left
 
     def _of_json(self, said: Any) -> int:
         """Return the digest of what a request says in a field; 0 of nothing."""

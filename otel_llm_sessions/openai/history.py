@@ -85,8 +85,12 @@ class Histories:
             pass_on(error)
             return None
 
-    def digest_after(self, digest: bytes, mark: int, forms: Sequence[Form]) -> bytes:
-        """Return the digest of a conversation with what follows it, and remember it.
+    def digest_after(self, digest: bytes, mark: int, forms: Iterable[Form]) -> bytes:
+        """Return the digest of a conversation with what follows it, and remember it; see ``after``."""
+        return self.after(digest, mark, forms)[0]
+
+    def after(self, digest: bytes, mark: int, forms: Iterable[Form]) -> tuple[bytes, int]:
+        """Return the digest of a conversation with what follows it and what tells it from others; and remember it.
 
         Args:
             digest: the digest of the conversation.
@@ -99,7 +103,7 @@ class Histories:
         for form in forms:
             digest, mark = digest_of(digest, form), hash((mark, form))
             self.known[mark] = digest
-        return digest
+        return digest, mark
 
     def digest(
         self, marks: Sequence[int], forms: Sequence[Form], end: int, start: int = 0, digest: bytes = BEFORE_ALL
@@ -130,33 +134,26 @@ class Histories:
 
 
 def _walked(messages: Sequence[Any]) -> tuple[list[int], list[Form], int]:
-    """Return, for each message, what tells the conversation up to it from others, and what it says; and the last reply.
+    """Return for each message what tells all up to it from others, and what it says; and which is the last reply."""
+    glanced = plain_forms(messages)
+    forms = [plain or form_of(message) for message, plain in zip(messages, glanced, strict=True)]
+    last = len(forms) - 1
+    while last >= 0 and forms[last][0] != ASSISTANT:
+        last -= 1
+    return marks_of(forms), forms, last
 
-    The marks are hashes of 64 bits that only this process knows how to make.
+
+def marks_of(forms: Iterable[Form]) -> list[int]:
+    """Return, for each message of a conversation, what tells all up to it from others within this process.
+
+    Those are hashes of 64 bits that only this process knows how to make.
     """
     marks: list[int] = []
-    forms: list[Form] = []
-    mark, last = 0, -1
-    for message, plain in zip(messages, plain_forms(messages), strict=True):
-        form = plain or form_of(message)
-        if form[0] == ASSISTANT:
-            last = len(marks)
-        mark = hash((mark, form))
-        marks.append(mark)
-        forms.append(form)
-    return marks, forms, last
-
-
-def mark_after(mark: int, forms: Iterable[Form]) -> int:
-    """Return what tells a conversation with what follows it from others within this process.
-
-    Args:
-        mark: what tells the conversation from others.
-        forms: what follows.
-    """
+    mark = 0
     for form in forms:
         mark = hash((mark, form))
-    return mark
+        marks.append(mark)
+    return marks
 
 
 class ReadHistory:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from otel_llm_sessions.cheap import new
+from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.fields import field, fields_of
 from otel_llm_sessions.sessions.digest import canonical
 
@@ -84,26 +87,43 @@ def form_of(message: Any, role: str | None = None) -> Form:
     return (role, text, *more) if more else (role, text)
 
 
-def plain_forms(messages: Iterable[Any]) -> Iterator[Form | None]:
-    """Yield what each of some messages says if it is told at a glance, as ``form_of`` does; None of any other.
+def plain_forms(messages: Sequence[Any]) -> list[Form | None]:
+    """Return what each of some messages says if it is told at a glance, as ``form_of`` does; None of any other.
 
-    A turn has hundreds of them before it, nearly all with a role and a text alone.
+    A turn has hundreds of them before it, nearly all with a role and a text alone: where all are, no step of Python is
+    made for each.
     """
-    for message in messages:
-        if type(message) is not dict:
-            yield None
-            continue
-        role, text = message.get("role"), message.get("content")
-        if len(message) == 2 and type(text) is str and type(role) is str and (text or role != ASSISTANT):
-            yield (role, text)
-        elif role != ASSISTANT:
-            yield _plain_answer(message, role, text)
-        elif message.get("function_call") is not None or message.get("audio") is not None:
-            yield None
-        elif message.get("tool_calls"):
-            yield _plain_calls(message, text)
+    if _IS_DICT.issuperset(map(type, messages)) and _IS_TWO.issuperset(map(len, messages)):
+        try:
+            forms: list[Any] = [*map(_ROLE_AND_TEXT, messages)]
+        except KeyError as other:  # fields
+            pass_on(other)
         else:
-            yield (ASSISTANT, text) if text and type(text) is str else None
+            # A message of an assistant's that has no text may say something else.
+            if _IS_TEXT.issuperset(map(type, chain.from_iterable(forms))) and (ASSISTANT, "") not in forms:
+                return forms
+    return [_plain_form(message) for message in messages]
+
+
+_IS_DICT: Final = frozenset({dict})
+_IS_TEXT: Final = frozenset({str})
+_IS_TWO: Final = frozenset({2})
+_ROLE_AND_TEXT: Final = itemgetter("role", "content")
+
+
+def _plain_form(message: Any) -> Form | None:
+    if type(message) is not dict:
+        return None
+    role, text = message.get("role"), message.get("content")
+    if len(message) == 2 and type(text) is str and type(role) is str and (text or role != ASSISTANT):
+        return (role, text)
+    if role != ASSISTANT:
+        return _plain_answer(message, role, text)
+    if message.get("function_call") is not None or message.get("audio") is not None:
+        return None
+    if message.get("tool_calls"):
+        return _plain_calls(message, text)
+    return (ASSISTANT, text) if text and type(text) is str else None
 
 
 def _plain_calls(message: dict[str, Any], text: Any) -> Form | None:
@@ -120,9 +140,9 @@ def _plain_answer(message: dict[str, Any], role: Any, text: Any) -> Form | None:
     return None
 
 
-def plain_items(items: Iterable[Any]) -> Iterator[Form | None]:
-    """Yield what each of some items says if it is told at a glance, as ``form_of_item`` does; None of any other."""
-    return map(_plain_item, items)
+def plain_items(items: Sequence[Any]) -> list[Form | None]:
+    """Return what each of some items says if it is told at a glance, as ``form_of_item`` does; None of any other."""
+    return [*map(_plain_item, items)]
 
 
 def _plain_item(item: Any) -> Form | None:

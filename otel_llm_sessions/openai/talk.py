@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from otel_llm_sessions.guard import pass_on
@@ -16,6 +16,7 @@ from otel_llm_sessions.openai.message import (
     plain_items,
     says_something,
 )
+from otel_llm_sessions.openai.words.media import HOLDERS
 
 FIELD: Final = {"chat_completions": "messages", "responses": "input"}
 """Where a request has its conversation, by API."""
@@ -33,8 +34,6 @@ ODD: Final = (Odd, AttributeError, TypeError, ValueError, RecursionError)
 class Talk(NamedTuple):
     """A conversation as a request sends it."""
 
-    marks: Sequence[int]
-    """What tells the conversation up to each message from others within this process."""
     forms: Sequence[Form]
     """What each message says."""
     ends: Sequence[int]
@@ -64,30 +63,28 @@ def talk_of(api: str, body: Mapping[str, Any]) -> Talk | None:
         return None
 
 
-_NOTHING: Final = Talk((), (), ())
+_NOTHING: Final = Talk((), ())
 
 
 def _walked(
     messages: Sequence[Any],
-    at_a_glance: Callable[[Sequence[Any]], Iterator[Form | None]],
+    at_a_glance: Callable[[Sequence[Any]], list[Form | None]],
     form_of: Callable[[Any], Form | None],
 ) -> Talk:
     """Return the conversation that messages are; what clients may leave out belongs to what stands before it."""
-    marks: list[int] = []
+    glanced: list[Any] = at_a_glance(messages)
+    if all(glanced):
+        return Talk(glanced, range(1, len(glanced) + 1))
     forms: list[Form] = []
     ends: list[int] = []
-    mark = 0
-    for place, form in enumerate(at_a_glance(messages), 1):
-        if form is None:  # more than a glance is needed
-            form = form_of(_shortened(messages[place - 1]))
+    for place, glance in enumerate(glanced, 1):
+        form = glance or form_of(_shortened(messages[place - 1]))  # where more than a glance is needed
         if form is not None:
-            mark = hash((mark, form))
-            marks.append(mark)
             forms.append(form)
             ends.append(place)
         elif ends:
             ends[-1] = place
-    return Talk(marks, forms, ends)
+    return Talk(forms, ends)
 
 
 def forms_replied(api: str, replied: Sequence[Any]) -> list[Form] | None:
@@ -103,7 +100,8 @@ def forms_replied(api: str, replied: Sequence[Any]) -> list[Form] | None:
             return [form for form in items if form is not None]
         if len(replied) > 1:  # of several choices nobody can say which one will be sent back
             return None
-        return [form for form in (form_of(message, ASSISTANT) for message in replied) if says_something(form)]
+        messages = (form_of(_shortened(message), ASSISTANT) for message in replied)
+        return [form for form in messages if says_something(form)]
     except ODD as error:
         pass_on(error)
         return None
@@ -120,20 +118,20 @@ def _may_be_long(message: Any) -> bool:
     if type(content) is str:
         return False
     if type(content) is list:
-        return any(type(part) is not dict or part.get("type") not in _TEXTS for part in content)
-    return content is None and (type(message.get("result")) is str or type(message.get("output")) is list)
+        return any(type(part) is dict and part.get("type") not in _TEXTS for part in content)
+    return content is None and (type(message.get("result")) is str or type(message.get("output")) in (list, dict))
 
 
 def _shortened(message: Any) -> Any:
     """Return a message in which a few characters stand for each image, file and sound: to read all takes long."""
     if not _may_be_long(message):
         return message
-    return {name: _brief(value, name) if name in _HOLDERS else value for name, value in message.items()}
+    return {name: _brief(value, name) if name in _OF_MESSAGES else value for name, value in message.items()}
 
 
 _TEXTS: Final = ("text", "input_text", "output_text", "refusal")
-_HOLDERS: Final = frozenset({"content", "output", "result"})
-_HOLD: Final = frozenset({"url", "image_url", "video_url", "data", "input_audio", "file", "file_data", "result"})
+_OF_MESSAGES: Final = frozenset({"content", "output", "result"})
+_HOLD: Final = HOLDERS | {"result"}
 
 
 def _brief(value: Any, name: str) -> Any:

@@ -1,4 +1,7 @@
-"""What contents cost late in a conversation: to know that it goes on, its history is looked at, not written anew."""
+"""What contents cost late in a conversation: to know that it goes on, its history is looked at, not written anew.
+
+In microseconds: ``python -m benchmarks.content``.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,18 @@ import httpx2
 import pytest
 from content_kit import EXTENT
 from delta_kit import CONTENT
+from effort_kit import Effort, Efforts
 from openai import OpenAI
 
 from otel_llm_sessions import session
 from otel_llm_sessions.openai.content import CallContent
 from otel_llm_sessions.testing import capture_spans
 
-MOST_LONGER = 200e-6
-"""Seconds by which all of content may take longer in turn 100 than in turn 10."""
+MOST_STEPS = 20
+"""Instructions of Python's that turn 100 may take more than turn 10, which has 180 messages fewer before it."""
+
+MOST_OF_CLIENT = 0.008
+"""What of the client's own work for a longer history all that contents cost for it may be; 200 of 26,000 us."""
 
 TRIES = 1000
 """Measured turns, on a machine that has much else to do, until it has a moment for this."""
@@ -39,23 +46,71 @@ class Talk:
             for role in ("user", "assistant")
         ]
         self.is_rebuilt = is_rebuilt
+        self.answering = 0.0
+        """Seconds that the model took, which is neither the client nor the package."""
         transport = httpx2.MockTransport(self._answer)
         self._client = OpenAI(
             api_key="key", base_url="http://model.test/v1", http_client=httpx2.Client(transport=transport)
         )
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        begun = time.thread_time()
         message = self.history[len(json.loads(request.content)["messages"])]
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         id_ = f"chatcmpl-{random.getrandbits(120):030x}"
         reply = {"id": id_, "object": "chat.completion", "created": 1, "model": "model", "choices": [choice]}
-        return httpx2.Response(200, json=reply)
+        answer = httpx2.Response(200, json=reply)
+        self.answering += time.thread_time() - begun
+        return answer
 
-    def turn(self, number: int) -> None:
-        sent: Any = self.history[: 2 * number - 1]
-        if self.is_rebuilt:  # as one is that was kept in a database
-            sent = json.loads(json.dumps(sent))
-        self._client.chat.completions.create(model="model", messages=sent, tools=TOOLS)  # type: ignore[arg-type]
+    def sent(self, number: int) -> Any:
+        """What a turn sends."""
+        sent = self.history[: 2 * number - 1]
+        return json.loads(json.dumps(sent)) if self.is_rebuilt else sent  # as one is that was kept in a database
+
+    def send(self, messages: Any) -> None:
+        self._client.chat.completions.create(model="model", messages=messages, tools=TOOLS)  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=[False, True], ids=["appended to", "rebuilt"])
+def talk(request, monkeypatch):
+    """A conversation whose every second turn goes on from the one before it."""
+    monkeypatch.setenv(CONTENT, "SPAN_ONLY")
+    with capture_spans() as spans:
+        yield Talk(request.param)
+    extents = [span.attributes[EXTENT] for span in spans if EXTENT in span.attributes]
+    assert extents == ["full", "delta"] * (len(extents) // 2)
+
+
+def test_the_contents_of_a_late_turn_take_no_more_steps_than_those_of_an_early_one(talk, monkeypatch):
+    def effort(number: int) -> Effort:
+        with session():
+            talk.send(talk.sent(number - 1))
+            taken.clear()
+            talk.send(talk.sent(number))
+        return Effort(*map(sum, zip(*taken, strict=True)))
+
+    efforts, taken = Efforts(monkeypatch), list[Effort]()
+
+    def counted(step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            returned = list[Any]()
+            taken.append(efforts.of(lambda: returned.append(step(*arguments))))
+            return returned[0]
+
+        return run
+
+    around(monkeypatch, counted)
+    effort(10)  # the first calls of a process take other ways
+    early, late = effort(10), effort(100)
+    assert late.digested == early.digested == 2
+    assert late.steps - early.steps <= MOST_STEPS
+
+
+def around(monkeypatch: pytest.MonkeyPatch, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Wrap all that is done for a call's contents."""
+    for name in ("__init__", "tell"):
+        monkeypatch.setattr(CallContent, name, wrap(getattr(CallContent, name)))
 
 
 @pytest.fixture
@@ -73,28 +128,27 @@ def spent(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
         return run
 
-    for name in ("__init__", "tell"):
-        monkeypatch.setattr(CallContent, name, timed(getattr(CallContent, name)))
+    around(monkeypatch, timed)
     return steps
 
 
-@pytest.mark.parametrize("is_rebuilt", [False, True], ids=["appended to", "rebuilt"])
-def test_all_of_content_takes_hardly_longer_in_a_late_turn_than_in_an_early_one(monkeypatch, spent, is_rebuilt):
-    def took(number: int) -> float:
-        """Return what the content of a turn takes that goes on from the one before it."""
+def test_a_longer_history_costs_contents_a_small_part_of_what_it_costs_the_client(talk, spent):
+    def took(number: int) -> tuple[float, float]:
+        """Return what the content of a turn takes, and what the client does, that goes on from the one before it."""
         with session():
-            talk.turn(number - 1)
+            talk.send(talk.sent(number - 1))
+            sent = talk.sent(number)
             spent.clear()
-            talk.turn(number)
-        return sum(spent)
+            talk.answering, begun = 0.0, time.thread_time()
+            talk.send(sent)
+            taken = time.thread_time() - begun
+        return sum(spent), taken - sum(spent) - talk.answering
 
-    monkeypatch.setenv(CONTENT, "SPAN_ONLY")
-    talk, early, late = Talk(is_rebuilt), 1.0, 1.0
-    with capture_spans() as spans:
-        for number in range(TRIES):
-            early, late = min(early, took(10)), min(late, took(100))
-            if number > 4 and late - early < MOST_LONGER:
-                break
-    extents = [span.attributes[EXTENT] for span in spans if EXTENT in span.attributes]
-    assert extents == ["full", "delta"] * (len(extents) // 2)
-    assert late - early < MOST_LONGER
+    early = late = (1.0, 1.0)
+    share = 1.0
+    for number in range(TRIES):
+        early, late = (tuple(map(min, best, took(turn))) for best, turn in ((early, 10), (late, 100)))
+        share = (late[0] - early[0]) / (late[1] - early[1])
+        if number > 4 and share < MOST_OF_CLIENT:
+            break
+    assert share < MOST_OF_CLIENT

@@ -30,7 +30,11 @@ KINDS: Final = {
 _DATA: Final = ("data", "file_data", "b64_json")
 _URLS: Final = ("url", "image_url", "file_url", "audio_url", "video_url", "document_url", "uri")
 _MIME_TYPES: Final = ("mime_type", "media_type")
+_SOURCE: Final = "source"
 _KEPT: Final = ("filename", "transcript")
+
+HOLDERS: Final = frozenset({*KINDS, *_DATA, *_URLS, _SOURCE})
+"""Fields of a part in which such data stands, or what holds it."""
 
 _FORMATS: Final = {"mp3": "audio/mpeg", "pcm16": "audio/pcm", "pdf": "application/pdf"}
 _LONGEST_FORMAT: Final = 32
@@ -46,7 +50,7 @@ def media_part(kind: str, said: Mapping[Any, Any]) -> Json | None:
         kind: one of ``KINDS``.
         said: the fields of the part.
     """
-    fields = {**said, **(fields_in(said.get(kind)) or {}), **(fields_in(said.get("source")) or {})}
+    fields = {**said, **(fields_in(said.get(kind)) or {}), **(fields_in(said.get(_SOURCE)) or {})}
     part = _part_of(fields, KINDS[kind], _mime_type_of(fields, KINDS[kind]))
     if part is not None:
         part.update((name, text) for name in _KEPT if (text := text_in(fields.get(name))))
