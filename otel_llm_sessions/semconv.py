@@ -149,8 +149,9 @@ OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
 TOKEN_USAGE: Final = "gen_ai.client.token.usage"
 TIME_TO_FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
 OPERATION_COST: Final = "gen_ai.client.operation.cost"
-"""Of the same draft: a histogram whose currency is an attribute, and so no unit of its own."""
-COST_DESCRIPTION: Final = "Cost of GenAI operations, where it is known"
+"""Of the same draft: a histogram whose currency is an attribute."""
+COST_UNIT: Final = "{cost}"
+COST_DESCRIPTION: Final = "Monetary cost of a single GenAI inference operation."
 DURATION_DESCRIPTION: Final = "Duration of GenAI client operation"
 FIRST_CHUNK_DESCRIPTION: Final = (
     "Time to receive the first chunk, measured from when the client issues the generation request to when the first "
@@ -205,7 +206,5 @@ DURATION_BUCKETS: Final = (
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
 )  # fmt: skip
 TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
-COST_BUCKETS: Final = (
-    0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5,
-)  # fmt: skip
-"""Our own: the draft's, if it has any, are not known."""
+COST_BUCKETS: Final = (0.001, 0.004, 0.016, 0.064, 0.256, 1.024, 4.096, 16.384, 65.536)
+"""Of the draft, for currencies whose unit is worth about a US dollar."""

@@ -129,21 +129,22 @@ class _Times:
 
 
 class _Costs:
-    """The histogram of what calls cost: by what token counts are told apart by, currency and source."""
+    """The histogram of what calls cost: by what token counts are told apart by, but for errors; currency and source."""
 
     def __init__(self, meter: Meter) -> None:
         self._histogram = meter.create_histogram(
             semconv.OPERATION_COST,
-            unit="{cost}",
+            unit=semconv.COST_UNIT,
             description=semconv.COST_DESCRIPTION,
             explicit_bucket_boundaries_advisory=semconv.COST_BUCKETS,
         )
 
     def record(self, kept: Attributes, answered: Attributes) -> None:
         amount = answered[semconv.USAGE_COST_AMOUNT]
-        told = {name: answered[name] for name in _TOLD_OF_COST if name in answered}
+        told = {**_of_tokens(kept), **{name: answered[name] for name in _TOLD_OF_COST if name in answered}}
+        told.pop(semconv.ERROR_TYPE, None)
         if isinstance(amount, float):
-            self._histogram.record(amount, _sorted({**_of_tokens(kept), **told}), context=NO_EXEMPLARS)
+            self._histogram.record(amount, _sorted(told), context=NO_EXEMPLARS)
 
 
 class CurrentMetrics:

@@ -307,10 +307,8 @@ def test_the_metric_adds_up_what_is_known(metered, reader, client, server):
         client.chat.completions.create(**asked("chat", False), extra_body=SESSION)
     client.chat.completions.create(**asked("chat", False))
     (metric,) = cost_metrics(reader)
-    assert metric.unit == "{cost}"
     (point,) = metric.data.data_points
     assert (point.count, point.sum) == (2, 0.75)
-    assert tuple(point.explicit_bounds) == semconv.COST_BUCKETS
     assert dict(point.attributes) == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
@@ -319,6 +317,19 @@ def test_the_metric_adds_up_what_is_known(metered, reader, client, server):
         "gen_ai.usage.cost.currency": "USD",
         "gen_ai.usage.cost.source": "provider",
     }
+
+
+def test_the_metric_is_as_the_draft_of_the_conventions_has_it(metered, reader, client, server):
+    content = {"id": "resp_1", "object": "response", "created_at": 1, "model": MODEL, "output": [], "status": "failed"}
+    server.script({**content, "error": {"code": "server_error"}, "usage": {**RESPONSE_COUNTS, "cost": 0.5}})
+    client.responses.create(**asked("responses", False))
+    (metric,) = cost_metrics(reader)
+    assert metric.description == "Monetary cost of a single GenAI inference operation."
+    assert metric.unit == "{cost}"
+    (point,) = metric.data.data_points
+    assert tuple(point.explicit_bounds) == (0.001, 0.004, 0.016, 0.064, 0.256, 1.024, 4.096, 16.384, 65.536)
+    told = {"operation.name", "provider.name", "request.model", "response.model", "usage.cost.currency"}
+    assert set(point.attributes) == {f"gen_ai.{name}" for name in told | {"usage.cost.source"}}  # and no error.type
 
 
 def test_where_nothing_is_known_there_is_no_metric(metered, reader, client):
