@@ -1,10 +1,11 @@
 """What calls cost by published prices (``COST=prices``), where their replies do not say it.
 
-The prices were read in November 2026, in US dollars per million tokens. OpenAI's: as its page
-developers.openai.com/api/docs/pricing is quoted (the models of 2025 from January to April 2026, GPT-5.4 and 5.5 in June
-2026); Anthropic's: the models' own pages at platform.claude.com; Gemini's: as ai.google.dev/gemini-api/docs/pricing is
-quoted; xAI's: as docs.x.ai is quoted in September 2026; Groq's: as console.groq.com/docs/models is quoted; Moonshot's:
-as platform.kimi.ai/docs/pricing/chat-k3 is quoted in July 2026.
+The prices are in US dollars per million tokens, read in November 2026. Those in ``SEEN`` stand on the providers' own
+pages, in copies that others have stored. Those in ``QUOTED`` were seen as others quote such pages: OpenAI's
+developers.openai.com/api/docs/pricing (the models of 2025 from January to April 2026, GPT-5.4 and 5.5 in June 2026),
+for GPT-5.2 its announcement (April 2026); ai.google.dev/gemini-api/docs/pricing (October 2026; what is cached and what
+comes out, earlier); docs.x.ai (September 2026) and console.groq.com, of which the pages themselves were seen for all
+but what is cached; platform.kimi.ai/docs/pricing/chat-k3 (July 2026).
 """
 
 from __future__ import annotations
@@ -91,10 +92,12 @@ GEMINI = "https://generativelanguage.googleapis.com/v1beta/openai"
 XAI = "https://api.x.ai/v1"
 GROQ = "https://api.groq.com/openai/v1"
 MOONSHOT = "https://api.moonshot.ai/v1"
+DEEPSEEK = "https://api.deepseek.com/v1"
 
 # What a million tokens cost: sent and not cached, cached, given out. A million of each are 100,000 sent of which 60,000
 # are cached, and 10,000 given out of which 4,000 are thought: 40,000 * first + 60,000 * second + 10,000 * third.
-PUBLISHED = [
+# What costs no less where it is cached has the first price twice.
+QUOTED = [
     (OPENAI, "gpt-4o-mini", 0.15, 0.075, 0.60, 0.0165),  # 0.0060 + 0.0045 + 0.0060
     (OPENAI, "gpt-4o-2024-08-06", 2.50, 1.25, 10.00, 0.275),  # 0.1000 + 0.0750 + 0.1000
     (OPENAI, "gpt-4.1-2025-04-14", 2.00, 0.50, 8.00, 0.19),  # 0.0800 + 0.0300 + 0.0800
@@ -104,25 +107,60 @@ PUBLISHED = [
     (OPENAI, "gpt-5.4-mini", 0.75, 0.075, 4.50, 0.0795),  # 0.0300 + 0.0045 + 0.0450
     (OPENAI, "gpt-5.5", 5.00, 0.50, 30.00, 0.53),  # 0.2000 + 0.0300 + 0.3000
     (AZURE, "gpt-4o-mini-2024-07-18", 0.15, 0.075, 0.60, 0.0165),  # as OpenAI's
-    (ANTHROPIC, "claude-sonnet-5", 2.00, 0.20, 10.00, 0.192),  # 0.0800 + 0.0120 + 0.1000
-    (ANTHROPIC, "claude-opus-5", 5.00, 0.50, 25.00, 0.48),  # 0.2000 + 0.0300 + 0.2500
     (GEMINI, "gemini-2.5-pro", 1.25, 0.125, 10.00, 0.1575),  # 0.0500 + 0.0075 + 0.1000
     (XAI, "grok-4.7", 2.00, 0.50, 6.00, 0.17),  # 0.0800 + 0.0300 + 0.0600
     (GROQ, "openai/gpt-oss-120b", 0.15, 0.075, 0.60, 0.0165),  # 0.0060 + 0.0045 + 0.0060
     (MOONSHOT, "kimi-k3", 3.00, 0.30, 15.00, 0.288),  # 0.1200 + 0.0180 + 0.1500
 ]
+SEEN = [
+    # platform.claude.com/docs/about-claude/models/whats-new-opus-5
+    (ANTHROPIC, "claude-opus-5", 5.00, 0.50, 25.00, 0.48),  # 0.2000 + 0.0300 + 0.2500
+    # platform.claude.com/docs/zh-CN/models/sonnet-5/overview, of when it was the newest Sonnet
+    (ANTHROPIC, "claude-sonnet-5", 2.00, 0.20, 10.00, 0.192),  # 0.0800 + 0.0120 + 0.1000
+    # developers.openai.com/api/docs/models/gpt-5-nano, …/gpt-5-codex, …/gpt-4-turbo, …/gpt-4
+    (OPENAI, "gpt-5-nano", 0.05, 0.005, 0.40, 0.0063),  # 0.0020 + 0.0003 + 0.0040
+    (OPENAI, "gpt-5-codex", 1.25, 0.125, 10.00, 0.1575),  # 0.0500 + 0.0075 + 0.1000
+    (OPENAI, "gpt-4-turbo", 10.00, 10.00, 30.00, 1.30),  # 0.4000 + 0.6000 + 0.3000
+    (OPENAI, "gpt-4", 30.00, 30.00, 60.00, 3.60),  # 1.2000 + 1.8000 + 0.6000
+    # docs.x.ai/docs/models, as archived on 2 June 2025 (archive.fo/dYUtw)
+    (XAI, "grok-3", 3.00, 0.75, 15.00, 0.315),  # 0.1200 + 0.0450 + 0.1500
+    (XAI, "grok-3-mini", 0.30, 0.075, 0.50, 0.0215),  # 0.0120 + 0.0045 + 0.0050
+    # console.groq.com/docs/models
+    (GROQ, "llama-3.3-70b-versatile", 0.59, 0.59, 0.79, 0.0669),  # 0.0236 + 0.0354 + 0.0079
+    (GROQ, "llama-3.1-8b-instant", 0.05, 0.05, 0.08, 0.0058),  # 0.0020 + 0.0030 + 0.0008
+]
+# api-docs.deepseek.com/quick_start/pricing, off peak: from 1 to 4 and from 6 to 10 o'clock (UTC) it is twice that.
+SEEN_BY_HOUR = [
+    (DEEPSEEK, "deepseek-flash", 0.15, 0.003, 0.60, 0.01218),  # 0.00600 + 0.00018 + 0.00600
+    (DEEPSEEK, "deepseek-v4-pro", 0.66, 0.022, 1.98, 0.04752),  # 0.02640 + 0.00132 + 0.01980
+]
 
 
-@pytest.mark.parametrize(("base_url", "model", "new", "cached", "out", "by_hand"), PUBLISHED)
+@pytest.mark.parametrize(("base_url", "model", "new", "cached", "out", "by_hand"), QUOTED + SEEN)
 def test_what_published_prices_say(priced, base_url, model, new, cached, out, by_hand):
-    assert (40_000 * new + 60_000 * cached + 10_000 * out) / MILLION == pytest.approx(by_hand, abs=1e-12)
+    assert of_a_million(new, cached, out) == pytest.approx(by_hand, abs=1e-12)
+    assert asked_of(priced, base_url, model) == (pytest.approx(by_hand, abs=1e-12), "USD", "local")
+
+
+@pytest.mark.parametrize(("base_url", "model", "new", "cached", "out", "by_hand"), SEEN_BY_HOUR)
+def test_what_published_prices_say_that_go_by_the_hour(priced, base_url, model, new, cached, out, by_hand):
+    assert of_a_million(new, cached, out) == pytest.approx(by_hand, abs=1e-12)
+    amount, currency, source = asked_of(priced, base_url, model)
+    assert amount in (pytest.approx(by_hand, abs=1e-12), pytest.approx(2 * by_hand, abs=1e-12))
+    assert (currency, source) == ("USD", "local")
+
+
+def of_a_million(new: float, cached: float, out: float) -> float:
+    return (40_000 * new + 60_000 * cached + 10_000 * out) / MILLION
+
+
+def asked_of(spans: Any, base_url: str, model: str) -> tuple[Any, ...]:
+    """What the span of such a call says of its cost."""
     wire = Wire(base_url)
     ask(wire, model, usage_of(100_000, 60_000, 10_000, thought=4_000))
     wire.close()
-    (span,) = priced
-    amount, currency, source = cost_of(span)
-    assert amount == pytest.approx(by_hand, abs=1e-12)
-    assert (currency, source) == ("USD", "local")
+    (span,) = spans
+    return cost_of(span)
 
 
 def test_a_long_cached_conversation(priced):
@@ -142,6 +180,24 @@ def test_a_long_cached_conversation(priced):
         ask(wire, "gpt-5.4", usage_of(470 * turn, 470 * (turn - 1), 232))
     wire.close()
     assert sum(cost_of(span)[0] for span in priced) == pytest.approx(16.985625, abs=1e-9)
+
+
+def test_a_cached_conversation_with_what_it_writes_into_the_cache(priced):
+    """100 turns with Claude Opus 5, whose prices stand on its own page: 2.04 dollars; without a cache 12.45.
+
+    Turn n sends 470 * n tokens, of which 470 * (n - 1) are read from the cache and 470 written to it, and gets 232:
+
+        read      470 * (5,050 - 100)     2,326,500   at 0.50 a million    1.16325
+        written   470 * 100                  47,000   at 6.25              0.29375
+        out       232 * 100                  23,200   at 25.00             0.58000
+                                                                           2.03700
+    """
+    wire = Wire(ANTHROPIC)
+    for turn in range(1, 101):
+        details = {"cached_tokens": 470 * (turn - 1), "cache_write_tokens": 470}
+        ask(wire, "claude-opus-5", usage_of(470 * turn, 0, 232, prompt_tokens_details=details))
+    wire.close()
+    assert sum(cost_of(span)[0] for span in priced) == pytest.approx(2.037, abs=1e-9)
 
 
 def test_responses_streams_and_cached_writes(priced):
