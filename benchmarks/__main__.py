@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import cpu, history, instructions, look_up, memory, redis_server, startup, stores, table
+from benchmarks import content, cpu, history, instructions, look_up, memory, redis_server, startup, stores, table
 from benchmarks.table import Figure
 from benchmarks.variants import available
 from benchmarks.works import WORKS
@@ -48,11 +47,20 @@ def memory_figure() -> Figure:
     return Figure(title, value, f"<= {MEMORY_BUDGET:.0f} B", grown.resident <= MEMORY_BUDGET)
 
 
-def content_figure() -> Figure:
-    """Say that content is not measured here."""
-    there = importlib.util.find_spec("otel_llm_sessions.telemetry.content") is not None
-    value = "measured apart" if there else "not part of this version"
-    return Figure("100-turn conversation, content on", value, "<= 2 x", None)
+def content_figure(is_rebuilt: bool) -> Figure:
+    """Measure by how much longer contents take late in a conversation."""
+    cost, kind = content.measure(is_rebuilt), "rebuilt" if is_rebuilt else "appended to"
+    value = f"{cost.longer:+.0f} us, {cost.early:.0f} and {cost.late:.0f} us"
+    title = f"content of turn {content.TURNS} over turn {content.EARLY}, history {kind}"
+    return Figure(title, value, f"<= {content.LONGER_BUDGET:.0f} us", cost.longer <= content.LONGER_BUDGET)
+
+
+def recorded_figure() -> Figure:
+    """Measure how much of a long conversation is recorded."""
+    written, said = content.recorded()
+    value = f"{written / said:.2f} x, {written:,} characters"
+    title = f"{content.TURNS}-turn conversation, content on"
+    return Figure(title, value, f"<= {content.RECORDED_BUDGET:.0f} x", written <= content.RECORDED_BUDGET * said)
 
 
 def store_figure(kind: str) -> Figure:
@@ -92,7 +100,9 @@ def history_figure() -> Figure:
 FIGURES: dict[str, Callable[[], Figure]] = {
     "start": startup_figure,
     "memory": memory_figure,
-    "content": content_figure,
+    "content-appended": functools.partial(content_figure, False),
+    "content-rebuilt": functools.partial(content_figure, True),
+    "content-recorded": recorded_figure,
     "look-up": look_up_figure,
     "history": history_figure,
     **{f"store-{kind}": functools.partial(store_figure, kind) for kind in STORE_BUDGETS},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from opentelemetry.trace import SpanKind
 
 from benchmarks.replies import MODEL, SERVED_MODEL
 
+CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 PEER_MODULE = "opentelemetry.instrumentation.genai.openai"
 OURS_MODULE = "otel_llm_sessions.instrumentor"
 
@@ -44,6 +46,7 @@ class Setup:
     traces: str = "session"
     metrics: bool = False
     sampled: bool = True
+    content: bool = False
 
     def tracer_provider(self) -> TracerProvider:
         """Return a provider that drops every ended span."""
@@ -56,6 +59,10 @@ class Setup:
         if not self.metrics:
             return {}
         return {"meter_provider": MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)}
+
+    def environment(self) -> contextlib.AbstractContextManager[Any]:
+        """Have the environment ask for contents inside the block, or not."""
+        return patch.dict(os.environ, {CAPTURE: "SPAN_ONLY" if self.content else "NO_CONTENT"})
 
 
 @contextlib.contextmanager
@@ -99,7 +106,8 @@ def ours(setup: Setup, provider: TracerProvider) -> Iterator[None]:
     from otel_llm_sessions.instrumentor import OpenAISessionsInstrumentor
 
     instrumentor = OpenAISessionsInstrumentor()
-    instrumentor.instrument(tracer_provider=provider, traces=setup.traces, **setup.meter_arguments())
+    with setup.environment():
+        instrumentor.instrument(tracer_provider=provider, traces=setup.traces, **setup.meter_arguments())
     try:
         yield
     finally:
@@ -112,7 +120,8 @@ def peer(setup: Setup, provider: TracerProvider) -> Iterator[None]:
     from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
 
     instrumentor = OpenAIInstrumentor()
-    instrumentor.instrument(tracer_provider=provider, **setup.meter_arguments())
+    with setup.environment():
+        instrumentor.instrument(tracer_provider=provider, **setup.meter_arguments())
     try:
         yield
     finally:

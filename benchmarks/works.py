@@ -105,7 +105,8 @@ def response_stream(client: openai.OpenAI, provider: TracerProvider, count: int)
 
 _UNSAMPLED = Setup(sampled=False)
 _UNSAMPLED_TURN = {"budget": 3.0, "setup": _UNSAMPLED, "few": 20, "many": 180}
-_CHUNKS = {"few": 40, "many": 200, "warm": 100, "per_chunk": True, "budget": 1.0}
+_CHUNKS = {"few": 40, "many": 200, "warm": 100, "per_chunk": True}
+_CONTENT = {"budget": 3.0, "setup": Setup(content=True), **_CHUNKS}
 
 WORKS: tuple[Work, ...] = (
     Work("chat", "chat call, no session", chat, 1.5),
@@ -118,6 +119,8 @@ WORKS: tuple[Work, ...] = (
     Work("unsampled-session", "unsampled call of an explicit session", chat_session, **_UNSAMPLED_TURN),
     Work("unsampled-chain", "unsampled chained call", chain, **_UNSAMPLED_TURN),
     Work("unsampled-nested", "unsampled nested turn", nested, **_UNSAMPLED_TURN),
-    Work("chunk-chat", "one stream chunk, chat", chat_stream, **_CHUNKS),
-    Work("chunk-responses", "one stream chunk, responses", response_stream, **_CHUNKS),
+    Work("chunk-chat", "one stream chunk, chat", chat_stream, 1.0, **_CHUNKS),
+    Work("chunk-responses", "one stream chunk, responses", response_stream, 1.0, **_CHUNKS),
+    Work("chunk-chat-content", "one stream chunk, chat, content on", chat_stream, **_CONTENT),
+    Work("chunk-responses-content", "one stream chunk, responses, content on", response_stream, **_CONTENT),
 )
