@@ -54,6 +54,15 @@ def test_a_search_finds_names_and_words(viewer, opened):
     expect(page.get_by_text("No session matches")).to_be_visible()
 
 
+def test_users_have_a_column_as_soon_as_there_is_one(start, opened, now):
+    viewer = start(*talk("nobody's", 1, begin=now - 60 * SECOND))
+    page = opened(viewer.url)
+    expect(page.locator("th.user")).to_be_hidden()
+    viewer.add(*talk("anna's", 1, trace=2, begin=now - 30 * SECOND, **{"user.id": "anna"}))
+    expect(page.locator("th.user")).to_be_visible()
+    expect(page.locator("td.user", has_text="anna")).to_be_visible()
+
+
 def test_more_filters_fold_out(viewer, opened):
     page = opened(viewer.url)
     page.locator(".more summary").click()
