@@ -11,8 +11,10 @@ import pytest
 from exports_kit import Export, differences, load_all
 from tempo_kit import INDEX, Limits, answer_to, emulated, groups_of, recorded, recorded_traces, request_of
 from traceql_kit import parsed
+from viewer_kit import talk
 from web_kit import Web, web
 
+from otel_llm_sessions.view.otlp_writing import spans_request
 from otel_llm_sessions.view.query import SECOND, Query
 from otel_llm_sessions.view.sessions import sessions_of
 from otel_llm_sessions.view.source import Page, Unreachable
@@ -167,6 +169,24 @@ def test_what_a_tempo_refuses_is_asked_in_smaller_pieces(exports, limits):
         page = TempoSource(Site(served.url)).sessions(Query(since=time.time_ns() - 7 * DAY, limit=10_000))
     cut = [one for one in page.notices if "not all of it" in one]
     assert cut or {one.id: one for one in page.sessions} == expected
+
+
+@pytest.mark.slow
+def test_many_sessions_are_read_in_few_searches_and_page_by_page():
+    number, begin = 1_000, time.time_ns() - 3 * 3600 * SECOND
+    spans = [one for at in range(number) for one in talk(f"s{at}", 2, trace=at + 1, begin=begin + 10 * at * SECOND)]
+    with emulated(groups_of([spans_request(spans).SerializeToString()])) as served:
+        source, told, found = TempoSource(Site(served.url), limit=50), [], []
+        query = Query(since=begin - SECOND, limit=300)
+        while query is not None:
+            page = source.sessions(query, told.append)
+            found += page.sessions
+            query = dataclasses.replace(query, cursor=page.next_cursor) if page.next_cursor else None
+    assert page.notices == ()
+    assert [one.id for one in found] == [f"s{number - 1 - at}" for at in range(number)]
+    assert {one.turns for one in found} == {2}
+    assert len(served.asked) < 3 * number / 50
+    assert told and told[-1].endswith("traces")
 
 
 def test_what_was_cut_off_is_said(exports):
