@@ -6,14 +6,16 @@ from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.sessions.about import NOTHING_SAID
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.resolver import Resolution
+from otel_llm_sessions.sessions.sources import ABOUT_CONTEXT_KEY
 from otel_llm_sessions.traces.links import turn_links
+from otel_llm_sessions.traces.placement import placed_in, span_around
 
 
 def goes_on(call: Call, previous: SessionLink) -> bool:
-    """Begin a call below its session's root, if that is all there is to it; return whether it is.
+    """Begin a call where its session has it, if that is all there is to it; return whether it is.
 
     Then it comes to what ``resolved``, ``planned`` and ``Call.start`` come to, without their questions: the request
-    names a session, or the response before, and nothing else; nothing surrounds it; and the part of the session's trace
+    names a session, or the response before, and nothing else; nothing is said of the session; and the part of its trace
     in which the turn before stands is open.
 
     Args:
@@ -31,11 +33,19 @@ def goes_on(call: Call, previous: SessionLink) -> bool:
         origin, source, key = previous.source, ties[0].source, ties[0].key
         if source != "chain":
             return False
-    if not is_turn or call.around or call.is_silent or previous.name or previous.user or previous.tags:
+    around = call.around
+    if not is_turn or call.is_silent or previous.name or previous.user or previous.tags:
+        return False
+    if around and ABOUT_CONTEXT_KEY in around:
         return False
     plan = call.home.placer.go_on(session_id, previous.trace, turn, call.started)
-    if plan is None or plan.placement is None or plan.context is None:
+    if plan is None or (places := plan.places) is None:
         return False
     resolution = Resolution(session_id, source, origin, turn, previous, None, NOTHING_SAID, key)
-    call.start_placed(resolution, plan.placement, plan.context, turn_links(resolution))
+    if around:
+        surrounds = span_around(around, call.ambient)
+        placement, context, links = placed_in(places, resolution, around, surrounds)
+        call.start_placed(resolution, placement, context, links)
+    else:
+        call.start_placed(resolution, places.inside, places.below, turn_links(resolution) if places.is_seen else ())
     return True

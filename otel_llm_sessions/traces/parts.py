@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.sessions.link import SessionTrace
-from otel_llm_sessions.traces.below import below_root
-from otel_llm_sessions.traces.plan import Placement, Plan
+from otel_llm_sessions.traces.plan import Plan, places_in
 from otel_llm_sessions.traces.roots import MAX_KNOWN
 
 
@@ -90,9 +88,7 @@ class TurnCounts:
         """
         kept = self._caught_up(session_id, trace.part, 0)
         kept.first_turn, kept.until, kept.is_seen = trace.first_turn, trace.started + max_age, trace.is_sampled
-        kept.plan = Plan(trace, context=below_root(trace))
-        if trace.is_sampled:
-            kept.plan = replace(kept.plan, placement=Placement(trace), marked=Placement(trace, True))
+        kept.plan = Plan(trace, places=places_in(trace))
         self._open[session_id] = kept
 
     def go_on(self, session_id: str, trace: SessionTrace, turn: int, now: int) -> Plan | None:

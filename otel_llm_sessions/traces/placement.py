@@ -18,11 +18,11 @@ from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, is_session_root
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionId, SessionLink, SessionTrace
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.traces.below import below, below_root, below_span
-from otel_llm_sessions.traces.links import root_target, turn_links
+from otel_llm_sessions.traces.links import turn_links
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.opening import NOWHERE
 from otel_llm_sessions.traces.parts import TurnCounts
-from otel_llm_sessions.traces.plan import NO_PLAN, NOT_PLACED, FreshRoot, Placement, Plan
+from otel_llm_sessions.traces.plan import NO_PLAN, NOT_PLACED, FreshRoot, Placement, Places, Plan, places_in
 from otel_llm_sessions.traces.roots import Roots
 
 Placed: TypeAlias = tuple[Placement, Context, list[Link]]
@@ -248,9 +248,7 @@ class SessionPlacer:
         now: int = 0,
     ) -> Placed:
         """See ``Placer.place``."""
-        if plan.placement is not None and plan.context is not None and not context:  # as a rule, from the third turn on
-            return plan.placement, plan.context, turn_links(resolution)
-        around = _around(context, ambient) if context else None
+        around = span_around(context, ambient) if context else None
         if resolution.session_id is None:
             return self._unnamed(resolution, plan, context, around is not None or weak, now)
         return self._placed(resolution, plan, owner, context, around)
@@ -265,19 +263,9 @@ class SessionPlacer:
     ) -> Placed:
         """Return where a turn stands: in the trace of ``around``, or if that is None below its session's root."""
         trace = plan.trace if plan.opening is None else self._opened(plan, owner)
-        if trace is None or (plan.context is None and trace.trace_id == 0):
+        if trace is None or trace.trace_id == 0:
             return NOT_PLACED, context, turn_links(resolution)
-        is_sampled = trace.flags & SAMPLED
-        # Traces are sampled as a whole: where neither the session's nor the one around is, nobody sees links.
-        is_seen = is_sampled or (around is not None and around.trace_flags.sampled)
-        links = turn_links(resolution) if is_seen else []
-        if around is None:
-            return Placement(trace), below(trace, context) if context else plan.context or below_root(trace), links
-        if around.trace_id == trace.trace_id:
-            return Placement(trace), context, links
-        if is_seen:
-            links.append(Link(root_target(trace), {LLM_SESSION_LINK: "session"}))
-        return plan.marked or Placement(trace, bool(is_sampled)), context, links
+        return placed_in(plan.places or places_in(trace), resolution, context, around)
 
     def _unnamed(self, resolution: Resolution, plan: Plan, context: Context, opens_nothing: bool, now: int) -> Placed:
         if opens_nothing or resolution.source is None:
@@ -323,7 +311,29 @@ class SessionPlacer:
         emit_marker(self._roots.tracer, turn, error_type)
 
 
-def _around(context: Context, ambient: Span) -> SpanContext | None:
+def placed_in(places: Places, resolution: Resolution, context: Context, around: SpanContext | None) -> Placed:
+    """Return where a turn stands: in the trace of ``around``, or if that is None below its session's root.
+
+    Args:
+        places: where the turns of the session's trace stand.
+        resolution: the session.
+        context: the context in which the call was made.
+        around: the span that surrounds it there.
+    """
+    trace = places.inside.trace
+    # Traces are sampled as a whole: where neither the session's nor the one around is, nobody sees links.
+    is_seen = places.is_seen or (around is not None and around.trace_flags.sampled)
+    links = turn_links(resolution) if is_seen else []
+    if around is None or trace is None:
+        return places.inside, below(trace, context) if context and trace is not None else places.below, links
+    if around.trace_id == trace.trace_id:
+        return places.inside, context, links
+    if is_seen:
+        links.append(Link(places.root, {LLM_SESSION_LINK: "session"}))
+    return places.marked, context, links
+
+
+def span_around(context: Context, ambient: Span) -> SpanContext | None:
     """Return the span that surrounds a call; None if none does, or a block of its session put its root there."""
     around = ambient.get_span_context()
     if not around.is_valid or (ROOT_CONTEXT_KEY in context and is_session_root(context, around)):

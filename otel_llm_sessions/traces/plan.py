@@ -12,6 +12,8 @@ from otel_llm_sessions.cheap import value
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
 from otel_llm_sessions.sessions.root_names import ROOT_NAME, UNNAMED_ROOT_NAME, RootNames
+from otel_llm_sessions.traces.below import below_root
+from otel_llm_sessions.traces.links import root_target
 from otel_llm_sessions.traces.opening import Opening
 
 ROOT_NANOSECONDS = 1_000_000
@@ -66,10 +68,35 @@ class Placement:
     """Whether that trace gets a marker for the turn: it stands elsewhere, and the trace is sampled."""
     open_root: FreshRoot | None = None
     """The root of a session that has no id yet; whoever learns the id ends it."""
+    below: Context | None = None
+    """The context below the trace's root, and nothing else, where it has been made before."""
 
 
 NOT_PLACED: Final = Placement(None)
 """That of a turn whose session has no trace, or none that is known."""
+
+
+@value
+class Places:
+    """Where the turns of a trace stand that is open: the same values for all of them."""
+
+    inside: Placement
+    """That of a turn which stands there."""
+    marked: Placement
+    """That of a turn which stands in another trace; it is marked only where the session's trace is sampled."""
+    below: Context
+    """The context below the trace's root, and nothing else."""
+    root: SpanContext
+    """What links name the root by."""
+    is_seen: bool
+    """Whether the trace is sampled."""
+
+
+def places_in(trace: SessionTrace) -> Places:
+    """Return where the turns of a trace stand."""
+    context, is_seen = below_root(trace), trace.is_sampled
+    inside, marked = Placement(trace, below=context), Placement(trace, is_seen, below=context)
+    return Places(inside, marked, context, root_target(trace), is_seen)
 
 
 @value
@@ -83,12 +110,8 @@ class Plan:
     """The first turn, if this one is what proves that there is a session."""
     parent: str = ""
     """The session in which this one is opened; empty if in none. A root that is emitted links to that session's."""
-    context: Context | None = None
-    """The context below the trace's root, and nothing else, where it has been made before."""
-    placement: Placement | None = None
-    """That of the trace's turns which stand there, where it has been made before and anybody sees them."""
-    marked: Placement | None = None
-    """That of its turns which stand in another trace, where it has been made before and anybody sees them."""
+    places: Places | None = None
+    """Where the turns of the trace stand, where that has been made before."""
     user: str = ""
     """Whom the first call of a session that has no id yet names; stands on its root."""
 

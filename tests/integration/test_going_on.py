@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from opentelemetry import baggage
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import INVALID_SPAN, set_span_in_context
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, SpanContext, TraceFlags, set_span_in_context
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.openai.call import Call
@@ -19,8 +21,11 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.routes import CANCEL, CHAT, RESPONSES, Match
 from otel_llm_sessions.openai.runtime import Runtime, make_runtime
 from otel_llm_sessions.openai.server import Server
+from otel_llm_sessions.sessions.about import About
+from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, SessionRoot
+from otel_llm_sessions.sessions.link import SessionTrace
 from otel_llm_sessions.sessions.resolver import Evidence, lookup_keys
-from otel_llm_sessions.sessions.sources import Given
+from otel_llm_sessions.sessions.sources import ABOUT_CONTEXT_KEY, Given
 from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.telemetry.metrics import MetricsSource
@@ -34,10 +39,12 @@ S: Any = "chat-42"
 
 @pytest.fixture
 def runtime() -> Runtime:
+    return runtime_of(TracerProvider(shutdown_on_exit=False))
+
+
+def runtime_of(provider: TracerProvider) -> Runtime:
     settings, store = Settings(), MemoryStore()
-    return make_runtime(
-        settings, store, Homes(TracerProvider(shutdown_on_exit=False), settings, store), MetricsSource(None)
-    )
+    return make_runtime(settings, store, Homes(provider, settings, store), MetricsSource(None))
 
 
 def asked(evidence: Evidence, route: Any = RESPONSES, response_id: str | None = None) -> Request:
@@ -62,8 +69,8 @@ def made(runtime: Runtime, evidence: Evidence, response_id: str) -> None:
     deliver(call)
 
 
-def begun_the_long_way(runtime: Runtime, request: Request) -> Call:
-    call = Call(runtime, request)
+def begun_the_long_way(runtime: Runtime, request: Request, **where: Any) -> Call:
+    call = Call(runtime, request, **where)
     resolution = resolved(call, runtime.store.get_all(lookup_keys(request.evidence)))
     call.start(resolution, planned(call, resolution), False)
     return call
@@ -97,15 +104,61 @@ def test_a_third_turn_begins_the_same_by_the_shortest_way(runtime: Runtime, way:
     assert told(short)[1] is not None
 
 
+def under(span: Span, **more: object) -> dict[str, Any]:
+    """Return where a call stands below a span."""
+    return {"around": set_span_in_context(span, Context(more)), "ambient": span}
+
+
+def places(trace: SessionTrace) -> dict[str, dict[str, Any]]:
+    """Return where calls stand that something surrounds."""
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("application")
+    root = NonRecordingSpan(SpanContext(trace.trace_id, trace.root_span_id, False, TraceFlags(trace.flags)))
+    return {
+        "a request": under(tracer.start_span("request")),
+        "one that nobody sees": under(NonRecordingSpan(SpanContext(1, 2, False, TraceFlags(0)))),
+        "the session's own trace": under(tracer.start_span("agent", context=set_span_in_context(root))),
+        "a block of the session": under(root, **{ROOT_CONTEXT_KEY: SessionRoot(S, root)}),
+        "baggage alone": {"around": baggage.set_baggage("a", "b", Context()), "ambient": INVALID_SPAN},
+        "another's span for the call": under(tracer.start_span("chat m", attributes={semconv.OPERATION_NAME: "chat"})),
+    }
+
+
+PLACES = list(places(SessionTrace(1, 1, 1, 1, 1, 1)))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF], ids=["sampled", "unsampled"])
+def test_it_does_so_wherever_it_stands(place: str, sampler: Sampler):
+    runtime = runtime_of(TracerProvider(sampler=sampler, shutdown_on_exit=False))
+    for evidence, response_id in CHAINS["named"]:
+        made(runtime, evidence, response_id)
+    (previous,) = runtime.store.get_all(lookup_keys(named()))
+    assert previous is not None
+    assert previous.trace is not None
+    where = places(previous.trace)[place]
+    long = begun_the_long_way(runtime, asked(named()), **where)
+    short = Call(runtime, asked(named()), **where)
+    assert goes_on(short, previous)
+    assert short.turn == long.turn
+    assert contexts_of(short) == contexts_of(long)
+
+
+def contexts_of(call: Call) -> tuple[Any, ...]:
+    """Return what a call's span stands below and links to, as far as anybody sees it."""
+    span: Any = call.span.own
+    links = [(tuple(link.context), dict(link.attributes)) for link in getattr(span, "links", ())]
+    return call.span.context.trace_id, getattr(span, "parent", None), links, getattr(span, "attributes", None)
+
+
 def test_more_than_that_goes_the_long_way(runtime: Runtime):
     for evidence, response_id in CHAINS["named"]:
         made(runtime, evidence, response_id)
     begun_the_long_way(runtime, asked(named()))
     (previous,) = runtime.store.get_all(lookup_keys(named()))
     assert previous is not None
-    inside = set_span_in_context(INVALID_SPAN, Context())
+    said_of = Context({ABOUT_CONTEXT_KEY: (S, About("refund"))})
     assert not goes_on(Call(runtime, asked(named("another"))), previous)
-    assert not goes_on(Call(runtime, asked(named()), around=inside), previous)
+    assert not goes_on(Call(runtime, asked(named()), around=said_of), previous)
     assert not goes_on(Call(runtime, asked(named(), CANCEL, FIRST)), previous)
     for said in ({"name": "refund"}, {"user": "u-1"}, {"tags": ("beta",)}):
         assert not goes_on(Call(runtime, asked(named())), previous._replace(**said))
