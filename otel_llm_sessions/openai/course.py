@@ -7,41 +7,32 @@ course decides how long the application waits (``flow``); what comes later is dr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from otel_llm_sessions.bounded import once
 from otel_llm_sessions.guard import report
+from otel_llm_sessions.openai.announcing import announce, announced_by, is_missing
 from otel_llm_sessions.openai.beside import beside
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.chain_walk import Walk
 from otel_llm_sessions.openai.climb import Climb
+from otel_llm_sessions.openai.correcting import correct
 from otel_llm_sessions.openai.decide import described, planned, renew, resolved
-from otel_llm_sessions.openai.describe import with_user
 from otel_llm_sessions.openai.gate import Gate
-from otel_llm_sessions.openai.held import HELD, Leaving
+from otel_llm_sessions.openai.held import HELD, Leaving, told_by
 from otel_llm_sessions.openai.history import ReadHistory
 from otel_llm_sessions.openai.outbox import deliver_soon, put_soon
-from otel_llm_sessions.openai.question import Question
-from otel_llm_sessions.openai.turn import Turn
+from otel_llm_sessions.openai.question import AGAIN, TIMES_AS_LATE, YET_AGAIN, Question
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionLink
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, doubted, is_unsure, lookup_keys, resolve_looked_up
 from otel_llm_sessions.stores.answer import Answer
-from otel_llm_sessions.stores.newest import is_newer
+from otel_llm_sessions.stores.newest import newer
 from otel_llm_sessions.telemetry.call_span import NOT_STARTED
-from otel_llm_sessions.traces.plan import NO_PLAN, Placement, Plan
-
-AGAIN: Final = 0.05
-"""Seconds after which a store is asked again for what it did not know: the process before may still be writing."""
-
-YET_AGAIN: Final = (0.15, 0.75, 1.75)
-"""Seconds after that at which a store that was late is asked still: others' records may be late, too."""
-
-TIMES_AS_LATE: Final = 5
-"""How many times as late as an answer others' records may be."""
+from otel_llm_sessions.traces.plan import NO_PLAN, Plan
 
 ANYTHING: Final = "anything"
 """A key to ask for where only the asking matters."""
@@ -79,7 +70,7 @@ class Course:
         """Answered when the call has ended and the store may be asked again."""
         self._is_hastened = False
         """Whether nothing is waited for any more."""
-        self._once = once()
+        self._once, self._announced = once(), once()
         self.keys: set[str] = set()
         """Under which keys the call may be remembered, as far as that has been told."""
         self.sessions: frozenset[str] = frozenset()
@@ -126,35 +117,72 @@ class Course:
         keys = lookup_keys(self._call.request.evidence)
         if not keys:
             return ()
-        self._before = HELD.pending(keys, self.begun)
-        self._asked = looked_up = self._call.runtime.asked.ask(keys, self.within)
+        self._before, begun = HELD.pending(keys, self.begun), self._call.started
+        notice = announced_by(self._call) if self._call.runtime.asked.lateness else ""
+        asked_for = [*keys, notice] if notice else keys
+        self._asked = looked_up = self._call.runtime.asked.ask(asked_for, self.within)
+        if notice:
+            self._announce()
         yield Question(looked_up)
-        answers = self._newest(keys, looked_up.result())
+        announced = looked_up.result()[-1] if notice else None
+        answers = self._newest(keys, looked_up.result()[: len(keys)])
         # Of some it is known only now which session they belong to.
         self._before = {**self._before, **HELD.pending(keys, self.begun)}
         if self._before:
-            answers = yield from self._after(self._before.values(), keys, answers)
+            answers = yield from told_by(self._before.values(), keys, answers)
+        if announced is not None:
+            answers = yield from self._recorded(announced, begun, keys, answers)
         return answers if looked_up.is_known else doubted(self._call.request.evidence, answers)
+
+    def _announce(self) -> None:
+        """Have others know that a turn of a named session has begun, once."""
+        if next(self._announced, False):
+            announce(self._call)
+
+    def _recorded(
+        self, announced: SessionLink, begun: int, keys: Sequence[str], answers: Sequence[SessionLink | None]
+    ) -> Generator[Question, None, Sequence[SessionLink | None]]:
+        """Return the answers when a turn is recorded that another process has announced before the call began."""
+        newest = len(self._call.request.evidence.ties)
+        if not is_missing(announced, answers[newest], begun):
+            return answers
+        yield from self._until_its_end()
+        began = time.monotonic()
+        for seconds in (0.0, *YET_AGAIN):
+            if seconds:
+                if not self._may_be_late(seconds):
+                    break
+                yield from self._until(began + seconds)
+            asked = self._call.runtime.asked.ask(keys)
+            yield Question(asked, is_beside=True)
+            answers = self._newest(keys, asked.result())
+            if not is_missing(announced, answers[newest], begun):
+                break
+        return answers
+
+    def _until_its_end(self) -> Generator[Question, None, None]:
+        """Wait until the call has ended, and a moment after it began: the process before may still be writing."""
+        self._ended = Answer()
+        gate = self._call.gate
+        if gate is not None and gate.ending is not None:  # the store was late, and the call is over
+            self._ask_again(self.begun + AGAIN)
+        yield Question(self._ended, is_beside=True, is_a_stores=False)
+
+    def _until(self, due: float) -> Generator[Question, None, None]:
+        self._ended = Answer()
+        self._ask_again(due)
+        yield Question(self._ended, is_beside=True, is_a_stores=False)
+
+    def _may_be_late(self, seconds: float) -> bool:
+        """Whether others' records may be so late that it is worth to ask again after so many seconds."""
+        return not self._is_hastened and seconds <= TIMES_AS_LATE * self._call.runtime.asked.lateness
 
     def _newest(self, keys: Sequence[str], answers: Sequence[SessionLink | None]) -> Sequence[SessionLink | None]:
         """Return a late answer with what has become known in this process since it was given."""
         if self._call.gate is None:
             return answers
         known = self._call.runtime.asked.known(keys)
-        return [_newer(*found) for found in zip(keys, answers, known, strict=True)]
-
-    @staticmethod
-    def _after(
-        before: Iterable[Leaving], keys: Sequence[str], answers: Sequence[SessionLink | None]
-    ) -> Generator[Question, None, list[SessionLink | None]]:
-        """Return the answers with what turns of this process leave that had ended, but were not told of theirs yet."""
-        known = dict(zip(keys, answers, strict=True))
-        for leaving in before:
-            yield Question(leaving.settled, is_beside=True, is_a_turns=True)
-            left = leaving.settled.result()
-            if left is not None:
-                known.update((key, _newer(key, known[key], left.link)) for key in left.keys if key in known)
-        return [known[key] for key in keys]
+        return [newer(*found) for found in zip(keys, answers, known, strict=True)]
 
     def _note(self, alone: Resolution) -> None:
         """Have what is recorded meanwhile say what is known so far."""
@@ -173,19 +201,12 @@ class Course:
             return replace(resolve_looked_up(previous, complete=walk.is_complete), leaves=alone.leaves)
         if self._call.runtime.never_waits:
             return alone
-        self._ended = Answer()
-        gate = self._call.gate
-        if gate is not None and gate.ending is not None:  # the store was late, and the call is over
-            self._ask_again(self.begun + AGAIN)
-        yield Question(self._ended, is_beside=True, is_a_stores=False)
+        yield from self._until_its_end()
         found, began = (yield from self._climbed(alone)), time.monotonic()
         for seconds in YET_AGAIN:
-            lateness = self._call.runtime.asked.lateness
-            if self._is_hastened or not is_unsure(found) or seconds > TIMES_AS_LATE * lateness:
+            if not is_unsure(found) or not self._may_be_late(seconds):
                 break
-            self._ended = Answer()
-            self._ask_again(began + seconds)
-            yield Question(self._ended, is_beside=True, is_a_stores=False)
+            yield from self._until(began + seconds)
             found = yield from self._climbed(alone)
         return found
 
@@ -233,7 +254,7 @@ class Course:
         if gate is None:
             self._let_go(None)
         if gate is not None and gate.ending is not None and not is_unsure(resolution):
-            _correct(call, resolution, gate.ending.time)
+            correct(call, resolution, gate.ending.time)
             deliver_soon(call)
         return None
 
@@ -279,6 +300,7 @@ class Course:
                 self.number = HELD.add(self)  # its root is still to be opened, if the claim is got
                 beside.at(time.monotonic() + PATIENCE, partial(HELD.give_up, self.number))
             else:
+                self._announce()
                 said = self._said()
                 alone = self._alone if self._alone is not NONE else said
                 call.start_unplaced(said, alone, Gate(self._tell, self._held_back))
@@ -370,26 +392,6 @@ class Course:
         previous = resolution.previous
         plan = planned(call, resolution) if previous is not None and previous.trace is not None else NO_PLAN
         return self._amend(gate, resolution, plan if plan.opening is None else NO_PLAN, False)
-
-
-def _correct(call: Call, resolution: Resolution, ended: int) -> None:
-    """Have what a call has left behind say its session, where that was found after its span had ended.
-
-    Args:
-        call: the call.
-        resolution: the session.
-        ended: when the call ended, in nanoseconds since the epoch.
-    """
-    previous = resolution.previous
-    trace = previous.trace if previous is not None and call.runtime.is_by_session else None
-    is_marked = trace is not None and trace.is_sampled
-    call.turn = Turn(resolution, resolution.session_id, Placement(trace, is_marked))
-    if (record := call.leave(ended)) is not None and is_marked:
-        call.home.placer.mark(with_user(record.link, call.request))
-
-
-def _newer(key: str, link: SessionLink | None, other: SessionLink | None) -> SessionLink | None:
-    return other if other is not None and (link is None or is_newer(key, other, link)) else link
 
 
 def _settled_once(answer: Answer[None]) -> None:

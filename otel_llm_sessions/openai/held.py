@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from otel_llm_sessions import forks
-from otel_llm_sessions.openai.question import BUDGET
-from otel_llm_sessions.sessions.link import Record
+from otel_llm_sessions.openai.question import BUDGET, Question
+from otel_llm_sessions.sessions.link import Record, SessionLink
 from otel_llm_sessions.stores.answer import Answer
+from otel_llm_sessions.stores.newest import newer
 
 AT_EXIT: Final = 0.5
 """Seconds for which the end of the process waits for what a store is still to say of calls that have ended."""
@@ -129,6 +130,25 @@ class Held:
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._courses)
+
+
+def told_by(
+    before: Iterable[Leaving], keys: Sequence[str], answers: Sequence[SessionLink | None]
+) -> Generator[Question, None, list[SessionLink | None]]:
+    """Return the answers with what turns of this process leave that had ended, but were not told of theirs yet.
+
+    Args:
+        before: those turns, which are waited for.
+        keys: what is asked for.
+        answers: what the store knows under each of them.
+    """
+    known = dict(zip(keys, answers, strict=True))
+    for leaving in before:
+        yield Question(leaving.settled, is_beside=True, is_a_turns=True)
+        left = leaving.settled.result()
+        if left is not None:
+            known.update((key, newer(key, known[key], left.link)) for key in left.keys if key in known)
+    return [known[key] for key in keys]
 
 
 def _wait_for(courses: Iterable[Awaiting], seconds: float) -> None:

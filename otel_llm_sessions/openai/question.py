@@ -9,6 +9,15 @@ from otel_llm_sessions.stores.answer import Answer
 BUDGET: Final = 0.05
 """Seconds that a call waits for all that it asks and records."""
 
+AGAIN: Final = 0.05
+"""Seconds after which a store is asked again for what it did not know: the process before may still be writing."""
+
+YET_AGAIN: Final = (0.15, 0.75, 1.75)
+"""Seconds after that at which a store that was late is asked still: others' records may be late, too."""
+
+TIMES_AS_LATE: Final = 5
+"""How many times as late as an answer others' records may be."""
+
 
 class Question(NamedTuple):
     """A question that has been asked."""

@@ -31,6 +31,15 @@ def session_key(session_id: str) -> str:
     return "s:" + session_id
 
 
+ANNOUNCED_PREFIX: Final = "a:"
+"""How the key of a turn begins that is not recorded yet."""
+
+
+def announced_key(session_id: str) -> str:
+    """Key of the turn of a session that announced itself last."""
+    return ANNOUNCED_PREFIX + session_id
+
+
 def response_key(response_id: str, server: str) -> str:
     """Key of the turn that a response belongs to.
 

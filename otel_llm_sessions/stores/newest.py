@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_llm_sessions.sessions.keys import SCOPED_PREFIX
+from otel_llm_sessions.sessions.keys import ANNOUNCED_PREFIX, SCOPED_PREFIX
 from otel_llm_sessions.sessions.link import SessionLink
 
 MUTABLE_PREFIXES = ("s:", "c:")
@@ -30,9 +30,16 @@ def goes_back(key: str, link: SessionLink, known: SessionLink) -> bool:
 
 def is_newer(key: str, link: SessionLink, known: SessionLink) -> bool:
     """Whether ``link`` says something later than ``known`` about the same key, or knows the turn's session better."""
+    if key.startswith(ANNOUNCED_PREFIX):  # one's own came after what was asked: the store's answer is what counts
+        return False
     if is_mutable(key):
         return (_rank(link), link.end) > (_rank(known), known.end)
     return _age(link) > _age(known)
+
+
+def newer(key: str, link: SessionLink | None, other: SessionLink | None) -> SessionLink | None:
+    """Return what says more of two that are known under a key; ``link`` where neither does."""
+    return other if other is not None and (link is None or is_newer(key, other, link)) else link
 
 
 def _rank(link: SessionLink) -> tuple[int, int, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,11 +11,16 @@ import pytest
 from loopback_client import MODEL
 from opentelemetry import trace
 from store_kit import Proxy, a_link, until
+from waiting import AT_MOST
 
-from otel_llm_sessions.sessions.keys import session_key
+from otel_llm_sessions.openai import flow
+from otel_llm_sessions.openai.announcing import is_missing
+from otel_llm_sessions.sessions.keys import announced_key, session_key
+from otel_llm_sessions.sessions.link import SessionId, SessionLink, SpanRef
 from otel_llm_sessions.stores import pace
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.opening import open_store
+from otel_llm_sessions.stores.pace import Pace
 from otel_llm_sessions.testing import capture_spans
 
 
@@ -83,6 +89,75 @@ def test_a_turn_is_recorded_when_it_begins_where_its_record_may_be_late(
         second.result()
         until(lambda: as_others_know(other) == (2, True))
     assert [span.attributes["llm_session.turn"] for span in calls(spans)] == [1, 2]
+
+
+def a_turn(number: int, start: int, end: int) -> SessionLink:
+    """A turn of X that another process makes."""
+    return a_link()._replace(session_id=SessionId("X"), source="header", turn=number, start=start, end=end)
+
+
+def announcement(other: GuardedStore) -> SessionLink | None:
+    """Return what others know of the turn of X that announced itself last."""
+    (link,) = other.get_all([announced_key("X")])
+    return link
+
+
+@pytest.mark.parametrize("is_placed", [True, False])
+def test_a_turn_waits_for_the_record_of_one_that_another_process_has_announced(client, server, proxy, other, is_placed):
+    """The turn before is over, and its record is not there yet: its own answer was late, or the record is."""
+    store = open_store(proxy.url)
+    with capture_spans(store=store) as spans, ThreadPoolExecutor(1) as pool:
+        proxy.delay = 0.1
+        ask(client, "X")
+        until(lambda: as_others_know(other) == (1, True))
+        proxy.delay = 0.0
+        assert store.ask(["anything"]).wait(AT_MOST), "it has done all that it was asked"
+        proxy.delay = 0.0 if is_placed else 0.1
+        before, asked = time.time_ns(), proxy.sent
+        other.put([announced_key("X")], a_turn(0, before, 0)._replace(span=SpanRef(0, 0, 0), trace=None))
+        third = pool.submit(ask, client, "X", **{"x-loopback-mode": "delay=60"})
+        until(lambda: len(server.requests) == 2 and proxy.sent > asked)
+        other.put([session_key("X")], a_turn(2, before + 1, before + 2))
+        server.release()
+        third.result()
+        until(lambda: len(calls(spans)) == 2)
+    made = calls(spans)[1]
+    assert made.attributes["llm_session.turn"] == 3
+    told = {link.attributes["llm_session.link"]: link.context.span_id for link in made.links}
+    assert told["previous_turn"] == a_link().span.span_id
+
+
+@pytest.mark.parametrize(
+    ("announced", "newest", "missing"), [(8, 5, True), (8, 8, False), (8, None, True), (10, 5, False), (99, 5, False)]
+)
+def test_what_is_announced_is_waited_for_until_a_turn_is_recorded_that_began_no_earlier(announced, newest, missing):
+    """But not by a call that began before it; nor is what a clock that runs ahead has announced."""
+    recorded = None if newest is None else a_turn(1, newest, newest)
+    assert is_missing(a_turn(0, announced, 0), recorded, begun=10) is missing
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_a_turn_announces_itself_where_the_store_is_late(client, proxy, other, is_late, monkeypatch):
+    if not is_late:  # as on a machine that has nothing else to do
+        monkeypatch.setattr(pace, "SLOW", 10.0)
+        monkeypatch.setattr(flow, "BUDGET", 10.0)
+        monkeypatch.setattr(Pace, "patience", 10.0)
+    with capture_spans(store=proxy.url):
+        proxy.delay = 0.1 if is_late else 0.0
+        ask(client, "X")
+        until(lambda: as_others_know(other) == (1, True))
+        assert (announcement(other) is not None) is is_late
+        proxy.delay = 0.0
+        ask(client, "X")
+        until(lambda: as_others_know(other) == (2, True))
+        newest = announcement(other)
+    if is_late:
+        assert newest is not None
+        assert (newest.session_id, newest.turn) == ("X", 0)
+        (recorded,) = other.get_all([session_key("X")])
+        assert 0 < newest.start <= recorded.start
+    else:
+        assert newest is None
 
 
 def as_others_know(other: GuardedStore) -> tuple[int, bool] | None:

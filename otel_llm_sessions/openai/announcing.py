@@ -1,0 +1,40 @@
+"""Turns of named sessions announce themselves where the store is late, so that the next one waits for their record.
+
+Such a turn counts itself by the newest that is recorded. Where answers are late, the turn before may be over, and the
+application at the next, before its record is there, and nothing tells that one is missing. The announcement does: it
+goes out with the turn's own question, long before its number is known and its record can be written.
+"""
+
+from __future__ import annotations
+
+from otel_llm_sessions.openai.call import NOWHERE, Call
+from otel_llm_sessions.openai.outbox import put_soon
+from otel_llm_sessions.sessions.keys import announced_key
+from otel_llm_sessions.sessions.link import Record, SessionLink
+
+
+def announced_by(call: Call) -> str:
+    """Return the key under which the turns of a call's session announce themselves; empty for a call that does not."""
+    given = call.request.evidence.given
+    # What baggage names is the session only where nothing else ties the call.
+    if given is None or given.source == "baggage" or not call.request.match.route.is_turn:
+        return ""
+    return announced_key(given.session_id)
+
+
+def announce(call: Call) -> None:
+    """Announce a call, if it is a turn of a named session; nothing is waited for."""
+    key, given = announced_by(call), call.request.evidence.given
+    if key and given is not None:
+        put_soon(call.runtime, Record([key], SessionLink(given.session_id, given.source, 0, NOWHERE, call.started, 0)))
+
+
+def is_missing(announced: SessionLink, newest: SessionLink | None, begun: int) -> bool:
+    """Whether a turn that a call follows was announced, and is not recorded yet.
+
+    Args:
+        announced: the announcement.
+        newest: the newest turn of the session that is recorded.
+        begun: when the call began, in nanoseconds since the epoch.
+    """
+    return announced.start < begun and (newest is None or newest.start < announced.start)

@@ -1,0 +1,25 @@
+"""Puts right what a call has left behind, where its session was found after its span had ended."""
+
+from __future__ import annotations
+
+from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.describe import with_user
+from otel_llm_sessions.openai.turn import Turn
+from otel_llm_sessions.sessions.resolver import Resolution
+from otel_llm_sessions.traces.plan import Placement
+
+
+def correct(call: Call, resolution: Resolution, ended: int) -> None:
+    """Have what a call has left behind say its session, where that was found after its span had ended.
+
+    Args:
+        call: the call.
+        resolution: the session.
+        ended: when the call ended, in nanoseconds since the epoch.
+    """
+    previous = resolution.previous
+    trace = previous.trace if previous is not None and call.runtime.is_by_session else None
+    is_marked = trace is not None and trace.is_sampled
+    call.turn = Turn(resolution, resolution.session_id, Placement(trace, is_marked))
+    if (record := call.leave(ended)) is not None and is_marked:
+        call.home.placer.mark(with_user(record.link, call.request))
