@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -52,7 +51,7 @@ class Answer(Generic[T]):
         """Args: what to do when a caller is cancelled or interrupted while it waits, not when it is merely late."""
         self.is_done = self.is_known = False
         self._fault: BaseException | None = None
-        self._callbacks: deque[Callable[[Answer[T]], object]] = deque()
+        self._callbacks: list[Callable[[Answer[T]], object]] = []  # each use of it is one step of C code
         self._on_abandoned = on_abandoned
 
     @classmethod
@@ -178,7 +177,7 @@ class Answer(Generic[T]):
         # Who pops a callback calls it: the thread that settles, or the one that added it just then.
         while self._callbacks:
             try:
-                callback = self._callbacks.popleft()
+                callback = self._callbacks.pop(0)
             except IndexError:
                 return
             try:

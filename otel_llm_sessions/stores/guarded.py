@@ -9,13 +9,14 @@ import atexit
 import time
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.answer import Answer
-from otel_llm_sessions.stores.keeper import Keeper
+from otel_llm_sessions.stores.keeper import NOT_ASKED, Keeper
 from otel_llm_sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
 from otel_llm_sessions.stores.newest import is_mutable, is_newer, may_be_given_again
 from otel_llm_sessions.stores.shared import DEFAULT_TIME_LIMIT, Backend, Claim, Lookup, Put, StoreDown, StoreRefused
@@ -120,11 +121,12 @@ class GuardedStore:
         known, open_keys = self._known_of(keys)
         if not (open_keys and self._keeper.readable):
             return Answer.of([known[key] for key in keys], is_known=not open_keys)
-        answer = self._keeper.ask(new(Lookup, (open_keys,)), within)
-        if answer.is_done:
-            return Answer.of(self._found(keys, known, open_keys, answer), is_known=answer.is_known)
-        # By then this process may know more.
-        return answer.then(lambda found: self._found(keys, self._known_now(keys), open_keys, found))
+        look_up, begun = new(Lookup, (open_keys,)), time.monotonic()
+        found = self._keeper.ask_itself(look_up, begun, within) if within else NOT_ASKED
+        if found is not NOT_ASKED:
+            is_known = self._merge(known, open_keys, found)
+            return Answer.of([known[key] for key in keys], is_known=is_known)
+        return self._keeper.hand_over(look_up, begun, within).then(partial(self._found, keys, open_keys))
 
     def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
         """Ask for a claim: the answer is True to exactly one of all callers. No failure is ever raised.
@@ -166,10 +168,12 @@ class GuardedStore:
         """Return for each of ``keys``, in order, its link, or None where it is unknown."""
         known, open_keys = self._known_of(keys)
         if open_keys and self._keeper.readable:
-            answer = self._keeper.ask(new(Lookup, (open_keys,)), self._keeper.pace.limit)
-            if answer.is_done:
-                return self._found(keys, known, open_keys, answer)
-            answer.when_done(lambda late: self._found(keys, self._known_now(keys), open_keys, late))
+            look_up, begun, limit = new(Lookup, (open_keys,)), time.monotonic(), self._keeper.pace.limit
+            found = self._keeper.ask_itself(look_up, begun, limit) if limit else NOT_ASKED
+            if found is NOT_ASKED:
+                answer = self._keeper.hand_over(look_up, begun, limit).then(partial(self._found, keys, open_keys))
+                return answer.result() if answer.is_done else [known[key] for key in keys]
+            self._merge(known, open_keys, found)
         return [known[key] for key in keys]
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
@@ -224,14 +228,15 @@ class GuardedStore:
         self._keeper.withdraw(key, token)
 
     def _found(
-        self, keys: Sequence[str], known: Known, open_keys: Sequence[str], found: Answer[list[SessionLink | None]]
+        self, keys: Sequence[str], open_keys: Sequence[str], answer: Answer[list[SessionLink | None]]
     ) -> list[SessionLink | None]:
-        """Return what the store answered, or what is known without it if it failed."""
+        """Return what is known now that the store has answered, or has failed."""
+        known = self._known_now(keys)
         try:
-            self._merge(known, open_keys, found.result())
+            found: Any = answer.result()
         except Exception as fault:
-            if not isinstance(fault, (StoreDown, StoreRefused)):  # of those the keeper has told
-                report("look a session up", fault)
+            found = fault
+        self._merge(known, open_keys, found)
         return [known[key] for key in keys]
 
     def _known_now(self, keys: Sequence[str]) -> Known:
@@ -254,8 +259,12 @@ class GuardedStore:
             return link
         return link if time.time_ns() - (link.end or link.start) <= self._ttl_ns else None
 
-    def _merge(self, known: Known, keys: Sequence[str], found: Sequence[SessionLink | None]) -> None:
-        """Add what was found to what is known, and remember it."""
+    def _merge(self, known: Known, keys: Sequence[str], found: Any) -> bool:
+        """Add what was found to what is known, and remember it; return whether it is no fault."""
+        if isinstance(found, BaseException):
+            if not isinstance(found, (StoreDown, StoreRefused)):  # of those the keeper has told
+                report("look a session up", found)
+            return False
         waiting = self._keeper.backlog.link_of
         for at, key in enumerate(keys):
             link, mine = found[at], known[key]
@@ -270,6 +279,7 @@ class GuardedStore:
                 # The store does not have what was written last (it was late, or failed over): it is told again.
                 known[key] = mine
                 self._keeper.keep(((key, mine),))
+        return True
 
 
 def _got(answer: Answer[bool]) -> bool:

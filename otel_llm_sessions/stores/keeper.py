@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.guard import is_applications, report
@@ -19,7 +19,7 @@ from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.backlog import Backlog
 from otel_llm_sessions.stores.crew import Crew, Job
 from otel_llm_sessions.stores.memory import MemoryStore
-from otel_llm_sessions.stores.newest import is_newer
+from otel_llm_sessions.stores.outcomes import answer_of, is_well, plain, raised, says_more
 from otel_llm_sessions.stores.pace import Breaker, Pace
 from otel_llm_sessions.stores.shared import Ask, Backend, Claim, Entry, Lookup, Put, StoreDown, StoreRefused
 
@@ -35,6 +35,9 @@ TOGETHER = 1.0
 """Seconds for which no caller asks by itself after one had no answer in time: each time the connection is made anew."""
 
 _PROBE = Lookup(("probe",))
+
+NOT_ASKED: Final = object()
+"""What comes of what a caller did not ask itself."""
 
 
 class Keeper:
@@ -93,22 +96,49 @@ class Keeper:
             ask: what is asked.
             seconds: how long the caller may be held up: it makes the round trip itself where it can, or waits for it.
         """
-        job = Job(ask)
-        crew = self._crew
-        if crew is None or not crew.is_of_these_threads:
-            crew = self._at_work(job)
-            if crew is None:
-                return job.answer
-        if not seconds:
-            self._hand_over(crew, job)
-            return job.answer
         begun = time.monotonic()
-        if begun >= self._together_until and self._serves_itself(crew, job, seconds):
-            self.pace.took_since(begun)
+        outcome = self.ask_itself(ask, begun, seconds) if seconds else NOT_ASKED
+        return self.hand_over(ask, begun, seconds) if outcome is NOT_ASKED else answer_of(outcome)
+
+    def ask_itself(self, ask: Ask, begun: float, seconds: float) -> Any:
+        """Ask in the caller's own thread, where the connection is free: nobody is to be woken, nothing to be kept.
+
+        Args:
+            ask: what is asked.
+            begun: now, on the monotonic clock.
+            seconds: how long the caller may be held up.
+
+        Returns:
+            What comes of it, which may be a fault; ``NOT_ASKED`` where that cannot be, or took too long.
+        """
+        crew = self._crew
+        if crew is None or begun < self._together_until or not crew.is_of_these_threads:
+            return NOT_ASKED
+        backend = crew.backend
+        if not (backend.keeps_limits and backend.is_open and crew.is_idle):
+            return NOT_ASKED
+        outcome = self._in_turn(crew, backend, ask, seconds)
+        if outcome is NOT_ASKED:
+            return outcome
+        if isinstance(outcome, BaseException):
+            self._failed(ask, outcome)
+        if backend.was_emptied():
+            self._write_anew()
+        self.pace.took_since(begun)
+        return outcome
+
+    def hand_over(self, ask: Ask, begun: float, seconds: float) -> Answer[Any]:
+        """Have the thread ask; as ``ask``, of which the caller has spent the time since ``begun``."""
+        job = Job(ask)
+        crew = self._at_work(job)
+        if crew is None:
             return job.answer
-        self._hand_over(crew, job)
+        if crew.waiting >= MAX_WAITING:
+            self._settle(job, StoreDown(f"{MAX_WAITING} operations wait already"))
+            return job.answer
+        crew.give(job)
         # Amid a turn of this very thread, which a signal's handler has interrupted, waiting would be in vain.
-        if crew.caller != threading.get_ident() and not job.answer.wait(begun + seconds - time.monotonic()):
+        if seconds and crew.caller != threading.get_ident() and not job.answer.wait(begun + seconds - time.monotonic()):
             self.pace.late(seconds)
         return job.answer
 
@@ -191,43 +221,27 @@ class Keeper:
         if crew is not None and self.readable and self.writable:
             crew.wake()
 
-    def _hand_over(self, crew: Crew, job: Job) -> None:
-        if crew.waiting >= MAX_WAITING:
-            self._settle(job, StoreDown(f"{MAX_WAITING} operations wait already"))
-        else:
-            crew.give(job)
-
-    def _serves_itself(self, crew: Crew, job: Job, seconds: float) -> bool:
-        """Return whether the caller has asked the store itself, and has the answer."""
-        backend, turn = crew.backend, crew.turn
-        if not (backend.keeps_limits and backend.is_open and crew.is_idle):
-            return False
-        has_turn = False
+    def _in_turn(self, crew: Crew, backend: Backend, ask: Ask, seconds: float) -> Any:
+        """Return what comes of one ask of a caller's, if the connection is free and the store answers in time."""
+        turn, has_turn = crew.turn, False
         try:
             has_turn = turn.acquire(blocking=False)
             if not has_turn:
-                return False
+                return NOT_ASKED
             crew.caller = threading.get_ident()
-            (outcome,) = backend.serve((job.ask,), seconds)
+            return backend.serve((ask,), seconds)[0]
         except BaseException as fault:
             if not is_applications(fault):
                 # Late, or an old connection that is no longer one: the thread asks again, and has more patience.
                 self._together_until = time.monotonic() + TOGETHER
-                return False
-            if isinstance(job.ask, Put):  # who is interrupted has made that turn all the same
-                self._hand_over(crew, job)
+                return NOT_ASKED
+            if isinstance(ask, Put):  # who is interrupted has made that turn all the same
+                self.hand_over(ask, 0.0, 0.0)
             raise
         finally:
             if has_turn:
                 crew.caller = None
                 turn.release()
-        if isinstance(outcome, BaseException):
-            self._settle(job, outcome)
-        else:
-            job.answer.settle(outcome)
-        if backend.was_emptied():
-            self._write_anew()
-        return True
 
     # What the thread does.
 
@@ -290,17 +304,21 @@ class Keeper:
         self._look_around()
 
     def _settle(self, job: Job, outcome: Any) -> None:
-        """Answer a caller; what was not written waits on the backlog."""
-        ask = job.ask
-        if not isinstance(outcome, BaseException):
-            return job.answer.settle(outcome)
-        if isinstance(outcome, StoreRefused) and self.writable:
-            self._shut(outcome)
+        """Answer a caller."""
+        if isinstance(outcome, BaseException):
+            self._failed(job.ask, outcome)
+            job.answer.fail(outcome)
+        else:
+            job.answer.settle(outcome)
+
+    def _failed(self, ask: Ask, fault: BaseException) -> None:
+        """Have what was not written wait on the backlog."""
+        if isinstance(fault, StoreRefused) and self.writable:
+            self._shut(fault)
         if isinstance(ask, Put):
             self.backlog.keep(ask.entries)
         elif isinstance(ask, Claim):
             self.backlog.keep_claim(ask.key, ask.token)
-        job.answer.fail(outcome)
 
     def _go_on(self, backend: Backend, *, is_busy: bool) -> None:
         """Do the next part of what is to be done beside all callers."""
@@ -313,7 +331,7 @@ class Keeper:
             if self.backlog.due_in() == 0.0:
                 self._write(backend)
             elif not (self.readable and self.writable):
-                _raised(backend.serve((_PROBE,)))
+                raised(backend.serve((_PROBE,)))
             elif backend.is_untidy(is_busy=is_busy):
                 backend.tidy()
             self.readable = self.writable = True
@@ -326,15 +344,15 @@ class Keeper:
             return self._write_links(backend, links)
         claims: list[Any] = [*self.backlog.claims(), *self.backlog.withdrawals(all_=all_)]
         outcomes = backend.serve(claims) if claims else []
-        self.backlog.done(claims=[claim for claim, outcome in zip(claims, outcomes, strict=True) if _is_well(outcome)])
+        self.backlog.done(claims=[claim for claim, outcome in zip(claims, outcomes, strict=True) if is_well(outcome)])
         self._check(outcomes)
 
     def _write_links(self, backend: Backend, entries: Sequence[Entry]) -> None:
         """Write what says something later than the store does: other processes have gone on meanwhile."""
         stored = backend.serve([Lookup((key,)) for key, _ in entries])
-        newer = [entry for entry, found in zip(entries, stored, strict=True) if _says_more(entry, found)]
+        newer = [entry for entry, found in zip(entries, stored, strict=True) if says_more(entry, found)]
         outcomes = backend.serve([Put((entry,)) for entry in newer]) if newer else []
-        left = [entry for entry, outcome in zip(newer, outcomes, strict=True) if not _is_well(outcome)]
+        left = [entry for entry, outcome in zip(newer, outcomes, strict=True) if not is_well(outcome)]
         keys = {key for key, _ in left}
         self.backlog.done(entry for entry in entries if entry[0] not in keys)
         self.backlog.postpone(left)
@@ -342,7 +360,7 @@ class Keeper:
 
     def _check(self, outcomes: Sequence[Any]) -> None:
         """Raise what the store refused; wait a while before a part of it that did not answer is asked again."""
-        faults = [outcome for outcome in outcomes if not _is_well(outcome)]
+        faults = [outcome for outcome in outcomes if not is_well(outcome)]
         for fault in faults:
             if isinstance(fault, StoreRefused):
                 raise fault
@@ -352,7 +370,7 @@ class Keeper:
     def _shut(self, fault: Exception) -> None:
         """Let callers do without the store for a while, and say so once."""
         if not self._is_closed:  # after the end nothing is said any more
-            report(f"use the session store, which is left alone for {self._breaker.longest:g} s at most", _plain(fault))
+            report(f"use the session store, which is left alone for {self._breaker.longest:g} s at most", plain(fault))
         self._breaker.begin()
         # A store that refuses has answered: what it holds can be read.
         self.writable = False
@@ -374,25 +392,3 @@ class Keeper:
             backend.close()
         except Exception as fault:
             report("close the session store", fault)
-
-
-def _is_well(outcome: Any) -> bool:
-    return not isinstance(outcome, BaseException)
-
-
-def _raised(outcomes: Sequence[Any]) -> None:
-    for outcome in outcomes:
-        if not _is_well(outcome):
-            raise outcome
-
-
-def _says_more(entry: Entry, found: Any) -> bool:
-    """Whether an entry is to be written, if ``found`` is what the store has under its key."""
-    return not _is_well(found) or found[0] is None or is_newer(*entry, found[0])
-
-
-def _plain(fault: BaseException) -> BaseException:
-    """Return a store's own fault without its traceback, which says nothing more and takes a caller's time to print."""
-    if isinstance(fault, (StoreDown, StoreRefused)):
-        fault.__traceback__ = fault.__cause__ = fault.__context__ = None
-    return fault
