@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo view test test-all lint contract backends test-backends test-frameworks test-browser bench clean
+.PHONY: help demo view test test-all lint environments contract backends test-backends test-frameworks test-browser bench clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/demo.stamp  ## run the examples against a local server and show the sessions that arrive
 	@$(BIN)/otel-llm-sessions demo
@@ -28,6 +28,9 @@ lint: $(VENV)/dev.stamp  ## ruff, mypy --strict, who may import whom
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict otel_llm_sessions
 	@$(BIN)/python -m pytest -q tests/test_import_rules.py
+
+environments: $(VENV)/dev.stamp  ## make all environments that the tests below run in, side by side
+	@$(BIN)/python tests/environments.py
 
 contract: $(VENV)/dev.stamp  ## the client's whole surface under every openai version that is promised
 	@$(BIN)/python tests/contract/matrix.py contract
