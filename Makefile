@@ -40,13 +40,13 @@ backends: $(VENV)/dev.stamp  ## build the real Collector and Jaeger (needs Go 1.
 	@$(BIN)/python tests/backends/programs
 
 test-backends: backends  ## the tests that send to the real Collector, Jaeger, Phoenix and MLflow
-	@$(BIN)/python -m pytest -q -m backends tests/backends
+	@$(BIN)/python -m pytest -q -m backends -n 2 --dist loadfile tests/backends
 
 test-frameworks: $(VENV)/dev.stamp  ## conversations through real agent frameworks, and beside other instrumentations, each in an environment of its own
 	@$(BIN)/python -m pytest -q -m frameworks -n 2 --dist loadgroup tests/frameworks tests/beside
 
 test-browser: $(VENV)/dev.stamp  ## the viewer's page in Debian's Chromium, headless
-	@$(BIN)/python -m pytest -q -m browser tests
+	@$(BIN)/python -m pytest -q -m browser -n 2 --dist loadfile tests
 
 bench: $(VENV)/dev.stamp  ## instructions and CPU time per call, against the budgets
 	@$(BIN)/python -m benchmarks

@@ -19,7 +19,7 @@ from redis_groups import GROUPS, group_of
 from store_kit import SERVERS, require_program
 from waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture(params=GROUPS)

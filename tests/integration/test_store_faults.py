@@ -16,7 +16,7 @@ from otlp_receiver import OtlpReceiver
 from store_kit import Lateness, RedisServer, locked
 from waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 CLIENTS = ("sync", "async")
 CHAINS = 5

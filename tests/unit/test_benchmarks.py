@@ -192,6 +192,7 @@ def test_the_worst_moment_is_the_one_at_which_a_key_takes_most():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_turns_on_a_real_redis_keep_the_budget_of_their_size():
     if redis_server.missing():
         pytest.skip(redis_server.missing())
