@@ -29,7 +29,7 @@ def keys_of(request: Request, reply: Reply, rows: Sequence[Left] | None = None) 
     if reply.route is CHAT and not reply.kept and reply.streamed is None:  # as most chat replies, which call no tools
         return keys
     for row in LEFT[reply.route.api] if rows is None else rows:
-        for value in reply.said(row.field):
+        for value in reply.ids if row.field == "id" else reply.said(row.field):
             keys += row.keys(value, request.server, request.digests)
     # A stream says its items twice: as they come, and at its end.
     return keys if reply.streamed is None else [*dict.fromkeys(keys)]

@@ -60,6 +60,8 @@ def in_flight(context: Context, span: Span | None, around: Span, outer: Context,
         outer: the context in which it is made.
         sending: see ``InFlight``.
     """
+    if not outer and span is not None:  # then there is nothing where the call stands but the span above
+        return Context({IN_FLIGHT_KEY: (span, around, NOTHING_TAKEN, sending), SPAN_KEY: span})
     taken = _taken(around, outer) if outer else NOTHING_TAKEN
     # One new context for both values: it costs as much as all else here. The copy is a plain dict.
     values: dict[str, object] = context.copy()

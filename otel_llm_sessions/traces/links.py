@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Final
 
 from opentelemetry.trace import Link, SpanContext, TraceFlags
 
@@ -25,6 +26,9 @@ IS_PLAIN = tuple(SpanContext(1, 1, False, SOME_FLAGS[1], NO_STATE)) == (1, 1, Fa
 """Whether a context is a tuple of these fields, the last of which says that it is valid (opentelemetry-api 1.45)."""
 
 IS_VALID = 5
+
+PREVIOUS_TURN: Final = {LLM_SESSION_LINK: "previous_turn"}
+"""Not to be changed: the SDK (1.45) copies it into each span."""
 
 
 def ref_of(context: SpanContext) -> SpanRef:
@@ -71,7 +75,7 @@ def turn_links(resolution: Resolution) -> list[Link]:
     if previous is not None:
         context = span_context(previous.span)
         if context[IS_VALID] if IS_PLAIN else context.is_valid:
-            links = [Link(context, {LLM_SESSION_LINK: "previous_turn"})]
+            links = [Link(context, PREVIOUS_TURN)]
     if other is not None:
         context = root_target(other.trace) if other.trace is not None else span_context(other.span)
         if context.is_valid:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionId, SessionLink, SpanRef
-from otel_llm_sessions.sessions.resolver import NEW, NONE, Evidence, Resolution, Tie, lookup_keys, resolve
+from otel_llm_sessions.sessions.resolver import NEW, NONE, Evidence, Resolution, Tie, lookup_keys, only_key, resolve
 from otel_llm_sessions.sessions.sources import Given
 
 IDS = st.sampled_from([SessionId(name) for name in ("A", "B", "C")])
@@ -120,3 +120,11 @@ def test_a_given_session_goes_on_from_its_own_turn_and_knows_the_chain_it_was_gi
     assert resolved(evidence, known, True) == Resolution(
         SessionId("A"), "metadata", "metadata", 4, known["s:A"], known["r:resp_1"], key="r:resp_1"
     )
+
+
+def test_the_one_key_to_look_up_is_that_of_the_list():
+    given, chain, item = Given(SessionId("A"), "header"), Tie("chain", "r:resp_1"), Tie("item", "i:msg_1")
+    for evidence in (Evidence(given), Evidence(None, (chain,))):
+        assert lookup_keys(evidence) == [only_key(evidence)]
+    several = (Evidence(given, (chain,)), Evidence(None, (chain, item)), Evidence(None, (chain,), doubt="h?h:1"))
+    assert [only_key(evidence) for evidence in (Evidence(), *several)] == ["", "", "", ""]
