@@ -370,7 +370,7 @@ class Call:
             self._close(ended)
         record = self.leave(ended)
         if record is not None and self.turn.placement.is_marked and self.request.match.route.is_turn:
-            self.home.placer.mark(with_user(record.link, self.request), error_type)
+            self.home.placer.mark(with_user(record.link, self.request), error_type, self.turn.placement.below)
         return record
 
     def _close(self, ended: int) -> None:

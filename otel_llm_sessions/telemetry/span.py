@@ -76,6 +76,8 @@ def _flight_in(context: Context) -> InFlight | None:
 
 
 def _taken(around: Span, outer: Context) -> tuple[object, ...]:
+    if len(outer) == 1 and SPAN_KEY in outer:  # as in most web requests
+        return (around,)
     before = _flight_in(outer)
     taken = (around,) if before is None else (around, *before[TAKEN])
     inference, fetch = outer.get(UTIL_GENAI_INFERENCE), outer.get(UTIL_GENAI_FETCH)
@@ -102,10 +104,13 @@ def is_owned(context: Context, current: Span) -> bool:
 
     Its span is the current one, or (util-genai) an ancestor of it; and stands for no call that is in flight there.
     """
-    flight = _flight_in(context)
+    is_bare = len(context) == 1 and SPAN_KEY in context  # as in most web requests
+    flight = None if is_bare else _flight_in(context)
     taken = () if flight is None else flight[TAKEN]
     if current.is_recording() and is_model_call(getattr(current, "attributes", None)) and not _is_among(current, taken):
         return True
+    if is_bare:
+        return False
     for key in UTIL_GENAI:  # no generator: this is asked at each call below a span
         data = context.get(key)
         if data is not None and not _is_among(data, taken):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from opentelemetry.context import Context
 from opentelemetry.trace import Link, Status, StatusCode
 
 from otel_llm_sessions.guard import report
@@ -18,55 +19,52 @@ from otel_llm_sessions.semconv import (
     RESPONSE_ID,
     SESSION_ID,
 )
-from otel_llm_sessions.sessions.link import SessionLink, SessionTrace
+from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.traces.below import below_root
 from otel_llm_sessions.traces.ids import start_with_ids
 from otel_llm_sessions.traces.links import span_context
 
 
-def emit_marker(tracer: Any, turn: SessionLink, error_type: str | None = None) -> None:
+def emit_marker(tracer: Any, turn: SessionLink, error_type: str | None = None, below: Context | None = None) -> None:
     """Emit the marker of a turn below its session's root: the turn's own times, and a link to its span.
 
     Args:
         tracer: the tracer of roots and markers.
         turn: the turn, which has ended; its ``trace`` says below which root the marker stands.
         error_type: ``error.type`` of a turn that failed.
+        below: the context below that root, and nothing else, where it has been made before.
     """
-    trace = turn.trace
+    trace, start, end = turn.trace, turn.start, turn.end
     if trace is None:
         return
     try:
-        marker = start_with_ids(
-            tracer,
-            None,
-            MARKER_NAME,
-            context=below_root(trace),
-            attributes=_attributes(turn, trace, error_type),
-            links=[Link(span_context(turn.span))],
-            start_time=turn.start,
-        )
+        attributes, links = _attributes(turn, trace.part, error_type), [Link(span_context(turn.span))]
+        context = below_root(trace) if below is None else below
+        marker = start_with_ids(tracer, None, MARKER_NAME, context, attributes, links, start)
         if error_type is not None:
             marker.set_status(Status(StatusCode.ERROR))
         # A clock that was set back meanwhile, or another machine's, does not make a turn end before it began.
-        marker.end(max(turn.end, turn.start))
+        marker.end(end if end > start else start)
     except Exception as error:  # a sampler or a processor of the application's, which costs the turn nothing else
         report("emit a turn's marker", error)
 
 
-def _attributes(turn: SessionLink, trace: SessionTrace, error_type: str | None) -> dict[str, Any]:
-    attributes: dict[str, Any] = {SESSION_ID: turn.session_id, LLM_SESSION_TURN: turn.turn}
-    if part := trace.part:
+def _attributes(turn: SessionLink, part: int, error_type: str | None) -> dict[str, Any]:
+    # A plain tuple of all its fields is taken apart in a third of the time that it takes to read them one by one.
+    session_id, _, number, _, _, _, model, tokens_in, tokens_out, response_id, _, name, _, _, _, user, tags = turn[:]
+    attributes: dict[str, Any] = {SESSION_ID: session_id, LLM_SESSION_TURN: number}
+    if part:
         attributes[LLM_SESSION_PART] = part
-    if turn.name or turn.user or turn.tags:
+    if name or user or tags:
         attributes.update(turn.about.attributes())
-    if model := turn.model:
+    if model:
         attributes[REQUEST_MODEL] = model
-    if response_id := turn.response_id:
+    if response_id:
         attributes[RESPONSE_ID] = response_id
-    if (tokens := turn.input_tokens) is not None:
-        attributes[LLM_SESSION_INPUT_TOKENS] = tokens
-    if (tokens := turn.output_tokens) is not None:
-        attributes[LLM_SESSION_OUTPUT_TOKENS] = tokens
+    if tokens_in is not None:
+        attributes[LLM_SESSION_INPUT_TOKENS] = tokens_in
+    if tokens_out is not None:
+        attributes[LLM_SESSION_OUTPUT_TOKENS] = tokens_out
     if error_type is not None:
         attributes[ERROR_TYPE] = error_type
     return attributes
