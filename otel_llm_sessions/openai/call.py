@@ -138,7 +138,7 @@ class Call:
             return self.start_placed(resolution, placement, context, links)
         except BaseException:
             if placement.open_root is not None:
-                placement.open_root.end(None)
+                self.home.placer.end_root(placement, None, "new")
             raise
 
     def start_unplaced(self, said: Resolution, alone: Resolution, gate: Gate) -> None:
@@ -310,9 +310,9 @@ class Call:
         return start_of(before, self.turn, self.request, self.runtime)
 
     def _end_root(self) -> None:
-        turn, root = self.turn, self.turn.placement.open_root
-        if root is not None:
-            root.end(turn.session_id, turn.resolution.origin, is_first=root.trace is turn.placement.trace)
+        turn = self.turn
+        if turn.placement.open_root is not None:
+            self.home.placer.end_root(turn.placement, turn.session_id, turn.resolution.origin)
 
     # --- the end --------------------------------------------------------------------------------------------
 

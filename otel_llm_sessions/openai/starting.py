@@ -69,8 +69,8 @@ def placed(turn: Turn, placer: Placer, span: CallSpan, now: int) -> Turn:
     plan = plan if plan.opening is None else NO_PLAN
     placement, links = placer.amend(turn.resolution, plan, False, span.context)
     span.link(links)
-    trace, root = placement.trace or before.trace, before.open_root
-    return replace(turn, placement=replace(placement, trace=trace, open_root=root))
+    trace, root, opened = placement.trace or before.trace, before.open_root, before.opened
+    return replace(turn, placement=replace(placement, trace=trace, open_root=root, opened=opened))
 
 
 def can_go_on(request: Request, reply: Reply, resolution: Resolution) -> bool:

@@ -15,14 +15,14 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, set_s
 
 from otel_llm_sessions.semconv import LLM_SESSION_LINK
 from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, is_session_root
-from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionId, SessionLink, SessionTrace
+from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionId, SessionLink, SessionTrace, Source
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.traces.below import below, below_root, below_span
 from otel_llm_sessions.traces.links import turn_links
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.opening import NOWHERE
 from otel_llm_sessions.traces.parts import TurnCounts
-from otel_llm_sessions.traces.plan import NO_PLAN, NOT_PLACED, FreshRoot, Placement, Places, Plan, places_in
+from otel_llm_sessions.traces.plan import NO_PLAN, NOT_PLACED, Placement, Places, Plan, places_in
 from otel_llm_sessions.traces.roots import Roots
 
 Placed: TypeAlias = tuple[Placement, Context, list[Link]]
@@ -93,6 +93,16 @@ class Placer(Protocol):
         """Emit the root of a plan that was placed before its claim was got."""
         ...
 
+    def end_root(self, placement: Placement, session_id: SessionId | None, source: Source | None) -> None:
+        """Name and end the root that was left open for a call which had no session's id yet.
+
+        Args:
+            placement: what ``place`` returned, and what has become of it.
+            session_id: the session; None if the call failed before it had one.
+            source: how the session was found.
+        """
+        ...
+
     def plan_beside(self, resolution: Resolution, now: int) -> Plan:
         """Return the trace for what is no turn, beside the turns of a session: where the turn before it stands.
 
@@ -153,6 +163,9 @@ class TurnPlacer:
 
     def open(self, plan: Plan) -> None:
         """See ``Placer.open``."""
+
+    def end_root(self, placement: Placement, session_id: SessionId | None, source: Source | None) -> None:
+        """See ``Placer.end_root``."""
 
     def plan_beside(self, resolution: Resolution, now: int) -> Plan:
         """See ``Placer.plan_beside``."""
@@ -271,16 +284,16 @@ class SessionPlacer:
     def _unnamed(self, resolution: Resolution, plan: Plan, context: Context, opens_nothing: bool, now: int) -> Placed:
         if opens_nothing or resolution.source is None:
             return NOT_PLACED, context, []
-        fresh: FreshRoot | None = None
+        fresh: Placement | None = None
         try:
             fresh = self._roots.fresh(now or time.time_ns(), plan.parent, plan.user)
-            if fresh is None:
+            if fresh is None or fresh.open_root is None:
                 return NOT_PLACED, context, []
-            above = NonRecordingSpan(fresh.context)
-            return Placement(fresh.trace, False, fresh), set_span_in_context(above, context), []
+            above = NonRecordingSpan(fresh.open_root.get_span_context())
+            return fresh, set_span_in_context(above, context), []
         except BaseException:  # interrupted: nobody else has the root, to end it
             if fresh is not None:
-                fresh.end(None)
+                self._roots.end_fresh(fresh, None)
             raise
 
     def open(self, plan: Plan) -> None:
@@ -296,6 +309,10 @@ class SessionPlacer:
         if trace is not None and plan.proven is not None and owner and trace.is_sampled:
             self.mark(plan.proven._replace(trace=trace))
         return trace
+
+    def end_root(self, placement: Placement, session_id: SessionId | None, source: Source | None) -> None:
+        """See ``Placer.end_root``."""
+        self._roots.end_fresh(placement, session_id, source)
 
     def plan_beside(self, resolution: Resolution, now: int) -> Plan:
         """See ``Placer.plan_beside``."""

@@ -7,55 +7,13 @@ from typing import Final
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
 
-from otel_llm_sessions import semconv
 from otel_llm_sessions.cheap import value
-from otel_llm_sessions.guard import report
-from otel_llm_sessions.sessions.link import SessionId, SessionLink, SessionTrace, Source
-from otel_llm_sessions.sessions.root_names import ROOT_NAME, UNNAMED_ROOT_NAME, RootNames
+from otel_llm_sessions.sessions.link import SessionLink, SessionTrace
 from otel_llm_sessions.traces.below import below_root
 from otel_llm_sessions.traces.links import root_target
 from otel_llm_sessions.traces.opening import Opening
 
 ROOT_NANOSECONDS = 1_000_000
-
-
-class FreshRoot:
-    """The root of a session that has no id yet; open until whoever learns the id has told it."""
-
-    __slots__ = ("_names", "_span", "context", "trace")
-
-    def __init__(self, span: Span, context: SpanContext, trace: SessionTrace, names: RootNames) -> None:
-        self._span = span
-        self.context = context
-        self.trace = trace
-        self._names = names
-
-    def end(self, session_id: SessionId | None, source: Source | None = "new", *, is_first: bool = True) -> None:
-        """Name and end it; does nothing if it has ended.
-
-        Args:
-            session_id: the session; None if the call failed before it had one.
-            source: how the session was found.
-            is_first: whether the session began here; else it has a root already, and this is none of its own.
-        """
-        root = self._span
-        try:
-            if not root.is_recording():
-                return
-            name = UNNAMED_ROOT_NAME
-            if session_id is not None:
-                name = self._names.name_of(session_id, "", 1 if is_first else 2)
-                # By themselves: to set several at once costs the SDK (1.45) as much as two do beside what each costs.
-                root.set_attribute(semconv.SESSION_ID, session_id)
-                if is_first:
-                    root.set_attribute(semconv.LLM_SESSION_ROOT, True)
-            if source is not None and source != "new":
-                root.set_attribute(semconv.LLM_SESSION_SOURCE, source)
-            if name != ROOT_NAME:
-                root.update_name(name)
-            root.end(self.trace.started + ROOT_NANOSECONDS)
-        except Exception as error:
-            report("end a session's root", error)
 
 
 @value
@@ -66,8 +24,10 @@ class Placement:
     """The session's trace; None while the session has none."""
     is_marked: bool = False
     """Whether that trace gets a marker for the turn: it stands elsewhere, and the trace is sampled."""
-    open_root: FreshRoot | None = None
-    """The root of a session that has no id yet; whoever learns the id ends it."""
+    open_root: Span | None = None
+    """The root of a session that has no id yet; whoever learns the id names and ends it."""
+    opened: SessionTrace | None = None
+    """The trace of that root."""
     below: Context | None = None
     """The context below the trace's root, and nothing else, where it has been made before."""
 

@@ -19,7 +19,7 @@ from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.about import NOTHING_SAID, About
 from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source
-from otel_llm_sessions.sessions.root_names import ROOT_NAME, RootNames, part_name
+from otel_llm_sessions.sessions.root_names import ROOT_NAME, UNNAMED_ROOT_NAME, RootNames, part_name
 from otel_llm_sessions.sessions.tracestate import state_text
 from otel_llm_sessions.stores.protocol import SessionStore
 from otel_llm_sessions.traces.ids import (
@@ -29,9 +29,9 @@ from otel_llm_sessions.traces.ids import (
     end_early,
     start_with_ids,
 )
-from otel_llm_sessions.traces.links import NO_STATE, root_target
+from otel_llm_sessions.traces.links import ALL_FLAGS, NO_STATE, root_target
 from otel_llm_sessions.traces.opening import NOWHERE, Opening, asked, decided, told, trace_of
-from otel_llm_sessions.traces.plan import ROOT_NANOSECONDS, FreshRoot, Plan
+from otel_llm_sessions.traces.plan import ROOT_NANOSECONDS, Placement, Plan
 from otel_llm_sessions.version import __version__
 
 SCOPE = "otel_llm_sessions.traces"
@@ -266,7 +266,7 @@ class Roots:
             self._known[opening.session_id, opening.part] = trace
         return trace
 
-    def fresh(self, start: int, parent: str = "", user: str = "") -> FreshRoot | None:
+    def fresh(self, start: int, parent: str = "", user: str = "") -> Placement | None:
         """Start the root of a session that has no id yet, in a trace with a random id.
 
         Args:
@@ -275,8 +275,8 @@ class Roots:
             user: whose the call is that opens it, if that says so.
 
         Returns:
-            The root, left open to be named; None if a sampler or a processor of the application's raises, or if the
-            provider makes no spans.
+            What the call has of the trace, with the root, left open to be named (see ``end_fresh``); None if a sampler
+            or a processor of the application's raises, or if the provider makes no spans.
         """
         root = None
         try:
@@ -284,17 +284,45 @@ class Roots:
             if root is None:
                 return None
             context = root.get_span_context()
-            trace_id, state = context.trace_id, context.trace_state
+            trace_id, flags, state = context.trace_id, context.trace_flags & ALL_FLAGS, context.trace_state
             text = "" if state is NO_STATE else state_text(state)
-            trace = new(SessionTrace, (trace_id, context.span_id, int(context.trace_flags), 1, start, 1, text))
+            trace = new(SessionTrace, (trace_id, context.span_id, flags, 1, start, 1, text))
             if parent:
                 self._link_to_parent(root, None, parent)
             if user:
                 root.set_attribute(semconv.USER_ID, user)
-            return FreshRoot(root, context, trace, self._names) if trace_id else None
+            return Placement(trace, False, root, trace) if trace_id else None
         except BaseException:
             end_early(root)
             raise
+
+    def end_fresh(self, placement: Placement, session_id: SessionId | None, source: Source | None = "new") -> None:
+        """Name and end a root that was left open; does nothing if it has ended.
+
+        Args:
+            placement: that of the call which opened it.
+            session_id: the session; None if the call failed before it had one.
+            source: how the session was found.
+        """
+        root, opened = placement.open_root, placement.opened
+        try:
+            if root is None or opened is None or not root.is_recording():
+                return
+            name = UNNAMED_ROOT_NAME
+            if session_id is not None:
+                is_first = opened is placement.trace  # else the session has a root already, and this is none of its own
+                name = self._names.name_of(session_id, "", 1 if is_first else 2)
+                # By themselves: to set several at once costs the SDK (1.45) as much as two do beside what each costs.
+                root.set_attribute(semconv.SESSION_ID, session_id)
+                if is_first:
+                    root.set_attribute(semconv.LLM_SESSION_ROOT, True)
+            if source is not None and source != "new":
+                root.set_attribute(semconv.LLM_SESSION_SOURCE, source)
+            if name != ROOT_NAME:
+                root.update_name(name)
+            root.end(opened.started + ROOT_NANOSECONDS)
+        except Exception as error:
+            report("end a session's root", error)
 
     def _start_fresh(self, start: int) -> Span | None:
         attributes: dict[str, Any] = {semconv.LLM_SESSION_PART: 1, semconv.LLM_SESSION_SOURCE: "new"}
