@@ -19,10 +19,11 @@ from otel_llm_sessions.openai.decide import planned, resolved
 from otel_llm_sessions.openai.going_on import goes_on
 from otel_llm_sessions.openai.outbox import not_recorded, take
 from otel_llm_sessions.openai.question import BUDGET, Question
-from otel_llm_sessions.openai.routes import CHAT
+from otel_llm_sessions.openai.routes import CHAT, RESPONSES
 from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.sessions.link import Record, SessionLink
-from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, lookup_keys, only_key
+from otel_llm_sessions.sessions.resolver import NEW, NOTHING_TOLD, lookup_keys, only_key
+from otel_llm_sessions.traces.plan import NO_PLAN
 
 
 class Questions(Protocol):
@@ -101,8 +102,13 @@ def begin_at_once(call: Call) -> None:
     request, runtime = call.request, call.runtime
     evidence, memory, store = request.evidence, runtime.memory, runtime.store
     # Most chat calls belong to no session and, as far as their requests say, start none.
-    if evidence is NOTHING_TOLD and request.match.route is CHAT:
-        return call.start_at(call.around)
+    if evidence is NOTHING_TOLD:
+        route = request.match.route
+        if route is CHAT:
+            return call.start_at(call.around)
+        # A response that nothing surrounds is the first turn of a session, and nobody says more of that.
+        if route is RESPONSES and not (call.around or request.parent or request.user):
+            return call.start(NEW, NO_PLAN, False)
     answers: Sequence[SessionLink | None] = ()
     if memory is not None and (key := only_key(evidence)):
         previous = memory.find(key)

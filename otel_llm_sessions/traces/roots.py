@@ -280,8 +280,11 @@ class Roots:
         """
         root = None
         try:
-            root = self._start_fresh(start)
-            if root is None:
+            attributes: dict[str, Any] = {semconv.LLM_SESSION_PART: 1, semconv.LLM_SESSION_SOURCE: "new"}
+            try:
+                root = start_with_ids(self.tracer, None, ROOT_NAME, NOWHERE, attributes, (), start)
+            except Exception as error:
+                report("start a session's root", error)
                 return None
             context = root.get_span_context()
             trace_id, flags, state = context.trace_id, context.trace_flags & ALL_FLAGS, context.trace_state
@@ -323,16 +326,6 @@ class Roots:
             root.end(opened.started + ROOT_NANOSECONDS)
         except Exception as error:
             report("end a session's root", error)
-
-    def _start_fresh(self, start: int) -> Span | None:
-        attributes: dict[str, Any] = {semconv.LLM_SESSION_PART: 1, semconv.LLM_SESSION_SOURCE: "new"}
-        try:
-            return start_with_ids(
-                self.tracer, None, ROOT_NAME, context=NOWHERE, attributes=attributes, start_time=start
-            )
-        except Exception as error:
-            report("start a session's root", error)
-            return None
 
 
 def _tracer_of(provider: TracerProvider) -> Any:

@@ -164,3 +164,19 @@ def test_more_than_that_goes_the_long_way(runtime: Runtime):
         assert not goes_on(Call(runtime, asked(named())), previous._replace(**said))
     assert not goes_on(Call(runtime, asked(named())), previous._replace(trace=None))
     assert goes_on(Call(runtime, asked(named(), CHAT)), previous)
+
+
+def test_a_first_turn_begins_the_same_by_the_shortest_way(runtime: Runtime):
+    evidence = chained(None)
+    long, short = begun_the_long_way(runtime, asked(evidence)), Call(runtime, asked(evidence))
+    begin(short)
+    for call in (short, long):
+        span: Any = call.span.own
+        placement = call.turn.placement
+        assert placement.trace is not None
+        assert placement.opened is placement.trace
+        assert (span.parent.trace_id, span.parent.span_id) == placement.trace[:2]
+        assert placement.open_root is not None
+        assert placement.open_root.is_recording()
+    assert short.turn.resolution == long.turn.resolution
+    assert short.request.attributes == long.request.attributes
