@@ -92,6 +92,22 @@ def test_what_waits_when_the_viewer_ends_is_not_lost_without_a_word(capsys):
     assert said == f"--forward {url}: 1 request was not passed on in all\n"
 
 
+def test_who_interrupts_the_end_is_told_too(capsys, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        forwarding = Forwarding(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        forwarding.put("/v1/traces", "application/json", "", b"{}")
+        forwarding.start()
+        connection, _ = silent.accept()
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(threading.Thread, "join", interrupted)
+            forwarding.close()
+        connection.close()
+    assert capsys.readouterr().err.endswith("1 request was not passed on in all\n")
+
+
 def test_when_the_viewer_ends_what_waits_is_sent_first(capsys):
     with collector(404) as (host, taken):
         forwarding = Forwarding(f"http://{host}")
