@@ -182,7 +182,7 @@ async def test_the_largest_body_has_room_where_nothing_else_is():
     words = random.Random(7).randbytes(crowding.MOST // 2 - 1024).hex()
     body = spans_request(session("a", 1, gen_ai__input__messages=words)).SerializeToString()
     assert crowding.MOST - 4096 < len(body) <= crowding.MOST
-    for sent, encoding in ((body, "identity"), (zlib.compress(body, 0)[: crowding.MOST], "deflate")):
+    for sent, encoding in ((body, "identity"), (zlib.compress(body, 1), "deflate")):
         answer = await served.post(sent, content_encoding=encoding)
         assert answer.status_code == 200, answer.content
     await served.close()
