@@ -270,7 +270,7 @@ class GuardedStore:
             link, mine = found[at], known[key]
             if (unwritten := waiting(key)) is not None:
                 mine = _newest(key, unwritten, mine)
-            if link is None:
+            if link is None or link == mine:  # the same: most often of a session whose turns this process makes
                 known[key] = mine
             elif mine is None or not is_newer(key, mine, link):
                 known[key] = link
