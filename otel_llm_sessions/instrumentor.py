@@ -100,6 +100,15 @@ class Instrumentation:
             self._evaluator = SessionEvaluator(self._make()[0], EventsSource(self._logger_provider, end_all_at_exit))
         return self._evaluator
 
+    def write_out(self, seconds: float) -> None:
+        """Wait until a shared store has what calls left behind, for so many seconds at most."""
+        if self._made is not None:
+            from otel_llm_sessions.stores.guarded import GuardedStore
+
+            store = self._made[0].store
+            if isinstance(store, GuardedStore):
+                store.write_out(seconds)
+
     def stop(self) -> None:
         """Put everything back as it was; a store that the application made stays open."""
         if self._made is not None:
@@ -180,10 +189,17 @@ def add_processor(provider: Any) -> None:
 
 
 def _flush_held(provider: Callable[[], Any], timeout_millis: int) -> None:
-    """End what is kept back. Exporters that come before this package's processor have been flushed: once more."""
+    """End what is kept back, and have what calls left behind written: the process may be frozen, or end, after this.
+
+    Exporters that come before this package's processor have been flushed: once more.
+    """
     held = sys.modules.get("otel_llm_sessions.openai.held")
-    if held is not None and held.HELD.settle() and (flushed := provider()) is not None:
+    if held is None:
+        return
+    if held.HELD.settle() and (flushed := provider()) is not None:
         flushed.force_flush(timeout_millis)
+    if _running is not None:
+        _running.write_out(min(timeout_millis / 1000, held.AT_EXIT))
 
 
 def _reference_to(provider: Any) -> Callable[[], Any]:

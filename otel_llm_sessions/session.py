@@ -320,10 +320,14 @@ class SessionSpanProcessor(SpanProcessor):
         """Do nothing: spans are exported by other processors."""
 
     def shutdown(self) -> None:
-        """Do nothing: there is nothing to release."""
+        """As ``force_flush``, for exporters that come behind this: those before it have been shut down."""
+        self.force_flush()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """End the spans of calls that have ended, and of whose sessions something was still to be heard."""
+        """End the spans of calls that have ended, and of whose sessions something was still to be heard.
+
+        What calls left behind for other processes is then written to the store, if the store takes it now.
+        """
         if self.enabled and self.before_flush is not None:
             try:
                 self.before_flush(timeout_millis)

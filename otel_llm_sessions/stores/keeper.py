@@ -34,7 +34,7 @@ _TURN_LOST = 1.0
 TOGETHER = 1.0
 """Seconds for which no caller asks by itself after one had no answer in time: each time the connection is made anew."""
 
-_PROBE = Lookup(("probe",))
+PROBE: Final = Lookup(("probe",))
 
 NOT_ASKED: Final = object()
 """What comes of what a caller did not ask itself."""
@@ -86,6 +86,12 @@ class Keeper:
     def scope(self) -> str:
         """The same for all who share the store, once it has answered; random before."""
         return self._backend.scope
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether there is a thread that asks for callers."""
+        crew = self._crew
+        return crew is not None and crew.is_of_these_threads
 
     # What callers ask.
 
@@ -331,7 +337,7 @@ class Keeper:
             if self.backlog.due_in() == 0.0:
                 self._write(backend)
             elif not (self.readable and self.writable):
-                raised(backend.serve((_PROBE,)))
+                raised(backend.serve((PROBE,)))
             elif backend.is_untidy(is_busy=is_busy):
                 backend.tidy()
             self.readable = self.writable = True

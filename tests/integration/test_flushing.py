@@ -1,0 +1,79 @@
+"""What has happened when the application's flush returns: its process may be frozen then, or end without an exit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from fake_backend import FakeBackend
+from loopback_client import MODEL
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from otel_llm_sessions import OpenAISessionsInstrumentor
+from otel_llm_sessions.openai import held
+from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.testing import capture_spans
+
+SOON = 0.1
+SEVERAL = 3
+
+
+@pytest.fixture
+def backend() -> Iterator[FakeBackend]:
+    """The place of a shared store, which answers nothing while ``go_on`` is not set."""
+    backend = FakeBackend()
+    yield backend
+    backend.go_on.set()
+
+
+@pytest.fixture
+def patient_flush(monkeypatch) -> None:
+    monkeypatch.setattr(held, "AT_EXIT", 60.0)  # a busy machine's thread takes long to write
+
+
+def test_what_calls_left_for_other_processes_is_in_the_store_when_a_flush_returns(client, backend, patient_flush):
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(tracer_provider=provider, store=GuardedStore(backend)):
+        client.responses.create(model=MODEL, input="x")
+        backend.go_on.clear()
+        made = [client.responses.create(model=MODEL, input="x").id for _ in range(SEVERAL)]
+        assert not {f"r:{id_}" for id_ in made} & set(backend.links)
+        threading.Timer(SOON, backend.go_on.set).start()
+        assert provider.force_flush()
+        assert {f"r:{id_}" for id_ in made} <= set(backend.links)
+
+
+def test_a_flush_waits_for_a_store_that_does_not_answer_half_a_second_at_most(client, backend):
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(tracer_provider=provider, store=GuardedStore(backend)):
+        client.responses.create(model=MODEL, input="x")
+        backend.go_on.clear()
+        client.responses.create(model=MODEL, input="x")
+        begun = time.monotonic()
+        assert provider.force_flush()
+        assert time.monotonic() - begun < 8, "the backend itself gives up after ten seconds"
+        backend.go_on.set()
+
+
+def test_a_flush_asks_nothing_of_a_store_that_nobody_has_used(backend):
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(tracer_provider=provider, store=GuardedStore(backend)):
+        provider.force_flush()
+    assert backend.served == []
+
+
+def test_what_is_kept_back_is_exported_by_what_is_shut_down_behind_us(client, server, chain):
+    (first,) = chain(1)
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    OpenAISessionsInstrumentor().instrument(tracer_provider=provider, provider_lookup=True)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    server.script({"id": first, "object": "response"}, path=first, delay=5)
+    client.responses.create(model=MODEL, input="x", previous_response_id=first)
+    assert not exporter.get_finished_spans()
+    provider.shutdown()
+    assert [span.name for span in exporter.get_finished_spans()] == [f"chat {MODEL}"]
+    server.release()
