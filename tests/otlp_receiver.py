@@ -125,6 +125,12 @@ class OtlpReceiver:
     ) -> None:
         self.close()
 
+    def take(self, path: str, message: bytes) -> list[Any]:
+        """Keep what came in another way: a serialized request, and the path to which it would have been sent."""
+        items = _SIGNALS[path].read(message)
+        self._keep(path, items)
+        return items
+
     def _keep(self, path: str, items: list[Any]) -> None:
         with self._arrived:
             self._received[path].extend(items)

@@ -18,13 +18,20 @@ MOST_SECONDS = 60.0
 class ProcessGroup:
     """A running program; everything that it starts is ended with it."""
 
-    def __init__(self, command: Sequence[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: dict[str, str], log: Path, directory: Path | None = None
+    ) -> None:
         self._log = log
         self._started = time.monotonic()
         self.ended_for: str | None = None
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                env=environment,
+                cwd=directory,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         self.id = self._process.pid
         self._is_over = threading.Event()

@@ -13,16 +13,18 @@ from pathlib import Path
 
 import pytest
 from jaeger_traces import calls
+from pipelines.page import sections
 from servers import ROOT, Jaeger, until
 from stopping import stopped
 from store_kit import free_port
 
 HERE = Path(__file__).parent
 CALLS = 3
-FLUSHING = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "servers.md").read_text(), re.S)[-1]
+FLUSHING = re.search(r"@worker_process_shutdown.*?\n\n", sections()["Celery"].files["tasks.py"], re.S)[0]
 TASKS = f"""
 import os
 from celery import Celery
+from celery.signals import worker_process_shutdown
 from openai import OpenAI
 from opentelemetry import metrics, trace
 {FLUSHING}
