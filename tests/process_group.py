@@ -19,9 +19,15 @@ class ProcessGroup:
     """A running program; everything that it starts is ended with it."""
 
     def __init__(
-        self, command: Sequence[str], environment: dict[str, str], log: Path, directory: Path | None = None
+        self,
+        command: Sequence[str],
+        environment: dict[str, str],
+        log: Path,
+        directory: Path | None = None,
+        seconds: float = MOST_SECONDS,
     ) -> None:
         self._log = log
+        self._seconds = seconds
         self._started = time.monotonic()
         self.ended_for: str | None = None
         with log.open("wb") as output:
@@ -76,8 +82,8 @@ class ProcessGroup:
             count = len(members_of(self.id))
             if count > MOST_PROCESSES:
                 self.ended_for = f"ended, since it became {count} processes"
-            elif time.monotonic() - self._started > MOST_SECONDS:
-                self.ended_for = f"ended after {MOST_SECONDS:.0f} seconds"
+            elif time.monotonic() - self._started > self._seconds:
+                self.ended_for = f"ended after {self._seconds:.0f} seconds"
             if self.ended_for is not None:
                 self._kill()
                 return

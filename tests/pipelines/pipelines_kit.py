@@ -34,6 +34,8 @@ SENDS_NOTHING = {"OTEL_BSP_SCHEDULE_DELAY": "600000", "OTEL_BSP_MAX_EXPORT_BATCH
 """With these the SDK sends nothing by itself while a test runs."""
 STOPS_WITHIN = 30.0
 """Seconds that servers give their workers to end in."""
+GOES_ON_FOR = 240.0
+"""Seconds after which a server that was forgotten is ended."""
 OURS = "otel_llm_sessions"
 
 
@@ -135,7 +137,11 @@ class Pipeline:
     def start(self, command: list[str], settings: dict[str, str], log: str = "log") -> ProcessGroup:
         """Start a command that goes on until it is stopped."""
         return ProcessGroup(
-            [self.program(command[0]), *command[1:]], settings, self.directory / log, directory=self.directory
+            [self.program(command[0]), *command[1:]],
+            settings,
+            self.directory / log,
+            directory=self.directory,
+            seconds=GOES_ON_FOR,
         )
 
     def program(self, name: str) -> str:

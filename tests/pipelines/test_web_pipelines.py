@@ -34,7 +34,11 @@ def each(*sets: tuple) -> list:
 def serving(at: Pipeline, command: list[str], **settings: str) -> ProcessGroup:
     """Start a section's server, which sends nothing by itself."""
     protocol = settings.pop("protocol", "http/protobuf")
-    bound = {"GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{at.port}", "UVICORN_PORT": str(at.port)}
+    bound = {
+        "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{at.port}",
+        "UVICORN_PORT": str(at.port),
+        "UVICORN_TIMEOUT_WORKER_HEALTHCHECK": "60",  # a worker that is held up for a moment is not dead
+    }
     return at.start(command, at.settings(protocol, **SENDS_NOTHING, **bound, **settings))
 
 
