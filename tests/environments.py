@@ -18,13 +18,15 @@ from backends.environments import PINNED as BACKENDS
 from beside.environments import PINNED as PEERS
 from contract.matrix import HOME, MATRICES, Environment, Failed, make
 from frameworks.environments import PINNED as FRAMEWORKS
+from pipelines.environments import PINNED as PIPELINES
 
 AT_ONCE = 6
 
 
 def environments() -> list[Environment]:
     """All of them, the largest first."""
-    pinned = [kind.environment(name) for kind in (BACKENDS, FRAMEWORKS, PEERS) for name in kind.packages]
+    kinds = (BACKENDS, FRAMEWORKS, PEERS, PIPELINES)
+    pinned = [kind.environment(name) for kind in kinds for name in kind.packages]
     return [*pinned, *(environment for matrix in MATRICES.values() for environment in matrix())]
 
 
