@@ -49,6 +49,7 @@ class Settings:
     root_name: str = DEFAULT_TEMPLATE
     max_turns: int = 500
     max_age: float = 24 * 3600.0
+    root_repeat: float | None = None
     conversation_id: ConversationIdMode = "given"
     cost: CostMode = "provider"
     ttl: float = 30 * 24 * 3600.0
@@ -128,6 +129,10 @@ def _duration(value: Any) -> float:
     return min(seconds, _LONGEST)
 
 
+def _duration_or_none(value: Any) -> float | None:
+    return None if isinstance(value, str) and value.strip().lower() == "none" else _duration(value)
+
+
 def _store(value: Any) -> str:
     text = str(value).strip()
     scheme, separator, _ = text.partition("://")
@@ -185,6 +190,7 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "max_turns": (_count, _COUNT_ALLOWED),
     "max_age": (_duration, _DURATION_ALLOWED),
+    "root_repeat": (_duration_or_none, f"{_DURATION_ALLOWED}, or none"),
     "conversation_id": _one_of("given", "always"),
     "cost": _one_of("provider", "prices", "none"),
     "ttl": (_duration, _DURATION_ALLOWED),

@@ -44,7 +44,8 @@ class Home:
         """Where the spans of calls stand."""
         if settings.traces == "session":
             names = RootNames(settings.root_name)
-            roots = Roots(provider, store, settings.namespace, names, settings.key, since=since)
+            key, repeat = settings.key, settings.root_repeat
+            roots = Roots(provider, store, settings.namespace, names, key, since=since, repeat=repeat)
             self.has_ids = roots.takes_ids
             self.placer = SessionPlacer(roots, settings.max_turns, settings.max_age)
 

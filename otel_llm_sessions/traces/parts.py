@@ -24,8 +24,8 @@ class Part:
         self.plan: Plan | None = None
         """The plan of the turns that go on in it, once it is known to be open."""
         self.first_turn, self.until, self.is_seen = 0, 0, True
-        """Of an open one: its first turn's number; when it is too old for more, in nanoseconds since the epoch; and
-        whether anybody sees its trace, so that its turns are counted."""
+        """Of an open one: its first turn's number; until when nothing has to be looked at, in nanoseconds since the
+        epoch; and whether anybody sees its trace, so that its turns are counted."""
 
     def take(self, most: int) -> bool:
         """Count one more turn, if there is room for it; return whether there is."""
@@ -78,16 +78,16 @@ class TurnCounts:
                 kept.turns, kept.places = before, itertools.count(before)
             return kept
 
-    def keep(self, session_id: str, trace: SessionTrace, max_age: int) -> None:
+    def keep(self, session_id: str, trace: SessionTrace, until: int) -> None:
         """Remember that a part is open, for ``go_on``.
 
         Args:
             session_id: the session.
             trace: the part's trace.
-            max_age: for how long turns go on in it, in nanoseconds.
+            until: when that has to be looked at closer, in nanoseconds since the epoch.
         """
         kept = self._caught_up(session_id, trace.part, 0)
-        kept.first_turn, kept.until, kept.is_seen = trace.first_turn, trace.started + max_age, trace.is_sampled
+        kept.first_turn, kept.until, kept.is_seen = trace.first_turn, until, trace.is_sampled
         kept.plan = Plan(trace, places=places_in(trace))
         self._open[session_id] = kept
 

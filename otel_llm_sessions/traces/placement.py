@@ -197,8 +197,13 @@ class SessionPlacer:
             return known
         plan = self._looked_at(session_id, resolution, is_turn, now)
         if trace is not None and plan.trace is trace:
-            self._turns.keep(session_id, trace, self._max_age)
+            self._turns.keep(session_id, trace, self._until(trace))
         return plan
+
+    def _until(self, trace: SessionTrace) -> int:
+        """Return until when turns just go on in a trace: it is too old for more then, or its root is told again."""
+        repeats, old = self._roots.repeats, trace.started + self._max_age
+        return old if repeats is None else min(old, repeats.due(trace))
 
     def go_on(self, session_id: SessionId, trace: SessionTrace | None, turn: int, now: int) -> Plan | None:
         """See ``Placer.go_on``."""
@@ -279,6 +284,8 @@ class SessionPlacer:
         trace = plan.trace if plan.opening is None else self._opened(plan, owner)
         if trace is None or trace.trace_id == 0:
             return NOT_PLACED, context, turn_links(resolution)
+        if plan.places is None and self._roots.repeats is not None:
+            self._roots.tell_again(trace)
         return placed_in(plan.places or places_in(trace), resolution, context, around)
 
     def _unnamed(self, resolution: Resolution, plan: Plan, context: Context, opens_nothing: bool, now: int) -> Placed:

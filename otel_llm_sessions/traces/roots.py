@@ -32,6 +32,7 @@ from otel_llm_sessions.traces.ids import (
 from otel_llm_sessions.traces.links import ALL_FLAGS, NO_STATE, root_target
 from otel_llm_sessions.traces.opening import NOWHERE, Opening, asked, decided, told, trace_of
 from otel_llm_sessions.traces.plan import ROOT_NANOSECONDS, Placement, Plan
+from otel_llm_sessions.traces.repeats import Repeats
 from otel_llm_sessions.version import __version__
 
 SCOPE = "otel_llm_sessions.traces"
@@ -55,6 +56,7 @@ class Roots:
         key: str | None = None,
         *,
         since: int = 0,
+        repeat: float | None = None,
     ) -> None:
         """Open session traces.
 
@@ -66,6 +68,7 @@ class Roots:
             key: the setting ``KEY``.
             since: when the provider took the place of another, where the roots of before went, in nanoseconds since
                 the epoch; 0 if it took nobody's.
+            repeat: the setting ``ROOT_REPEAT``.
         """
         self._provider = provider
         self._store = store
@@ -77,6 +80,8 @@ class Roots:
         self._lock = forks.Lock()
         self._own = uuid.uuid4().hex
         self._since = since
+        self.repeats = None if repeat is None else Repeats(repeat)
+        """The roots that are told once more; None if none is."""
         self.namespace = namespace if namespace is not None else _namespace_of(provider)
         """The setting, else ``service.namespace`` of the provider's resource, else an empty string."""
         self.tracer: Any = _tracer_of(provider)
@@ -228,8 +233,21 @@ class Roots:
             if name != part_name(ROOT_NAME, opening.part):
                 root.update_name(name)
             root.end(opening.start + ROOT_NANOSECONDS)
+            if self.repeats is not None:
+                self.repeats.keep(root)
         except Exception as error:
             report("end a session's root", error)
+
+    def tell_again(self, trace: SessionTrace) -> None:
+        """Give a trace's root to the processors of the provider once more, if it is due: as it ended."""
+        root = self.repeats.take(trace) if self.repeats is not None else None
+        if root is None:
+            return
+        try:
+            # A tracer has its provider's processors as an attribute (opentelemetry-sdk 1.45).
+            self.tracer.span_processor.on_end(root)
+        except Exception as error:
+            report("tell a session's root again", error)
 
     def _link_to_parent(self, root: Span, session_id: SessionId | None, parent: str) -> None:
         """Link a root to that of the session in which its own was opened.
@@ -324,6 +342,8 @@ class Roots:
             if name != ROOT_NAME:
                 root.update_name(name)
             root.end(opened.started + ROOT_NANOSECONDS)
+            if self.repeats is not None and session_id is not None and opened is placement.trace:
+                self.repeats.keep(root)
         except Exception as error:
             report("end a session's root", error)
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from loopback import LoopbackServer
@@ -133,15 +134,15 @@ class Application:
 
 
 @pytest.fixture
-def application(api: LoopbackServer) -> Iterator[Callable[[str, str], Application]]:
-    """Make this process an application that sends to an address under a service's name."""
+def application(api: LoopbackServer) -> Iterator[Callable[..., Application]]:
+    """Make this process an application that sends to an address under a service's name, with settings."""
     with contextlib.ExitStack() as stack:
 
-        def started(address: str, service: str) -> Application:
+        def started(address: str, service: str, **settings: Any) -> Application:
             provider = TracerProvider(resource=Resource.create({"service.name": service}))
             stack.callback(provider.shutdown)
             provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(address, insecure=True)))
-            OpenAISessionsInstrumentor().instrument(tracer_provider=provider)
+            OpenAISessionsInstrumentor().instrument(tracer_provider=provider, **settings)
             stack.callback(OpenAISessionsInstrumentor().uninstrument)
             return Application(stack.enter_context(OpenAI(**options_for(api))), provider)
 

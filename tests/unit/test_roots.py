@@ -121,7 +121,7 @@ def going_on(turns: int, most: int, flags: int = 1) -> tuple[TurnCounts, Session
     counts, open_ = TurnCounts(most), SessionTrace(7, 8, flags, 1, 1000, 1)
     for before in range(turns):
         assert counts.add("X", 1, before, bool(flags))
-    counts.keep(X, open_, 500)
+    counts.keep(X, open_, 1500)
     return counts, open_
 
 

@@ -32,6 +32,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("max_age", "90s", 90.0),
     ("max_age", "1.5h", 5400.0),
     ("max_age", "30", 30.0),
+    ("root_repeat", "1m", 60.0),
+    ("root_repeat", " None ", None),
     ("conversation_id", "always", "always"),
     ("cost", "Prices", "prices"),
     ("cost", "none", "none"),
@@ -58,6 +60,8 @@ BAD: list[tuple[str, str, str]] = [
     ("max_turns", "1.5", "greater than 0"),
     ("max_age", "soon", "24h"),
     ("max_age", "0", "greater than 0"),
+    ("root_repeat", "true", "such as 90s, 30m, 24h or 7d, or none"),
+    ("root_repeat", "0", "greater than 0"),
     ("max_age", "-1h", "greater than 0"),
     ("conversation_id", "never", "given, always"),
     ("cost", "true", "provider, prices, none"),
@@ -162,7 +166,8 @@ def test_whatever_the_environment_says_there_are_settings_of_the_right_types(nam
     settings = settings_from(environ={PREFIX + name.upper(): value})
     for field in fields(Settings):
         got, default = getattr(settings, field.name), getattr(Settings(), field.name)
-        assert isinstance(got, (str, type(None)) if default is None else type(default))
+        may_be = float if field.name == "root_repeat" else str
+        assert isinstance(got, (may_be, type(None)) if default is None else type(default))
 
 
 @given(NAMES, st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.lists(st.none()))
