@@ -43,7 +43,7 @@ test-backends: backends  ## the tests that send to the real Collector, Jaeger, P
 	@$(BIN)/python -m pytest -q -m backends -n 2 --dist loadfile tests/backends
 
 test-frameworks: $(VENV)/dev.stamp  ## conversations through real agent frameworks, beside other instrumentations and in existing pipelines, in environments of their own
-	@$(BIN)/python -m pytest -q -m frameworks -n 2 --dist loadgroup tests/frameworks tests/beside tests/pipelines
+	@$(BIN)/python -m pytest -q -m frameworks -n 2 --dist loadfile tests/frameworks tests/beside tests/pipelines
 
 test-browser: $(VENV)/dev.stamp  ## the viewer's page in Debian's Chromium, headless
 	@$(BIN)/python -m pytest -q -m browser -n 2 --dist loadfile tests

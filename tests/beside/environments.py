@@ -15,7 +15,7 @@ from contract.matrix import Environment
 from contract.pinned import Pinned
 
 # What a user installs of each, besides the client.
-PEERS = {
+PACKAGES = {
     "genai-openai": ("opentelemetry-instrumentation-genai-openai", "openai"),
     # 2.4b0 imports httpx, which openai 3 does without, and what util-genai had before 1.0.
     "openai-v2": ("opentelemetry-instrumentation-openai-v2", "opentelemetry-util-genai<1", "httpx", "openai"),
@@ -28,24 +28,19 @@ PEERS = {
     "http": (
         "opentelemetry-instrumentation-httpx",
         "opentelemetry-instrumentation-requests",
-        "opentelemetry-instrumentation-fastapi",
-        "opentelemetry-instrumentation-celery",
-        "fastapi",
-        "celery",
         "requests",
         "openai",
     ),
-    "langchain": (
-        "langchain-openai",
-        "opentelemetry-instrumentation-langchain",
-        "openinference-instrumentation-langchain",
-    ),
-    "openai-agents": ("openai-agents", "opentelemetry-instrumentation-genai-openai-agents"),
+    "fastapi": ("opentelemetry-instrumentation-fastapi", "fastapi", "openai"),
+    "celery": ("opentelemetry-instrumentation-celery", "celery", "openai"),
+    "langchain": ("opentelemetry-instrumentation-langchain", "langchain-openai"),  # OpenLLMetry's
+    "openinference-langchain": ("openinference-instrumentation-langchain", "langchain-openai"),
+    "openai-agents": ("opentelemetry-instrumentation-genai-openai-agents", "openai-agents"),
     "sentry": ("sentry-sdk", "openai"),
     "ddtrace": ("ddtrace", "openai"),
     "newrelic": ("newrelic", "openai"),
 }
-PINNED = Pinned("beside", Path(__file__).with_name("versions.txt"), "3.13", PEERS, extra="otlp")
+PINNED = Pinned("beside", Path(__file__).with_name("versions.txt"), "3.13", PACKAGES, extra="otlp")
 
 
 def version(peer: str, package: str) -> str:

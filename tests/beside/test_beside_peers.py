@@ -1,7 +1,8 @@
 """Beside what a pipeline may already have: whose span has the session, and how many spans a call has.
 
 Each peer is in an environment of its own. Two turns in every form (`talk.py`): chat and responses, sync, async,
-streamed. The application gets what it gets without us, whichever is loaded first. docs/beside-others.md has the table.
+streamed. The application gets what it gets without us, whichever is loaded first, and whichever is switched off and on
+again. docs/beside-others.md has the table.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from beside.environments import PEERS, environment, version
+from beside.environments import environment
+from beside.peers import PEERS
+from beside.talk_forms import AGAIN, APIS, IN_A_BLOCK
+from beside.told import BOTH, EXPECTED, LOGFIRE, OWN, THEIRS
 from contract.matrix import HOME, make
 from loopback import LoopbackServer
 from otlp_receiver import OtlpReceiver
@@ -26,40 +29,25 @@ from otel_llm_sessions.view.spans import ReceivedSpan
 pytestmark = pytest.mark.frameworks
 
 HERE = Path(__file__).parent
-DOCS = HERE.parents[1] / "docs" / "beside-others.md"
 ENDS_WITHIN = 300.0
-FORMS = [f"{api} {way}" for api in ("chat", "responses") for way in ("sync", "async", "stream", "astream")]
 TURNS = 2
 OURS = "otel_llm_sessions"
+OUR_ENTRY = "openai_sessions"
+NONE_OF_THEM = {"httpx", "httpx2", "requests", "urllib3"}
+"""What some environments have besides."""
 BRING_THEIR_OWN = ("logfire",)
 """Peers that set up the SDK themselves; the others run under opentelemetry-instrument."""
 
-THEIRS, OWN, BOTH = "theirs", "ours", "both"
-"""Who has the model span of a call: the peer, with our session on it; we; or each has one, and ours has the session."""
-
-EXPECTED: dict[str, tuple[str, str]] = {
-    # peer: chat, responses
-    "genai-openai": (THEIRS, THEIRS),
-    "openai-v2": (THEIRS, OWN),
-    "openllmetry": (THEIRS, BOTH),
-    "openinference": (THEIRS, THEIRS),
-    "elastic": (THEIRS, OWN),
-    "langfuse": (BOTH, BOTH),
-    "openlit": (THEIRS, THEIRS),
-    "http": (OWN, OWN),
-    "sentry": (OWN, OWN),
-    "ddtrace": (OWN, OWN),
-    "newrelic": (OWN, OWN),
-}
 ORDERS = ("first", "last")
-EACH = [pytest.param(peer, marks=pytest.mark.xdist_group(peer)) for peer in EXPECTED]
-"""What is played of a peer is looked at by one process of those that run the tests."""
+SWITCHED = [peer for peer in EXPECTED if PEERS[peer].off is not None]
+SURROUNDING = {"fastapi": "GET /", "celery": "run/", "openai-agents": "invoke_agent"}
+"""How the names of the spans begin that stand around a call."""
 OF_A_MODEL = ("gen_ai.request.model", "llm.model_name", "langfuse.observation.model.name")
 """Attributes by which a span is known as a model call's."""
 
 
 class Played(NamedTuple):
-    got: list[Any]
+    got: dict[str, Any]
     """What the application got in each form."""
     spans: list[ReceivedSpan]
     said: str
@@ -69,9 +57,24 @@ class Played(NamedTuple):
         return [span for span in self.spans if span.attributes.get("test.form") == form]
 
 
+def forms(peer: str) -> list[str]:
+    return [f"{api} {way}" for api in APIS for way in PEERS[peer].ways]
+
+
+def forms_again(peer: str) -> list[str]:
+    return [form for form in AGAIN if form in forms(peer)]
+
+
+def disabled(peer: str, order: str) -> str:
+    """What opentelemetry-instrument is not to load: where the script says the order, neither side."""
+    theirs = set(PEERS[peer].entries.split(",")) - {""}
+    ours = set() if order == "without" else {OUR_ENTRY}
+    return ",".join(sorted(ours | NONE_OF_THEM - theirs | (set() if order == "alone" else theirs)))
+
+
 @cache
 def play(peer: str, order: str) -> Played:
-    """Play all forms in a process of the peer's environment; the environment is made by whoever comes first."""
+    """Play all forms in a process of the peer's environment, once for all tests of this file, which share a process."""
     HOME.mkdir(exist_ok=True)
     with (HOME / f"beside-{peer}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -87,11 +90,12 @@ def play(peer: str, order: str) -> Played:
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
             "OTEL_METRICS_EXPORTER": "none",
             "OTEL_LOGS_EXPORTER": "none",
-            # The script loads both sides, in the order that it is told.
-            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "openai_sessions,openai,openai_v2,httpx,httpx2,requests,urllib3",
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": disabled(peer, order),
             "DD_TRACE_ENABLED": "false" if order in ("without", "bare") else "true",
             "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
             "DD_TRACE_OTEL_ENABLED": "false",
+            "LOGFIRE_SEND_TO_LOGFIRE": "false",
+            "LOGFIRE_CONSOLE": "false",
         }
         done = subprocess.run(
             [*start, programs / "python", HERE / "talk.py", peer, order],
@@ -101,10 +105,10 @@ def play(peer: str, order: str) -> Played:
             check=False,
             timeout=ENDS_WITHIN,
         )
-        got = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        return Played(
-            got, sorted(receiver.spans, key=lambda span: span.start), done.stdout + done.stderr, done.returncode
-        )
+        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        got = {line["form"]: line["got"] for line in lines}
+        spans = sorted(receiver.spans, key=lambda span: span.start)
+        return Played(got, spans, done.stdout + done.stderr, done.returncode)
 
 
 def models(spans: list[ReceivedSpan]) -> list[ReceivedSpan]:
@@ -116,74 +120,130 @@ def models(spans: list[ReceivedSpan]) -> list[ReceivedSpan]:
     ]
 
 
+def is_ours(span: ReceivedSpan) -> bool:
+    return span.scope.startswith(OURS)
+
+
+def session_in(played: Played, form: str, whose: str) -> str:
+    """A form's session, when each call has as many model spans as it should, and the session on the right one."""
+    spans = models(played.of(form))
+    ours = [span for span in spans if is_ours(span)]
+    theirs = [span for span in spans if not is_ours(span)]
+    counts = {THEIRS: (0, TURNS), OWN: (TURNS, 0), BOTH: (TURNS, TURNS)}[whose]
+    assert (len(ours), len(theirs)) == counts, (form, [(span.name, span.scope) for span in spans])
+    with_session = theirs if whose == THEIRS else ours
+    named = {span.attributes.get("session.id") for span in with_session}
+    assert len(named) == 1, (form, [span.attributes for span in with_session])
+    assert None not in named
+    numbers = [span.attributes["llm_session.turn"] for span in with_session]
+    assert numbers == [numbers[0], numbers[0] + 1]  # a session that has been named before goes on
+    roots = [span for span in played.of(form) if span.attributes.get("llm_session.root")]
+    assert [span.attributes["session.id"] for span in roots] == (list(named) if numbers[0] == 1 else [])
+    return named.pop()
+
+
+def expected(peer: str, form: str) -> str:
+    return EXPECTED[peer]["responses" in form]
+
+
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("peer", EACH)
+@pytest.mark.parametrize("peer", EXPECTED)
 def test_the_application_gets_what_it_gets_without_us(peer: str, order: str) -> None:
-    alone, beside = play(peer, "alone"), play(peer, order)
+    alone, beside, bare = play(peer, "alone"), play(peer, order), play(peer, "bare")
     assert (alone.code, beside.code) == (0, 0), beside.said
-    assert [each["form"] for each in beside.got] == FORMS, beside.said
-    assert beside.got == alone.got == play(peer, "bare").got
+    assert list(bare.got) == forms(peer), bare.said
+    assert not any(isinstance(got, str) for got in bare.got.values()), bare.said  # an error
+    assert alone.got == bare.got
+    for form, got in beside.got.items():
+        assert got == bare.got[form.partition(": ")[2] or form], form
+    assert set(forms(peer)) <= set(beside.got)
     assert OURS not in beside.said  # nothing of ours warns
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("peer", EACH)
+@pytest.mark.parametrize("peer", EXPECTED)
 def test_the_session_is_on_the_span_that_the_user_looks_at(peer: str, order: str) -> None:
     played = play(peer, order)
-    sessions = set()
-    for form in FORMS:
-        spans = models(played.of(form))
-        whose = EXPECTED[peer][form.startswith("responses")]
-        ours = [span for span in spans if span.scope.startswith(OURS)]
-        theirs = [span for span in spans if not span.scope.startswith(OURS)]
-        counts = {THEIRS: (0, TURNS), OWN: (TURNS, 0), BOTH: (TURNS, TURNS)}[whose]
-        assert (len(ours), len(theirs)) == counts, (form, [(span.name, span.scope) for span in spans])
-        with_session = theirs if whose == THEIRS else ours
-        named = {span.attributes.get("session.id") for span in with_session}
-        assert len(named) == 1, (form, [span.attributes for span in with_session])
-        assert None not in named
-        assert [span.attributes["llm_session.turn"] for span in with_session] == [1, 2]
-        sessions |= named
-        roots = [span for span in played.of(form) if span.attributes.get("llm_session.root")]
-        assert [span.attributes["session.id"] for span in roots] == list(named)
-    assert len(sessions) == len(FORMS)
+    sessions = {session_in(played, form, expected(peer, form)) for form in forms(peer)}
+    assert len(sessions) == len(forms(peer))
 
 
-@pytest.mark.parametrize("peer", EACH)
-def test_each_side_works_alone(peer: str) -> None:
-    alone, without = play(peer, "alone"), play(peer, "without")
-    assert not any(span.scope.startswith(OURS) for span in alone.spans)
-    for form in FORMS:
-        both = play(peer, "first")
-        theirs = [span for span in models(both.of(form)) if not span.scope.startswith(OURS)]
-        assert len(models(alone.of(form))) == len(theirs)
-        assert [span.scope.startswith(OURS) for span in models(without.of(form))] == [True] * TURNS
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("peer", EXPECTED)
+def test_in_a_block_every_span_of_a_call_has_the_session(peer: str, order: str) -> None:
+    played = play(peer, order)
+    spans = models(played.of(f"in a block: {IN_A_BLOCK}"))
+    assert {span.attributes.get("session.id") for span in spans} == {IN_A_BLOCK}
 
 
-@pytest.mark.xdist_group("logfire")
-@pytest.mark.parametrize(("order", "whose"), [("first", BOTH), ("last", THEIRS)])
-def test_logfire_with_the_two_lines_that_the_documentation_has(order: str, whose: str) -> None:
-    beside = play("logfire", order)
-    assert beside.got == play("logfire", "alone").got == play("logfire", "bare").got
-    for form in FORMS:
-        spans = [span for span in beside.of(form) if not span.name.startswith("streaming response")]
-        calls = [span for span in spans if "llm_session.turn" in span.attributes and span.name != "turn"]
-        assert [span.scope.startswith(OURS) for span in calls] == [whose == BOTH] * TURNS
-        assert [span.attributes["llm_session.turn"] for span in calls] == [1, 2]
-        # Its span of a stream ends when the stream begins, before a reply has named a new session.
-        late = whose == THEIRS and form in ("responses stream", "responses astream")
-        named = [span.attributes.get("session.id") for span in calls]
-        assert len(set(named[late:])) == 1
-        assert None not in named[late:]
-        assert not any("Scrubbed" in str(value) for span in spans for value in span.attributes.values())
+@pytest.mark.parametrize("peer", EXPECTED)
+def test_disabling_either_side_leaves_the_other(peer: str) -> None:
+    """By OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, where opentelemetry-instrument finds both."""
+    alone, without, both = play(peer, "alone"), play(peer, "without"), play(peer, "first")
+    assert not any(is_ours(span) for span in alone.spans)
+    assert without.got == alone.got
+    for form in forms(peer):
+        assert len(models(alone.of(form))) == sum(not is_ours(span) for span in models(both.of(form)))
+        session_in(without, form, OWN)
 
 
-def test_the_documentation_says_the_same() -> None:
-    """The table of docs/beside-others.md, row by row."""
-    rows = re.findall(
-        r"^\| `([\w-]+)`[^|]* \| ([^|]+) \| (theirs|ours|both) \| (theirs|ours|both) \|", DOCS.read_text(), re.M
-    )
-    assert {name: (chat, responses) for name, _, chat, responses in rows if name in EXPECTED} == EXPECTED
-    for peer, seen, _, _ in rows:
-        package = PEERS[peer][0].partition("[")[0]
-        assert seen == version(peer, package), peer
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("peer", SWITCHED)
+def test_switching_either_side_off_leaves_the_other_and_on_again_both(peer: str, order: str) -> None:
+    """By `uninstrument()`, or what a peer has instead."""
+    played = play(peer, order)
+    for form in forms_again(peer):
+        session_in(played, f"theirs off: {form}", OWN)
+        session_in(played, f"theirs on: {form}", expected(peer, form))
+        assert not any(is_ours(span) for span in played.of(f"ours off: {form}"))
+        assert not any("session.id" in span.attributes for span in played.of(f"ours off: {form}"))
+        assert len(models(played.of(f"ours off: {form}"))) == len(models(play(peer, "alone").of(form)))
+        session_in(played, f"ours on: {form}", expected(peer, form))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("peer", SURROUNDING)
+def test_the_call_stands_in_what_it_serves(peer: str, order: str) -> None:
+    played = play(peer, order)
+    for form in forms(peer):
+        around = {span.span_id: span for span in played.of(form) if span.name.startswith(SURROUNDING[peer])}
+        calls = models(played.of(form))
+        assert [call.parent_id in around for call in calls] == [True] * TURNS, form
+        markers = [span for span in played.of(form) if span.name == "turn"]
+        assert {call.span_id for call in calls} <= {link.span_id for marker in markers for link in marker.links}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_logfire_with_the_lines_that_the_documentation_has(order: str) -> None:
+    beside, alone, bare = play("logfire", order), play("logfire", "alone"), play("logfire", "bare")
+    assert alone.got == bare.got
+    for form, got in beside.got.items():
+        assert got == bare.got[form.partition(": ")[2] or form], form
+    stages = {
+        "": (LOGFIRE[order], forms("logfire")),
+        "theirs off: ": (OWN, forms_again("logfire")),
+        "theirs on: ": (LOGFIRE["last"], forms_again("logfire")),  # off and on again: as if loaded after us
+        "ours on: ": (LOGFIRE["first"], forms_again("logfire")),
+    }
+    for stage, (whose, played) in stages.items():
+        for form in played:
+            beside_logfire(beside, stage + form, whose)
+    for form in forms_again("logfire"):
+        assert not any("session.id" in span.attributes for span in beside.of(f"ours off: {form}"))
+        assert len(models(beside.of(f"ours off: {form}"))) == len(models(alone.of(form)))
+
+
+def beside_logfire(played: Played, form: str, whose: str) -> None:
+    """Fail unless each call has the spans that it should, with the session on the right one, and nothing scrubbed."""
+    spans = [span for span in played.of(form) if not span.name.startswith("streaming response")]
+    calls = [span for span in spans if "llm_session.turn" in span.attributes and span.name != "turn"]
+    assert [is_ours(span) for span in calls] == [whose != THEIRS] * TURNS, form
+    assert len(models(spans)) == TURNS * (2 if whose == BOTH else 1), form
+    first = calls[0].attributes["llm_session.turn"]
+    assert [span.attributes["llm_session.turn"] for span in calls] == [first, first + 1]
+    # Its span of a stream ends when the stream begins, before a reply has named a new session.
+    late = whose == THEIRS and "responses" in form and form.endswith("stream")
+    named = [span.attributes.get("session.id") for span in calls]
+    assert len(set(named[late:])) == 1
+    assert None not in named[late:]
+    assert not any("Scrubbed" in str(value) for span in spans for value in span.attributes.values())
