@@ -144,7 +144,7 @@ PEERS = {
     # It is OpenLLMetry's, which leaves its wrapper where it is when it is switched off (0.62.4).
     "langchain": Peer(
         of_opentelemetry("opentelemetry.instrumentation.langchain.LangchainInstrumentor").on,
-        entries="langchain",
+        # opentelemetry-instrument finds it where the package langchain is, too
         application="app_langchain",
     ),
     "openinference-langchain": of_opentelemetry(
