@@ -85,5 +85,8 @@ def test_turns_in_requests_are_one_session_whose_list_shows_the_requests(mlflow:
     two_people(mlflow.address, "nested", "--in-requests", **HEADERS)
     for traces in arrived(mlflow, "nested"):
         assert ["request_preview" in trace["info"] for trace in traces] == [False] * 3
-        assert ["mlflow.trace.tokenUsage" in trace["info"]["trace_metadata"] for trace in traces] == [True] * 3
+        usages = [json.loads(trace["info"]["trace_metadata"]["mlflow.trace.tokenUsage"]) for trace in traces]
+        calls = [call_in(trace) for trace in traces]
+        assert [usage["input_tokens"] for usage in usages] == [call["gen_ai.usage.input_tokens"] for call in calls]
+        assert {call["mlflow.llm.model"] == call["gen_ai.response.model"] for call in calls} == {True}
         assert all(said(trace) for trace in traces)

@@ -110,8 +110,9 @@ def test_turns_in_requests_are_one_session_whose_list_shows_the_requests(phoenix
     two_people(phoenix.address, "nested", "--in-requests")
     for session in arrived(phoenix, "nested"):
         assert [(turn["name"], turn["input"]) for turn in turns(session)] == [(REQUEST, None)] * 3
-        assert session["tokenUsage"]["prompt"] > 0
+        assert all(session["tokenUsage"][kind] > 0 for kind in ("prompt", "completion"))
     calls = [span["attributes"] for span in phoenix.spans("nested") if span["name"] != REQUEST]
+    assert [call["gen_ai.request.model"] for call in calls] == ["gpt-4o-mini"] * 6
     asked = sorted(json.loads(call["gen_ai.input.messages"])[-1]["parts"][0].get("content", RESULT) for call in calls)
     assert asked == sorted([LONG, RESULT, THEN, *CHAIN])
 

@@ -10,7 +10,7 @@ import sys
 from contextlib import nullcontext
 
 from openai import OpenAI
-from opentelemetry.trace import get_tracer
+from opentelemetry.trace import SpanKind, get_tracer
 
 from otel_llm_sessions import session
 
@@ -37,7 +37,9 @@ class People:
         self._in_requests = in_requests
 
     def _request(self):
-        return get_tracer("web").start_as_current_span(REQUEST) if self._in_requests else nullcontext()
+        if not self._in_requests:
+            return nullcontext()
+        return get_tracer("web").start_as_current_span(REQUEST, kind=SpanKind.SERVER)
 
     def chat(self, name: str) -> None:
         """A question that needs a tool, its result, and a question more, which is streamed."""
