@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,20 +10,20 @@ from pathlib import Path
 
 import pytest
 from loopback_client import MODEL
-from servers import ROOT, Collector, Server, status, until
+from servers import PROGRAMS, ROOT, Collector, Server, status, until
 from store_kit import free_port
 
-CONTRIB = os.environ.get("OTELCOL_CONTRIB", "")
+ROUTER = PROGRAMS / "otelcol-routing"
 CONFIG = ROOT / "examples" / "collector" / "load-balancing.yaml"
 SESSIONS, TURNS = 12, 3
 
 pytestmark = pytest.mark.skipif(
-    not CONTRIB, reason="OTELCOL_CONTRIB names no Collector with the loadbalancing exporter (the contrib distribution)"
+    not ROUTER.exists(), reason="`make backends` could not build a Collector with the loadbalancing exporter here"
 )
 
 
 class Router(Server):
-    """The contrib distribution with the configuration that routes."""
+    """A Collector with the configuration that routes."""
 
     def __init__(self, directory: Path, config: Path, *behind: Collector) -> None:
         super().__init__(directory)
@@ -34,7 +33,8 @@ class Router(Server):
         self.grpc, self._http = (f"127.0.0.1:{free_port()}" for _ in range(2))
         first, second = (collector.grpc for collector in self._behind)
         own = {"COLLECTOR_GRPC": self.grpc, "COLLECTOR_HTTP": self._http}
-        return [CONTRIB, "--config", str(self._config)], {**own, "FIRST_COLLECTOR": first, "SECOND_COLLECTOR": second}
+        behind = {"FIRST_COLLECTOR": first, "SECOND_COLLECTOR": second}
+        return [str(ROUTER), "--config", str(self._config)], {**own, **behind}
 
     def _is_ready(self) -> bool:
         return status(f"http://{self._http}/v1/traces", b"") == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 _CORE: Final = "go.opentelemetry.io/collector"
@@ -52,8 +53,14 @@ COMPONENTS: Final = {
 }
 """What the collector can do, by the sections of the builder's manifest."""
 
-COLLECTOR_MODULES: Final = {
-    **{module: version for section in COMPONENTS.values() for module, version in section.items()},
-    f"{_CORE}/otelcol": COLLECTOR,
-    f"{_CORE}/service": COLLECTOR,
+ROUTER_COMPONENTS: Final = {
+    **COMPONENTS,
+    "exporters": {**COMPONENTS["exporters"], f"{_CONTRIB}/exporter/loadbalancingexporter": "v0.150.0"},
 }
+"""What a collector before others can do; of newer exporters not all that they need is to be had everywhere."""
+
+
+def modules(components: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """What a collector of these components requires."""
+    of_components = {module: version for section in components.values() for module, version in section.items()}
+    return {**of_components, f"{_CORE}/otelcol": COLLECTOR, f"{_CORE}/service": COLLECTOR}
