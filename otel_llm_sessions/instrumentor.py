@@ -7,6 +7,7 @@ import logging
 import sys
 import weakref
 from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from dataclasses import fields
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -102,11 +103,10 @@ class Instrumentation:
 
     def write_out(self, seconds: float) -> None:
         """Wait until a shared store has what calls left behind, for so many seconds at most."""
-        if self._made is not None:
-            from otel_llm_sessions.stores.guarded import GuardedStore
-
+        guarded = sys.modules.get("otel_llm_sessions.stores.guarded")
+        if guarded is not None and self._made is not None:
             store = self._made[0].store
-            if isinstance(store, GuardedStore):
+            if isinstance(store, guarded.GuardedStore):
                 store.write_out(seconds)
 
     def stop(self) -> None:
@@ -188,18 +188,27 @@ def add_processor(provider: Any) -> None:
         report("add the span processor", error)
 
 
+_flushes_again: ContextVar[bool] = ContextVar("flushes_again", default=False)
+"""Whether a flush is this package's own, amid the application's."""
+
+
 def _flush_held(provider: Callable[[], Any], timeout_millis: int) -> None:
     """End what is kept back, and have what calls left behind written: the process may be frozen, or end, after this.
 
     Exporters that come before this package's processor have been flushed: once more.
     """
     held = sys.modules.get("otel_llm_sessions.openai.held")
-    if held is None:
+    if held is None or _flushes_again.get():  # else it would never end where calls keep coming
         return
     if held.HELD.settle() and (flushed := provider()) is not None:
-        flushed.force_flush(timeout_millis)
-    if _running is not None:
-        _running.write_out(min(timeout_millis / 1000, held.AT_EXIT))
+        token = _flushes_again.set(True)
+        try:
+            flushed.force_flush(timeout_millis)
+        finally:
+            _flushes_again.reset(token)
+    running = _running
+    if running is not None:
+        running.write_out(min(timeout_millis / 1000, held.AT_EXIT))
 
 
 def _reference_to(provider: Any) -> Callable[[], Any]:

@@ -60,10 +60,16 @@ class Crew:
         """How many jobs wait, about."""
         return self._jobs.qsize()
 
-    def give(self, job: Job) -> None:
-        """Give the thread something to do."""
+    @property
+    def needs_this_thread(self) -> bool:
+        """Whether to wait for the thread is in vain: this is it, or a signal's handler amid a turn of a caller's."""
+        return threading.get_ident() in (self.caller, self.thread.ident)
+
+    def give(self, job: Job) -> Answer[Any]:
+        """Give the thread something to do; return the answer."""
         job.given = time.monotonic()
         self._jobs.put(job)
+        return job.answer
 
     def wake(self) -> None:
         """Have the thread look around."""

@@ -16,7 +16,7 @@ from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.stores.answer import Answer
-from otel_llm_sessions.stores.keeper import NOT_ASKED, PROBE, Keeper
+from otel_llm_sessions.stores.keeper import NOT_ASKED, Keeper
 from otel_llm_sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
 from otel_llm_sessions.stores.newest import is_mutable, is_newer, may_be_given_again
 from otel_llm_sessions.stores.shared import DEFAULT_TIME_LIMIT, Backend, Claim, Lookup, Put, StoreDown, StoreRefused
@@ -204,9 +204,9 @@ class GuardedStore:
     def write_out(self, seconds: float) -> None:
         """Wait until what was put is written, if the store takes it now, and for so many seconds at most."""
         deadline = time.monotonic() + seconds
-        while self._keeper.is_at_work and self.is_up:
-            # What waits comes before it; the backlog follows part by part.
-            if not self._keeper.ask(PROBE).wait(deadline - time.monotonic()) or self._keeper.backlog.due_in() != 0.0:
+        while self.is_up and (asked := self._keeper.all_asked()) is not None:
+            # The backlog follows what waits, part by part.
+            if not asked.wait(deadline - time.monotonic()) or self._keeper.backlog.due_in() != 0.0:
                 return
 
     def close(self) -> None:

@@ -34,7 +34,7 @@ _TURN_LOST = 1.0
 TOGETHER = 1.0
 """Seconds for which no caller asks by itself after one had no answer in time: each time the connection is made anew."""
 
-PROBE: Final = Lookup(("probe",))
+_PROBE = Lookup(("probe",))
 
 NOT_ASKED: Final = object()
 """What comes of what a caller did not ask itself."""
@@ -87,12 +87,6 @@ class Keeper:
         """The same for all who share the store, once it has answered; random before."""
         return self._backend.scope
 
-    @property
-    def is_at_work(self) -> bool:
-        """Whether there is a thread that asks for callers."""
-        crew = self._crew
-        return crew is not None and crew.is_of_these_threads
-
     # What callers ask.
 
     def ask(self, ask: Ask, seconds: float = 0.0) -> Answer[Any]:
@@ -143,10 +137,16 @@ class Keeper:
             self._settle(job, StoreDown(f"{MAX_WAITING} operations wait already"))
             return job.answer
         crew.give(job)
-        # Amid a turn of this very thread, which a signal's handler has interrupted, waiting would be in vain.
-        if seconds and crew.caller != threading.get_ident() and not job.answer.wait(begun + seconds - time.monotonic()):
+        if seconds and not crew.needs_this_thread and not job.answer.wait(begun + seconds - time.monotonic()):
             self.pace.late(seconds)
         return job.answer
+
+    def all_asked(self) -> Answer[Any] | None:
+        """Return what is answered when all that waits now has been asked; None where to wait for that is in vain."""
+        crew = self._crew
+        if crew is None or not crew.is_of_these_threads or crew.needs_this_thread:
+            return None
+        return crew.give(Job(_PROBE))
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Put links on the backlog, and write them as soon as the store takes them."""
@@ -337,7 +337,7 @@ class Keeper:
             if self.backlog.due_in() == 0.0:
                 self._write(backend)
             elif not (self.readable and self.writable):
-                raised(backend.serve((PROBE,)))
+                raised(backend.serve((_PROBE,)))
             elif backend.is_untidy(is_busy=is_busy):
                 backend.tidy()
             self.readable = self.writable = True

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from fake_backend import FakeBackend
 from loopback_client import MODEL
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from waiting import until
 
 from otel_llm_sessions import OpenAISessionsInstrumentor
 from otel_llm_sessions.openai import held
+from otel_llm_sessions.stores import keeper
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.testing import capture_spans
 
@@ -57,6 +59,68 @@ def test_a_flush_waits_for_a_store_that_does_not_answer_half_a_second_at_most(cl
         assert provider.force_flush()
         assert time.monotonic() - begun < 8, "the backend itself gives up after ten seconds"
         backend.go_on.set()
+
+
+def test_a_flush_waits_no_longer_where_more_waits_than_a_store_is_given(client, backend, monkeypatch):
+    monkeypatch.setattr(keeper, "MAX_WAITING", SEVERAL)
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(tracer_provider=provider, store=GuardedStore(backend)):
+        client.responses.create(model=MODEL, input="x")
+        backend.go_on.clear()
+        for _ in range(3 * SEVERAL):
+            client.responses.create(model=MODEL, input="x")
+        begun = time.monotonic()
+        assert provider.force_flush()
+        assert time.monotonic() - begun < 6, "the backend itself gives up after ten seconds"
+        backend.go_on.set()
+
+
+class Visited(SpanProcessor):
+    """Counts flushes, during each of which a call is made whose end is kept back."""
+
+    def __init__(self, make_call: Callable[[], object]) -> None:
+        self.make_call = make_call
+        self.flushes = 0
+
+    def force_flush(self, timeout_millis: int = 0) -> bool:
+        self.flushes += 1
+        if self.flushes < 5:
+            self.make_call()
+        return True
+
+
+def test_a_flush_ends_where_calls_keep_coming_whose_ends_are_kept_back(client, backend, chain):
+    (first,) = chain(1)
+    visited = Visited(lambda: client.responses.create(model=MODEL, input="x", previous_response_id=first))
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(visited)
+    with capture_spans(tracer_provider=provider, store=GuardedStore(backend)):
+        client.responses.create(model=MODEL, input="x")
+        backend.go_on.clear()
+        visited.make_call()
+        provider.force_flush()
+        assert visited.flushes == 2
+        backend.go_on.set()
+
+
+@pytest.mark.parametrize("calls_before", [0, 1], ids=["the store's thread", "a caller's turn"])
+def test_a_flush_amid_what_is_asked_of_the_store_waits_for_nothing(client, backend, patient_flush, calls_before):
+    provider = TracerProvider(shutdown_on_exit=False)
+    took: list[float] = []
+
+    def flush() -> None:
+        begun = time.monotonic()
+        provider.force_flush()
+        took.append(time.monotonic() - begun)
+
+    with capture_spans(tracer_provider=provider, store=GuardedStore(backend)):
+        for _ in range(calls_before):
+            client.responses.create(model=MODEL, input="x")
+        backend.amid = flush
+        client.responses.create(model=MODEL, input="x")
+        until(lambda: took)
+        assert (backend.threads[-1] == threading.get_ident()) is bool(calls_before)
+        assert took[0] < 1
 
 
 def test_a_flush_asks_nothing_of_a_store_that_nobody_has_used(backend):
