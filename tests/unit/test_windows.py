@@ -99,6 +99,21 @@ def test_traces_that_go_on_all_the_time_are_not_asked_for_without_end():
     assert told.notices
 
 
+@pytest.mark.parametrize("at", [0, 5 * SECOND, WEEK // 2])
+def test_a_trace_that_goes_on_and_of_which_the_beginning_is_told_makes_no_window_small(at):
+    """As Tempo tells of a trace the first hundred spans, in whichever of its hours it is found."""
+    backend, begun = Backend(lately(LIMIT + 100)), NOW - WEEK + at
+
+    def search(low: int, high: int) -> Found[int]:
+        found = backend.search(low, high)
+        if backend.searches > 100:
+            raise AssertionError(f"a window of {high - low} ns")
+        there = [begun] if high >= begun else []
+        return Found(found.traces + there, found.full, found.share, [*found.times, *there])
+
+    assert set(read(search, NOW - WEEK, NOW, Told())) == {*backend.times, begun}
+
+
 def test_an_answer_that_is_too_long_is_asked_for_in_halves():
     backend, told = Backend(evenly(100), limit=1_000), Told()
 

@@ -67,7 +67,7 @@ def read(search: Search[T], start: int, end: int, told: Told, least: int = MILLI
                 continue
             if found.full:
                 cut.append((begin, end))
-            length = _following(found, begin, end)
+            length = max(least, _following(found, begin, end))
             end, was_guessed = begin - 1, False
             if full >= MOST_FULL:  # all that is left is asked for at once
                 length = max(end - start, 0)
@@ -83,8 +83,10 @@ def _within(times: Sequence[int]) -> int:
 
 def _following(found: Found[T], begin: int, end: int) -> int:
     """How long the window before this one is to be, for as much as an answer is to have."""
-    used = min(max(found.times, default=end), end) - begin + 1
-    return int(max(used, 1) * min(AIM / max(found.share, AIM / GROWTH), GROWTH))
+    last = min(max(found.times, default=end), end)
+    # What was found and lies before it tells nothing: a trace that goes on, of which a search tells the beginning.
+    used = (last if last >= begin else end) - begin + 1
+    return int(used * min(AIM / max(found.share, AIM / GROWTH), GROWTH))
 
 
 def _when(cut: Sequence[tuple[int, int]]) -> str:
