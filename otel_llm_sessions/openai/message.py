@@ -343,10 +343,21 @@ def _pairs_of(said: Mapping[str, Any], passing: frozenset[str]) -> Iterator[tupl
             yield name, value if type(value) is str else _frozen(value)
 
 
+class Number(NamedTuple):
+    """A number, or a yes or no, as written: ``1`` and ``True``, ``-1`` and ``-2`` have the same hash in Python."""
+
+    written: str
+    """As JSON."""
+
+
 def _frozen(value: Any) -> Any:
     """Return a value of JSON as one that can be hashed."""
-    if value is None or isinstance(value, (str, int, float)):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, (int, float)):
+        return Number(json.dumps(value))
     if isinstance(value, (list, tuple)):
         return ("[", *map(_frozen, value))
     return ("{", *_pairs_of(_fields_of(value), _MARKS))
@@ -356,6 +367,8 @@ def _as_digested(value: Any) -> Any:
     """Return what stands in a form as JSON; what JSON calls objects are calls and digests, and nothing else is."""
     if isinstance(value, str):
         return {"#": sha256(value.encode("utf-8", "surrogatepass")).hexdigest()} if len(value) > _LONG else value
+    if type(value) is Number:
+        return json.loads(value.written)
     if type(value) is Called:
         return {"call": [value.id, value.name, _as_digested(canonical(value.arguments))]}
     return [_as_digested(each) for each in value] if type(value) is tuple else value

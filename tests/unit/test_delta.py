@@ -125,6 +125,19 @@ def test_a_text_that_was_changed_in_place_is_noticed():
     assert news(left, history, deltas).kind == "full"
 
 
+@pytest.mark.parametrize(("said", "other"), [(-1, -2), (1, True), (False, 0), (0, 2**61 - 1), (1, "1"), ([1], [True])])
+def test_a_value_that_was_changed_in_place_is_noticed_also_where_pythons_hashes_are_the_same(said, other):
+    def asked(code: Any) -> list[Any]:
+        ended = {"stdout": "", "outcome": {"type": "exit", "exit_code": code}}
+        return [{"type": "shell_call_output", "call_id": "call_1", "output": [ended]}]
+
+    deltas = Deltas(KEYED)
+    left = deltas.told("responses", deltas.said("responses", {"input": asked(said)}), [REPLY])
+    for code, kind in ((said, "delta"), (other, "full")):
+        again = deltas.said("responses", {"input": [*asked(code), REPLY, MORE]})
+        assert deltas.news(again, left).kind == kind
+
+
 @pytest.mark.parametrize("tools", [[{"name": "add"}], ({"name": "add"},), [{"name": True}], [{"name": float("nan")}]])
 def test_tools_are_told_apart_by_what_they_say_however_they_lie_in_memory(tools):
     def again(**more: Any) -> Any:

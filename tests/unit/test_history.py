@@ -171,6 +171,8 @@ def test_the_beginning_that_is_tied_to_ends_with_the_last_reply():
         ([{"role": "user", "content": "a", "name": "ann"}], [{"role": "user", "content": "a", "name": "bob"}]),
         ([{"role": "user", "parts": ["a"]}], [{"role": "user", "parts": ["b"]}]),
         ([{"role": "user", "content": {"text": "a"}}], [{"role": "user", "content": {"text": "b"}}]),
+        ([{"role": "user", "content": "a", "seed": -1}], [{"role": "user", "content": "a", "seed": -2}]),
+        ([{"role": "user", "content": "a", "seed": 1}], [{"role": "user", "content": "a", "seed": True}]),
         ([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], [{"role": "user", "content": "ab"}]),
         (
             [{"role": "user", "content": 'a\0["user"]\0b'}],
