@@ -17,9 +17,11 @@ def correct(call: Call, resolution: Resolution, ended: int) -> None:
         resolution: the session.
         ended: when the call ended, in nanoseconds since the epoch.
     """
-    previous = resolution.previous
+    previous, was_marked = resolution.previous, call.turn.placement.is_marked
+    if previous is not None and previous.start == call.started:
+        return  # it ended with what was known, and that is now found as the newest turn of its session
     trace = previous.trace if previous is not None and call.runtime.is_by_session else None
     is_marked = trace is not None and trace.is_sampled
     call.turn = Turn(resolution, resolution.session_id, Placement(trace, is_marked))
-    if (record := call.leave(ended)) is not None and is_marked:
+    if (record := call.leave(ended)) is not None and is_marked and not was_marked:
         call.home.placer.mark(with_user(record.link, call.request))

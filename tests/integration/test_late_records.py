@@ -8,13 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from fake_backend import FakeBackend
 from loopback_client import MODEL
 from opentelemetry import trace
 from store_kit import Proxy, a_link, until
 from waiting import AT_MOST
 
-from otel_llm_sessions.openai import flow
+from otel_llm_sessions.openai import course, flow
 from otel_llm_sessions.openai.announcing import is_missing
+from otel_llm_sessions.openai.held import HELD
 from otel_llm_sessions.sessions.keys import announced_key, session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SpanRef
 from otel_llm_sessions.stores import pace
@@ -158,6 +160,28 @@ def test_a_turn_announces_itself_where_the_store_is_late(client, proxy, other, i
         assert 0 < newest.start <= recorded.start
     else:
         assert newest is None
+
+
+def test_a_turn_that_ended_without_an_answer_is_not_found_as_the_one_before_itself(client, monkeypatch):
+    """It is recorded with what was known; so the answer that comes at last finds it, and would mark it once more."""
+    corrected, correct = [], course.correct
+    monkeypatch.setattr(course, "correct", lambda *args: corrected.append(correct(*args)))
+    backend = FakeBackend()
+    with capture_spans(store=GuardedStore(backend)) as spans:
+        ask(client, "X")
+        until(lambda: (link := backend.links.get(session_key("X"))) is not None and link.end)
+        backend.go_on.clear()
+        ask(client, "X")
+        assert HELD.settle(), "its end was kept back"
+        until(lambda: len(calls(spans)) == 2)
+        backend.go_on.set()
+        until(lambda: corrected)
+        until(lambda: backend.links[session_key("X")].turn == 2)
+        ask(client, "X")
+        until(lambda: len(calls(spans)) == 3)
+    assert [span.attributes["llm_session.turn"] for span in calls(spans)] == [1, 2, 3]
+    marked = [span.attributes["llm_session.turn"] for span in spans if span.name == "turn"]
+    assert marked.count(2) == 1
 
 
 def as_others_know(other: GuardedStore) -> tuple[int, bool] | None:
