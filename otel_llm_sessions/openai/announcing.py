@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from otel_llm_sessions.openai.call import NOWHERE, Call
 from otel_llm_sessions.openai.outbox import put_soon
-from otel_llm_sessions.sessions.keys import announced_key
+from otel_llm_sessions.sessions.keys import PROCESS, announced_key
 from otel_llm_sessions.sessions.link import Record, SessionLink
 
 
@@ -26,15 +26,20 @@ def announce(call: Call) -> None:
     """Announce a call, if it is a turn of a named session; nothing is waited for."""
     key, given = announced_by(call), call.request.evidence.given
     if key and given is not None:
-        put_soon(call.runtime, Record([key], SessionLink(given.session_id, given.source, 0, NOWHERE, call.started, 0)))
+        link = SessionLink(given.session_id, given.source, 0, NOWHERE, call.started, 0, response_id=PROCESS.token)
+        put_soon(call.runtime, Record([key], link))
 
 
 def is_missing(announced: SessionLink, newest: SessionLink | None, begun: int) -> bool:
     """Whether a turn that a call follows was announced, and is not recorded yet.
 
+    Of this process's own turns that are over nothing is missing here; those that go on are beside the call, not before.
+
     Args:
-        announced: the announcement.
+        announced: the announcement; in place of a response's id it has what tells the process that made it.
         newest: the newest turn of the session that is recorded.
         begun: when the call began, in nanoseconds since the epoch.
     """
+    if announced.response_id == PROCESS.token:
+        return False
     return announced.start < begun and (newest is None or newest.start < announced.start)

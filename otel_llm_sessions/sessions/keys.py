@@ -87,7 +87,7 @@ def call_key(id_: str, server: str, digest: str) -> str:
 
 def seen_call_key(id_: str, server: str) -> str:
     """Key of the turn that a tool call belongs to, by an id that others may have, too; known in this process alone."""
-    return _bounded("i#", f"{_PROCESS.token} {server} {id_}")
+    return _bounded("i#", f"{PROCESS.token} {server} {id_}")
 
 
 def cache_key(prompt_cache_key: object, server: str) -> str | None:
@@ -139,7 +139,7 @@ class _Process:
         self.token = uuid.uuid4().hex
 
 
-_PROCESS: Final = _Process()
+PROCESS: Final = _Process()
 
 
 def history_key(digest: str) -> str:

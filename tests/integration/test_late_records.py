@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from waiting import AT_MOST
 from otel_llm_sessions.openai import course, flow
 from otel_llm_sessions.openai.announcing import is_missing
 from otel_llm_sessions.openai.held import HELD
-from otel_llm_sessions.sessions.keys import announced_key, session_key
+from otel_llm_sessions.sessions.keys import PROCESS, announced_key, session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SpanRef
 from otel_llm_sessions.stores import pace
 from otel_llm_sessions.stores.guarded import GuardedStore
@@ -136,6 +137,21 @@ def test_what_is_announced_is_waited_for_until_a_turn_is_recorded_that_began_no_
     """But not by a call that began before it; nor is what a clock that runs ahead has announced."""
     recorded = None if newest is None else a_turn(1, newest, newest)
     assert is_missing(a_turn(0, announced, 0), recorded, begun=10) is missing
+
+
+def test_what_this_process_has_announced_itself_is_not_waited_for():
+    """It knows its own turns that are over, and those that go on do not come before the call."""
+    assert not is_missing(a_turn(0, 8, 0)._replace(response_id=PROCESS.token), a_turn(1, 5, 6), begun=10)
+
+
+async def test_turns_that_a_process_makes_at_once_stand_in_their_session(async_client, monkeypatch):
+    for owner, name, value in ((GuardedStore, "lateness", 0.2), (flow, "BUDGET", 10.0), (Pace, "patience", 10.0)):
+        monkeypatch.setattr(owner, name, value)
+    with capture_spans(store=GuardedStore(FakeBackend())) as spans:
+        await ask(async_client, "X")
+        await asyncio.gather(*(ask(async_client, "X") for _ in range(4)))
+        until(lambda: len(calls(spans)) == 5)
+    assert {span.parent is None for span in calls(spans)} == {False}
 
 
 @pytest.mark.parametrize("is_late", [True, False])
