@@ -107,13 +107,26 @@ async def test_metrics_and_logs_are_taken(served, path):
         (400, b"[" * 10_000, {"media_type": JSON}),
         (400, b"no gzip", {"content_encoding": "gzip"}),
         (400, gzip.compress(BODY)[:-20], {"content_encoding": "gzip"}),
+        (400, gzip.compress(b"") * 101, {"content_encoding": "gzip"}),
         (413, gzip.compress(bytes(1 << 20)), {"content_encoding": "gzip"}),
         (413, bytes(1 << 20), {}),
         (415, BODY, {"media_type": "text/plain"}),
         (415, BODY, {"content_encoding": "br"}),
         (415, BODY, {"content_encoding": "gzip, gzip"}),
     ],
-    ids=["bytes", "half json", "deep json", "no gzip", "half gzip", "bomb", "large", "text", "brotli", "twice"],
+    ids=[
+        "bytes",
+        "half json",
+        "deep json",
+        "no gzip",
+        "half gzip",
+        "many gzips",
+        "bomb",
+        "large",
+        "text",
+        "brotli",
+        "twice",
+    ],
 )
 async def test_what_cannot_be_taken_is_answered_why(served, monkeypatch, code, body, headers):
     monkeypatch.setattr(otlp_http, "MOST", 1 << 19)

@@ -36,6 +36,8 @@ SMALL: Final = 1 << 16
 PIECE: Final = 1 << 20
 """Bytes of it that are decompressed at a time."""
 COMPRESSED: Final = frozenset({"gzip", "deflate"})
+MEMBERS: Final = 100
+"""Compressed pieces that a body has one after the other at most: after each, all that follows is copied."""
 WINDOW: Final = 47
 """Tells zlib: 32 KiB, gzip or deflate by its first bytes."""
 
@@ -166,9 +168,12 @@ def decompressed(body: bytes, room: Room) -> bytes:
         Refused: it is too much, or broken.
         Full: there is no room for it now.
     """
-    plain = bytearray()
+    plain, members = bytearray(), 0
     try:
         while body:
+            members += 1
+            if members > MEMBERS:
+                raise zlib.error("it is in too many pieces")
             reading = zlib.decompressobj(WINDOW)
             while not reading.eof:
                 piece = reading.decompress(body, PIECE)
