@@ -131,6 +131,14 @@ def test_the_id_of_a_response_or_a_trace_leads_to_its_session(backend, text, fou
     assert backend.readings == 1
 
 
+def test_the_id_of_a_trace_leads_to_all_sessions_that_have_turns_in_it(backend):
+    """As that of a web request in which two agents talk."""
+    one, two = (talk(named, 1, trace=50, begin=time.time_ns() - HOUR)[1] for named in ("one", "two"))
+    backend.traces.append([one, replace(two, span_id="5" * 16)])
+    found = Searched(backend).sessions(Query(text=f"{50:032x}"))
+    assert {session.id for session in found.sessions} == {"one", "two"}
+
+
 def test_open_pages_of_a_session_leave_a_backend_its_rest(backend):
     """Three tabs that ask again every ten seconds, for ten minutes."""
     source, backend.takes = Searched(backend), 0.5

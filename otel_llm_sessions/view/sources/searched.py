@@ -56,7 +56,7 @@ class Reading:
     took: float
     """Seconds."""
     sessions: tuple[Summary, ...]
-    leads: dict[int, int]
+    leads: dict[int, list[int]]
     """The places of those to which the ids of responses and traces lead, by hashes of these."""
     notices: tuple[str, ...]
     is_all: bool
@@ -71,11 +71,11 @@ class Reading:
 
     def asked(self, query: Query) -> list[Summary]:
         """The sessions that a query asks for, in its order."""
-        led_to = self.leads.get(hash(query.text))
+        led_to = frozenset(self.leads.get(hash(query.text), ()))
         return query.ordered(
             one
             for place, one in enumerate(self.sessions)
-            if query.matches(one) and (not query.text or place == led_to or query.is_said_in(one))
+            if query.matches(one) and (not query.text or place in led_to or query.is_said_in(one))
         )
 
 
@@ -248,10 +248,14 @@ def _row(session: Session) -> Row:
     return Row(session.summary(), [hash(said) for said in _ids_of(session)], began_before)
 
 
-def _told(rows: Rows) -> tuple[tuple[Summary, ...], dict[int, int]]:
+def _told(rows: Rows) -> tuple[tuple[Summary, ...], dict[int, list[int]]]:
     """The sessions, and which of them the ids of responses and traces lead to."""
     listed = [row for group in rows.values() for row in group]
-    return tuple(row.summary for row in listed), {id_: place for place, row in enumerate(listed) for id_ in row.ids}
+    leads: dict[int, list[int]] = {}
+    for place, row in enumerate(listed):
+        for id_ in row.ids:
+            leads.setdefault(id_, []).append(place)
+    return tuple(row.summary for row in listed), leads
 
 
 def _pack(packed: Packed, trace: list[ReceivedSpan]) -> None:
