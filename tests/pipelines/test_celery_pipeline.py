@@ -23,7 +23,7 @@ for _ in range(int(sys.argv[2])):
 print(json.dumps(talks))
 """
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.xdist_group("pipelines celery")]
+pytestmark = pytest.mark.frameworks
 
 
 def settings_of(at: Pipeline, **more: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from store_kit import RedisServer
 
 LAMBDA = "AWS Lambda"
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.xdist_group("pipelines lambda")]
+pytestmark = pytest.mark.frameworks
 
 
 def settings_of(at: Pipeline, service: LambdaService, **more: str) -> dict[str, str]:

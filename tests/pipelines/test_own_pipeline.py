@@ -16,7 +16,7 @@ OF_THE_SDK = "OTEL_CONFIG_FILE is set; ignoring configurator kwargs: ['auto_inst
 OF_OTHERS = "Attempting to instrument while already instrumented\n"
 IN_THE_FILE = re.search(r"# otel.yaml, further down\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)[1]
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.xdist_group("pipelines own")]
+pytestmark = pytest.mark.frameworks
 
 
 def talked(at: Pipeline, command: list[str], **settings: str) -> list[str]:

@@ -26,11 +26,6 @@ DJANGO, UVICORN = "Django", "uvicorn with workers, and FastAPI"
 pytestmark = pytest.mark.frameworks
 
 
-def each(*sets: tuple) -> list:
-    """Parameters, of which one environment's are played by one process."""
-    return [pytest.param(*values, marks=pytest.mark.xdist_group(f"pipelines {values[0]}")) for values in sets]
-
-
 def serving(at: Pipeline, command: list[str], **settings: str) -> ProcessGroup:
     """Start a section's server, which sends nothing by itself."""
     protocol = settings.pop("protocol", "http/protobuf")
@@ -42,7 +37,7 @@ def serving(at: Pipeline, command: list[str], **settings: str) -> ProcessGroup:
     return at.start(command, at.settings(protocol, **SENDS_NOTHING, **bound, **settings))
 
 
-SERVERS = each(
+SERVERS = (
     ("flask", GUNICORN, "sync", "http/protobuf"),
     ("flask", GUNICORN, "gthread", "http/protobuf"),
     ("flask", GUNICORN, "gthread", "grpc"),
@@ -67,6 +62,19 @@ def test_what_workers_have_left_arrives_when_they_are_stopped(name, title, word,
         wait_for_all(at.receiver, chains)
         check_whole(at.receiver.spans, chains, below="SERVER")
         assert "Traceback" not in printed, printed
+
+
+def test_a_worker_that_ends_after_so_many_requests_sends_what_it_has(tmp_path: Path, redis: RedisServer):
+    with pipeline("flask", GUNICORN, tmp_path, redis) as at:
+        *options, application = at.section.command("sync")
+        with serving(at, [*options, "--max-requests", "2", application]) as group:
+            group.until(at.is_up)
+            talk = at.visit(1, turns=6)
+            assert len({reply["worker"] for reply in talk}) > 2, "each worker has ended after two requests"
+            group.stop(STOPS_WITHIN)
+        chains = chains_of([talk])
+        wait_for_all(at.receiver, chains)
+        check_whole(at.receiver.spans, chains, below="SERVER")
 
 
 def test_without_its_flush_uvicorn_s_workers_send_nothing_of_the_last_seconds(tmp_path: Path, redis: RedisServer):
