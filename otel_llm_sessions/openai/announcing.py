@@ -11,6 +11,7 @@ from otel_llm_sessions.openai.call import NOWHERE, Call
 from otel_llm_sessions.openai.outbox import put_soon
 from otel_llm_sessions.sessions.keys import PROCESS, announced_key
 from otel_llm_sessions.sessions.link import Record, SessionLink
+from otel_llm_sessions.stores.answer import Answer
 
 
 def announced_by(call: Call) -> str:
@@ -18,6 +19,9 @@ def announced_by(call: Call) -> str:
     given = call.request.evidence.given
     # What baggage names is the session only where nothing else ties the call.
     if given is None or given.source == "baggage" or not call.request.match.route.is_turn:
+        return ""
+    # Of a store of the application's own nobody knows how late it is; this process's own memory never is.
+    if call.runtime.never_waits or not call.runtime.may_be_late:
         return ""
     return announced_key(given.session_id)
 
@@ -28,6 +32,18 @@ def announce(call: Call) -> None:
     if key and given is not None:
         link = SessionLink(given.session_id, given.source, 0, NOWHERE, call.started, 0, response_id=PROCESS.token)
         put_soon(call.runtime, Record([key], link))
+
+
+def announce_late(call: Call) -> Answer[list[SessionLink | None]] | None:
+    """Announce a call whose own question was the first that was late.
+
+    Returns:
+        Which turn of its session had announced itself last before it; None for a call that does not announce itself.
+    """
+    key = announced_by(call)
+    asked = call.runtime.asked.ask([key]) if key else None
+    announce(call)
+    return asked
 
 
 def is_missing(announced: SessionLink, newest: SessionLink | None, begun: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 
 from otel_llm_sessions.bounded import once
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.openai.announcing import announce, announced_by, is_missing
+from otel_llm_sessions.openai.announcing import announce, announce_late, announced_by, is_missing
 from otel_llm_sessions.openai.beside import beside
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.chain_walk import Walk
@@ -70,7 +70,9 @@ class Course:
         """Answered when the call has ended and the store may be asked again."""
         self._is_hastened = False
         """Whether nothing is waited for any more."""
-        self._once, self._announced = once(), once()
+        self._once = once()
+        self._notice: Answer[list[SessionLink | None]] | None = None
+        """Whose last answer is which turn of the session had announced itself, where the call has announced itself."""
         self.keys: set[str] = set()
         """Under which keys the call may be remembered, as far as that has been told."""
         self.sessions: frozenset[str] = frozenset()
@@ -118,26 +120,23 @@ class Course:
         if not keys:
             return ()
         self._before, begun = HELD.pending(keys, self.begun), self._call.started
-        notice = announced_by(self._call) if self._call.runtime.asked.lateness else ""
+        notice = announced_by(self._call) if self._call.runtime.asked.lateness and self._notice is None else ""
         asked_for = [*keys, notice] if notice else keys
         self._asked = looked_up = self._call.runtime.asked.ask(asked_for, self.within)
         if notice:
-            self._announce()
+            self._notice = looked_up
+            announce(self._call)
         yield Question(looked_up)
-        announced = looked_up.result()[-1] if notice else None
         answers = self._newest(keys, looked_up.result()[: len(keys)])
         # Of some it is known only now which session they belong to.
         self._before = {**self._before, **HELD.pending(keys, self.begun)}
         if self._before:
             answers = yield from told_by(self._before.values(), keys, answers)
-        if announced is not None:
-            answers = yield from self._recorded(announced, begun, keys, answers)
+        if self._notice is not None:
+            yield Question(self._notice)
+            if (announced := self._notice.result()[-1]) is not None:
+                answers = yield from self._recorded(announced, begun, keys, answers)
         return answers if looked_up.is_known else doubted(self._call.request.evidence, answers)
-
-    def _announce(self) -> None:
-        """Have others know that a turn of a named session has begun, once."""
-        if next(self._announced, False):
-            announce(self._call)
 
     def _recorded(
         self, announced: SessionLink, begun: int, keys: Sequence[str], answers: Sequence[SessionLink | None]
@@ -300,7 +299,8 @@ class Course:
                 self.number = HELD.add(self)  # its root is still to be opened, if the claim is got
                 beside.at(time.monotonic() + PATIENCE, partial(HELD.give_up, self.number))
             else:
-                self._announce()
+                if self._notice is None:
+                    self._notice = announce_late(call)
                 said = self._said()
                 alone = self._alone if self._alone is not NONE else said
                 call.start_unplaced(said, alone, Gate(self._tell, self._held_back))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,15 +13,17 @@ from fake_backend import FakeBackend
 from loopback_client import MODEL
 from opentelemetry import trace
 from store_kit import Proxy, a_link, until
-from waiting import AT_MOST
+from waiting import AT_MOST, auntil
 
 from otel_llm_sessions.openai import course, flow
 from otel_llm_sessions.openai.announcing import is_missing
 from otel_llm_sessions.openai.held import HELD
+from otel_llm_sessions.openai.question import BUDGET
 from otel_llm_sessions.sessions.keys import PROCESS, announced_key, session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SpanRef
 from otel_llm_sessions.stores import pace
 from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.stores.opening import open_store
 from otel_llm_sessions.stores.pace import Pace
 from otel_llm_sessions.testing import capture_spans
@@ -137,6 +139,46 @@ def test_what_is_announced_is_waited_for_until_a_turn_is_recorded_that_began_no_
     """But not by a call that began before it; nor is what a clock that runs ahead has announced."""
     recorded = None if newest is None else a_turn(1, newest, newest)
     assert is_missing(a_turn(0, announced, 0), recorded, begun=10) is missing
+
+
+def test_the_first_turn_that_is_late_hears_of_the_one_before_it_too(client, server):
+    """It has not asked for that together with its session, since nothing was late before."""
+    backend = FakeBackend()
+    with capture_spans(store=GuardedStore(backend)) as spans, ThreadPoolExecutor(1) as pool:
+        ask(client, "X")
+        until(lambda: (link := backend.links.get(session_key("X"))) is not None and link.end)
+        backend.go_on.clear()
+        before = time.time_ns()
+        backend.links[announced_key("X")] = a_turn(0, before, 0)
+        third = pool.submit(ask, client, "X", **{"x-loopback-mode": "delay=60"})
+        until(lambda: len(server.requests) == 2)
+        backend.go_on.set()
+        until(lambda: backend.links[announced_key("X")].start > before)  # all that was asked before is answered
+        backend.links[session_key("X")] = a_turn(2, before + 1, before + 2)
+        server.release()
+        third.result()
+        until(lambda: len(calls(spans)) == 2)
+    assert calls(spans)[1].attributes["llm_session.turn"] == 3
+
+
+class Slow(MemoryStore):
+    """The application's own, which takes its time."""
+
+    waits = True
+
+    async def aget_all(self, keys: Sequence[str]) -> list[SessionLink | None]:
+        await asyncio.sleep(4 * BUDGET)
+        return self.get_all(keys)
+
+
+async def test_nothing_is_announced_in_a_store_of_the_applications_own(async_client):
+    """Nobody would look for it there: how late such a store is, is not known."""
+    store = Slow()
+    with capture_spans(store=store) as spans:
+        await ask(async_client, "X")
+        await auntil(lambda: calls(spans))
+    assert session_key("X") in dict(store.snapshot())
+    assert announced_key("X") not in dict(store.snapshot())
 
 
 def test_what_this_process_has_announced_itself_is_not_waited_for():
