@@ -205,6 +205,21 @@ def test_a_long_session_is_read_by_its_trace_where_a_search_tells_only_some_of_i
     assert longest.turns > 5 and longest.turns in {one.turns for one in page.sessions if one.id == longest.id}
 
 
+def test_a_session_of_days_is_read_once_and_others_before_it_all_the_same():
+    """Searches find it in each of its hours, and tell its first spans alone."""
+    now, turns = time.time_ns(), 120
+    long = [
+        dataclasses.replace(span, start=now - 3 * DAY + at * DAY // 40, end=now - 3 * DAY + at * DAY // 40 + SECOND)
+        for at, span in enumerate(talk("long", turns, trace=1))
+    ]
+    short = [one for at in range(30) for one in talk(f"s{at}", 1, trace=2 + at, begin=now - (1_000 - 30 * at) * SECOND)]
+    with emulated(groups_of([spans_request([*long, *short]).SerializeToString()])) as served:
+        page = TempoSource(Site(served.url), limit=20).sessions(Query(limit=1_000))
+    assert {one.id: one.turns for one in page.sessions} == {"long": turns, **{f"s{at}": 1 for at in range(30)}}
+    assert len([asked for asked in served.asked if "/traces/" in asked.path]) == 1
+    assert len(served.asked) < 40
+
+
 def test_a_search_that_did_not_end_is_said(exports):
     with emulated([], Limits(jobs=(2, 7))) as served:
         page = TempoSource(Site(served.url)).sessions(Query(since=time.time_ns() - DAY))

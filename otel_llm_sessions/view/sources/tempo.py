@@ -78,10 +78,15 @@ class Tempo:
 
     def everything(self, since: int, until: int, told: Told) -> Iterator[list[ReceivedSpan]]:
         """Yield of each trace the spans that name a session; those of long ones in several pieces."""
+        whole: set[str] = set()
         for trace in self._days(EVERYTHING, since, until, told):
-            spans = _matched(trace)
-            # One whose turns are more than a search answers is read by its id.
-            yield self.trace(spans[0].trace_id, told) if spans and _more(trace, len(spans)) else spans
+            spans, trace_id = _matched(trace), _trace_id(trace)
+            if not spans or not _more(trace, len(spans)):
+                yield spans
+            elif trace_id not in whole:
+                # One whose turns are more than a search answers is read by its id; each of its hours finds it.
+                whole.add(trace_id)
+                yield self.trace(trace_id, told)
 
     def having(self, attribute: str, value: str, since: int, until: int, told: Told) -> Iterator[list[ReceivedSpan]]:
         """Yield the whole traces that have a span with this attribute."""
