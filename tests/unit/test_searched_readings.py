@@ -97,6 +97,18 @@ def test_who_goes_from_page_to_page_goes_on_in_one_reading_while_others_look(bac
     assert [one.id for page in (first, second, third) for one in page.sessions] == [f"s{9 - at}" for at in range(9)]
 
 
+def test_while_nothing_happens_a_page_is_the_same_with_its_cursor(backend):
+    """Then who looks at it asks less and less often."""
+    source, pages = Searched(backend), []
+    for _ in range(3):
+        pages.append(source.sessions(Query(limit=3)))
+        backend.now += 100.0
+        backend.traces.reverse()  # a backend finds them in any order
+    assert (pages[0] == pages[1] == pages[2], backend.readings) == (True, 3)
+    backend.traces.append(talk("another", 1, trace=100, begin=time.time_ns() - 2 * HOUR))
+    assert source.sessions(Query(limit=3)).next_cursor != pages[0].next_cursor
+
+
 def test_where_a_reading_has_left_its_next_page_is_of_the_newest(backend):
     source = Searched(backend)
     first = source.sessions(Query(limit=3))
@@ -110,6 +122,7 @@ def test_no_more_than_a_few_readings_are_kept(backend):
     source = Searched(backend)
     cursors = []
     for hours in range(2, 10):
+        backend.traces.append(talk(f"another{hours}", 1, trace=100 + hours, begin=time.time_ns() - HOUR))
         page = source.sessions(Query(limit=3, since=time.time_ns() - hours * HOUR))
         cursors.append(page.next_cursor)
         source.sessions(Query(limit=3, since=time.time_ns() - hours * HOUR, cursor=page.next_cursor))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
 import threading
 import time
 from dataclasses import dataclass
@@ -200,9 +199,9 @@ class Searched:
         until = now + LOOK_BACK // 7 if query.until is None else query.until
         sessions, leads = _told(self._rows(since, until, told))
         at = time.monotonic()
-        reading = Reading(
-            secrets.token_hex(4), since, query.until, at, at - begun, sessions, leads, told.notices, query.since is None
-        )
+        # By what it says: a page is the same as before, its cursor too, as long as nothing has happened.
+        token = str(hash(frozenset(sessions)))
+        reading = Reading(token, since, query.until, at, at - begun, sessions, leads, told.notices, query.since is None)
         self._keep(reading)
         return reading
 
