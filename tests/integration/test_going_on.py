@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -163,6 +164,7 @@ def test_more_than_that_goes_the_long_way(runtime: Runtime):
     for said in ({"name": "refund"}, {"user": "u-1"}, {"tags": ("beta",)}):
         assert not goes_on(Call(runtime, asked(named())), previous._replace(**said))
     assert not goes_on(Call(runtime, asked(named())), previous._replace(trace=None))
+    assert not goes_on(Call(replace(runtime, spans="annotate"), asked(named())), previous)
     assert goes_on(Call(runtime, asked(named(), CHAT)), previous)
 
 
@@ -180,3 +182,42 @@ def test_a_first_turn_begins_the_same_by_the_shortest_way(runtime: Runtime):
         assert placement.open_root.is_recording()
     assert short.turn.resolution == long.turn.resolution
     assert short.request.attributes == long.request.attributes
+
+
+def test_what_is_left_in_this_processs_memory_is_there_when_the_call_has_ended(runtime: Runtime):
+    call = Call(runtime, asked(named()))
+    begin(call)
+    call.read({"id": FIRST, "model": "m", "status": "completed"})
+    call.finish()
+    assert call.outbox == []
+    (left,) = runtime.store.get_all(lookup_keys(named()))
+    assert left is not None
+    assert (left.response_id, left.turn) == (FIRST, 1)
+    assert runtime.store.get_all(lookup_keys(chained(FIRST))) == [left]
+
+
+def test_nothing_is_left_there_when_the_instrumentation_is_gone(runtime: Runtime):
+    call = Call(runtime, asked(named()))
+    begin(call)
+    call.read({"id": FIRST, "model": "m", "status": "completed"})
+    runtime.switch.records = False
+    call.finish()
+    deliver(call)
+    assert runtime.store.get_all([*lookup_keys(named()), *lookup_keys(chained(FIRST))]) == [None, None]
+
+
+class Own(MemoryStore):
+    """A store of the application's own, which may do whatever it likes."""
+
+
+@pytest.mark.parametrize(("store", "settings"), [(Own(), Settings()), (MemoryStore(), Settings(history=True))])
+def test_what_others_keep_or_is_claimed_first_waits_to_be_delivered(store: MemoryStore, settings: Settings):
+    homes = Homes(TracerProvider(shutdown_on_exit=False), settings, store)
+    runtime = make_runtime(settings, store, homes, MetricsSource(None))
+    call = Call(runtime, asked(named()))
+    begin(call)
+    call.read({"id": FIRST, "model": "m", "status": "completed"})
+    call.finish()
+    assert store.get_all(lookup_keys(named())) == [None]
+    deliver(call)
+    assert store.get_all(lookup_keys(named())) != [None]

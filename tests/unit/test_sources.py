@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from otel_llm_sessions.sessions.sources import (
     OPENINFERENCE_CONTEXT_KEY,
     SESSION_CONTEXT_KEY,
     Given,
+    first_given,
     first_id,
     from_baggage,
     from_context,
@@ -131,3 +134,36 @@ def test_odd_values_in_the_context_never_raise(one, two):
     assert (given_.session_id if given_ else None) == session_id_of(one)
     expected = session_id_of(two.partition(";")[0].strip() if isinstance(two, str) else two)
     assert (visit.session_id if visit else None) == expected
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "other"]), ANYTHING | st.text(max_size=2)))
+def test_what_is_given_is_the_first_id_with_its_place(values):
+    for _ in range(2):  # the second time from what is kept
+        found = first_given(values, ("a", "b"), "body")
+        assert found == ((id_, "body") if (id_ := first_id(values, ("a", "b"))) is not None else None)
+        assert found is None or type(found.session_id) is str
+
+
+def test_it_is_kept_with_its_place_and_made_once():
+    said = {"a": "chat-42"}
+    assert first_given(said, ("a",), "body") is first_given(dict(said), ("a",), "body")
+    assert first_given(said, ("a",), "metadata") == ("chat-42", "metadata")
+
+
+class Named(str):
+    """A string of the application's own kind, that is nobody else's equal."""
+
+    def __eq__(self, other):
+        raise AssertionError("asked")
+
+    __hash__ = None
+
+
+def test_nothing_of_the_applications_is_kept_with_it():
+    named, long = Named("chat-42"), "x" * (MAX_LENGTH + 1)
+    gone = weakref.ref(named)
+    assert first_given({"a": named}, ("a",), "body") == ("chat-42", "body")
+    assert first_given({"a": long, "b": named}, ("a", "b"), "body") == ("chat-42", "body")
+    del named
+    gc.collect()
+    assert gone() is None
