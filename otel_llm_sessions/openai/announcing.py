@@ -7,10 +7,13 @@ goes out with the turn's own question, long before its number is known and its r
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from otel_llm_sessions.openai.call import NOWHERE, Call
 from otel_llm_sessions.openai.outbox import put_soon
 from otel_llm_sessions.sessions.keys import PROCESS, announced_key
 from otel_llm_sessions.sessions.link import Record, SessionLink
+from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.stores.answer import Answer
 
 
@@ -59,3 +62,11 @@ def is_missing(announced: SessionLink, newest: SessionLink | None, begun: int) -
     if announced.response_id == PROCESS.token:
         return False
     return announced.start < begun and (newest is None or newest.start < announced.start)
+
+
+def unsure_of(resolution: Resolution) -> Resolution:
+    """Return what a turn leaves while it waits: those that only know its response find its session by that.
+
+    Not under the session's own key, which others count by: its number may be too low, and who meets it asks again.
+    """
+    return replace(resolution, origin="chain_partial", key="")

@@ -14,7 +14,7 @@ from typing import Final
 
 from otel_llm_sessions.bounded import once
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.openai.announcing import announce, announce_late, announced_by, is_missing
+from otel_llm_sessions.openai.announcing import announce, announce_late, announced_by, is_missing, unsure_of
 from otel_llm_sessions.openai.beside import beside
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.chain_walk import Walk
@@ -99,7 +99,6 @@ class Course:
         answers = yield from self._looked_up()
         resolution = resolved(call, answers)
         if is_unsure(resolution) and call.request.match.route.is_turn:
-            self._alone = resolution
             self._note(resolution)
             resolution = described(call, (yield from self._asked_further(resolution)))
         yield from self._settled(resolution)
@@ -121,8 +120,7 @@ class Course:
             return ()
         self._before, begun = HELD.pending(keys, self.begun), self._call.started
         notice = announced_by(self._call) if self._call.runtime.asked.lateness and self._notice is None else ""
-        asked_for = [*keys, notice] if notice else keys
-        self._asked = looked_up = self._call.runtime.asked.ask(asked_for, self.within)
+        self._asked = looked_up = self._call.runtime.asked.ask([*keys, notice] if notice else keys, self.within)
         if notice:
             self._notice = looked_up
             announce(self._call)
@@ -145,6 +143,7 @@ class Course:
         newest = len(self._call.request.evidence.ties)
         if not is_missing(announced, answers[newest], begun):
             return answers
+        self._note(unsure_of(resolved(self._call, answers)))
         yield from self._until_its_end()
         began = time.monotonic()
         for seconds in (0.0, *YET_AGAIN):
@@ -185,6 +184,7 @@ class Course:
 
     def _note(self, alone: Resolution) -> None:
         """Have what is recorded meanwhile say what is known so far."""
+        self._alone = alone
         if self._call.gate is not None:
             self._call.turn = replace(self._call.turn, resolution=alone)
 
@@ -387,8 +387,9 @@ class Course:
             return None
         if self._decided is not None:  # only the claim of its root has not been answered
             return self._amend(gate, *self._decided, False)
-        keys = lookup_keys(call.request.evidence)
-        resolution = self._alone if self._alone is not NONE else resolved(call, call.runtime.asked.known(keys))
+        evidence, resolution = call.request.evidence, self._alone
+        if resolution is NONE or evidence.given is not None:
+            resolution = resolved(call, call.runtime.asked.known(lookup_keys(evidence)))
         previous = resolution.previous
         plan = planned(call, resolution) if previous is not None and previous.trace is not None else NO_PLAN
         return self._amend(gate, resolution, plan if plan.opening is None else NO_PLAN, False)

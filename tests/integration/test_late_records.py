@@ -181,6 +181,27 @@ async def test_nothing_is_announced_in_a_store_of_the_applications_own(async_cli
     assert announced_key("X") not in dict(store.snapshot())
 
 
+def test_a_turn_that_waits_for_a_record_is_found_by_its_response_meanwhile(client, monkeypatch):
+    """Who goes on from it elsewhere, and names no session, would start one of its own."""
+    monkeypatch.setattr(GuardedStore, "lateness", 1.0)
+    backend = FakeBackend()
+    with capture_spans(store=GuardedStore(backend)) as spans:
+        client.responses.create(model=MODEL, input="x", extra_headers={"x-session-id": "X"})
+        until(lambda: (link := backend.links.get(session_key("X"))) is not None and link.end)
+        before = time.time_ns()
+        backend.links[announced_key("X")] = a_turn(0, before, 0)
+        made = client.responses.create(model=MODEL, input="x", extra_headers={"x-session-id": "X"}).id
+        until(lambda: f"r:{made}" in backend.links)
+        meanwhile, newest = backend.links[f"r:{made}"], backend.links[session_key("X")]
+        backend.links[session_key("X")] = a_turn(2, before + 1, before + 2)
+        until(lambda: len(calls(spans)) == 2)
+        until(lambda: backend.links[f"r:{made}"].source == "header")
+    assert (meanwhile.session_id, meanwhile.source, newest.turn) == ("X", "chain_partial", 1)
+    found = calls(spans)[1].attributes
+    assert (found["llm_session.source"], found["llm_session.turn"]) == ("header", 3)
+    assert backend.links[f"r:{made}"].turn == backend.links[session_key("X")].turn == 3
+
+
 def test_what_this_process_has_announced_itself_is_not_waited_for():
     """It knows its own turns that are over, and those that go on do not come before the call."""
     assert not is_missing(a_turn(0, 8, 0)._replace(response_id=PROCESS.token), a_turn(1, 5, 6), begun=10)
