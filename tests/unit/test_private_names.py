@@ -110,6 +110,10 @@ LISTED: dict[str, tuple[str, frozenset[str]]] = {
     ),
     "_size": ("what is kept of a reply that streams by is bounded", frozenset({"unit/test_words_replied.py"})),
     "_events": ("what is kept of a body that streams by is bounded", frozenset({"unit/test_body_reader.py"})),
+    "_start": (
+        "a request is read as the client's are, and then begun by the long way, which none takes by itself",
+        frozenset({"integration/test_short_ways.py"}),
+    ),
     "_response": (
         "openai's own, of a raw response: that nobody holds it",
         frozenset({"integration/test_safe_points.py"}),
