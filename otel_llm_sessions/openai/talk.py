@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from otel_llm_sessions.guard import pass_on
+from otel_llm_sessions.openai.fields import fields_of
 from otel_llm_sessions.openai.message import (
     ASSISTANT,
     Form,
@@ -124,9 +125,10 @@ def _may_be_long(message: Any) -> bool:
 
 def _shortened(message: Any) -> Any:
     """Return a message in which a few characters stand for each image, file and sound: to read all takes long."""
-    if not _may_be_long(message):
+    said = fields_of(message, ()) if hasattr(message, "__pydantic_fields_set__") else message
+    if not _may_be_long(said):
         return message
-    return {name: _brief(value, name) if name in _OF_MESSAGES else value for name, value in message.items()}
+    return {name: _brief(value, name) if name in _OF_MESSAGES else value for name, value in said.items()}
 
 
 _TEXTS: Final = ("text", "input_text", "output_text", "refusal")

@@ -12,6 +12,7 @@ from delta_kit import KINDS, Recorded, Talker, Turn, context_of, is_context
 from effort_kit import Effort, Efforts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai import BaseModel
 from openai.types.chat import ChatCompletionMessage
 
 from otel_llm_sessions.openai.delta import Deltas
@@ -322,3 +323,13 @@ def test_an_image_in_a_reply_is_known_again():
     deltas = Deltas(KEYED)
     left = told_of(deltas, ASKED, reply)
     assert news(left, [*ASKED, reply, MORE], deltas)[:2] == ("delta", 3)
+
+
+@pytest.mark.parametrize("as_model", [True, False], ids=["received as a model", "received as a dict"])
+def test_an_image_that_a_model_has_made_is_known_again_however_it_is_sent_back(as_model):
+    item = ITEMS_OF_BINARY["made"] | {"status": "completed"}
+    model, deltas = BaseModel.construct(**item), Deltas(KEYED)
+    left = deltas.told("responses", deltas.said("responses", {"input": "Draw."}), [model if as_model else item])
+    for sent in (item, model, model.model_dump()):
+        again = deltas.said("responses", {"input": [{"role": "user", "content": "Draw."}, sent, MORE]})
+        assert deltas.news(again, left)[:2] == ("delta", 2)
