@@ -183,7 +183,9 @@ async def test_nothing_is_announced_in_a_store_of_the_applications_own(async_cli
 
 def test_a_turn_that_waits_for_a_record_is_found_by_its_response_meanwhile(client, monkeypatch):
     """Who goes on from it elsewhere, and names no session, would start one of its own."""
-    monkeypatch.setattr(GuardedStore, "lateness", 1.0)
+    monkeypatch.setattr(GuardedStore, "lateness", AT_MOST)  # it waits for as long as a busy machine may take
+    monkeypatch.setattr(course, "PATIENCE", AT_MOST)
+    monkeypatch.setattr(course, "YET_AGAIN", [0.2 * number for number in range(1, 300)])
     backend = FakeBackend()
     with capture_spans(store=GuardedStore(backend)) as spans:
         client.responses.create(model=MODEL, input="x", extra_headers={"x-session-id": "X"})
