@@ -79,6 +79,8 @@ class Limits:
     has_v2: bool = True
     jobs: tuple[int, int] = (3, 3)
     status: str = ""
+    most_of_trace: int = 1 << 30
+    """Bytes of a trace; Tempo's own message of a larger one."""
 
 
 def emulated(groups: list[dict[str, Any]], limits: Limits | None = None) -> AbstractContextManager[Web]:
@@ -198,6 +200,8 @@ class _Tempo:
 
     def trace(self, trace_id: str, version: int) -> tuple[int, bytes]:
         groups = [group for one in self.groups if (group := _of_trace(one, trace_id.zfill(32)))]
+        if (size := len(json.dumps(groups))) > (most := self.limits.most_of_trace):
+            return 500, f"response larger than the max ({size} vs {most})".encode()
         if version == 1:
             return (200, json.dumps({"batches": groups}).encode()) if groups else (404, b"")
         status = {"status": self.limits.status, "message": "too large"} if self.limits.status else {}

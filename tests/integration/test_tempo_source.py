@@ -220,6 +220,15 @@ def test_a_session_of_days_is_read_once_and_others_before_it_all_the_same():
     assert len(served.asked) < 40
 
 
+def test_a_session_whose_trace_tempo_does_not_answer_is_counted_in_part_and_the_others_in_whole():
+    begin = time.time_ns() - 3_600 * SECOND
+    spans = [*talk("long", 120, trace=1, begin=begin), *talk("short", 2, trace=2, begin=begin)]
+    with emulated(groups_of([spans_request(spans).SerializeToString()]), Limits(most_of_trace=10_000)) as served:
+        page = TempoSource(Site(served.url)).sessions(Query())
+    assert {one.id: one.turns for one in page.sessions} == {"long": 99, "short": 2}
+    assert [one for one in page.notices if "counted in part" in one and "response larger than the max" in one]
+
+
 def test_a_search_that_did_not_end_is_said(exports):
     with emulated([], Limits(jobs=(2, 7))) as served:
         page = TempoSource(Site(served.url)).sessions(Query(since=time.time_ns() - DAY))

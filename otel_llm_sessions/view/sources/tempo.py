@@ -86,7 +86,7 @@ class Tempo:
             elif trace_id not in whole:
                 # One whose turns are more than a search answers is read by its id; each of its hours finds it.
                 whole.add(trace_id)
-                yield self.trace(trace_id, told)
+                yield self._unless_refused(trace_id, told) or spans
 
     def having(self, attribute: str, value: str, since: int, until: int, told: Told) -> Iterator[list[ReceivedSpan]]:
         """Yield the whole traces that have a span with this attribute."""
@@ -105,6 +105,14 @@ class Tempo:
 
     def trace_url(self, trace_id: str, span_id: str) -> None:
         """None: Tempo has no page; Grafana has (``--trace-url``)."""
+
+    def _unless_refused(self, trace_id: str, told: Told) -> list[ReceivedSpan]:
+        """The spans of one of many traces; none if it cannot be had: a Tempo has limits to what it answers with."""
+        try:
+            return self.trace(trace_id, told)
+        except Refused as refused:
+            told.notice(f"a long trace is counted in part: {refused}")
+            return []
 
     def _trace(self, trace_id: str, told: Told) -> Any:
         if self._has_v2:
