@@ -241,7 +241,7 @@ class Roots:
     def tell_again(self, trace: SessionTrace) -> None:
         """Give a trace's root to the processors of the provider once more, if it is due: as it ended."""
         root = self.repeats.take(trace) if self.repeats is not None else None
-        if root is None:
+        if root is None or not self.takes_ids:  # which takes the SDK's tracer for the API's stand-in, once there is one
             return
         try:
             # A tracer has its provider's processors as an attribute (opentelemetry-sdk 1.45).

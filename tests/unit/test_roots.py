@@ -237,3 +237,18 @@ def test_a_call_that_began_before_the_provider_was_set_opens_what_others_do(prov
     ]
     assert traces[0][:3] == traces[1][:3]
     assert [span.context.span_id for span in memory.get_finished_spans()] == [traces[0].root_span_id]
+
+
+def test_a_root_is_told_again_where_the_provider_was_given_before_it_was_set(provider, memory, monkeypatch):
+    """A chain asks its roots for no ids, so that nobody has looked for the tracer behind the API's stand-in before."""
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", None)
+    roots = Roots(trace.ProxyTracerProvider(), MemoryStore(), "", repeat=0.0)
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
+    fresh = roots.fresh(1)
+    assert fresh is not None
+    assert fresh.opened is not None
+    roots.end_fresh(fresh, X)
+    for _ in range(2):
+        roots.tell_again(fresh.opened)
+    once, again = memory.get_finished_spans()
+    assert once.get_span_context() == again.get_span_context()
