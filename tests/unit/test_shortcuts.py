@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.context import Context
 
+from otel_llm_sessions.openai.evidence import evidence_of
 from otel_llm_sessions.openai.request import TELLING, KeyLists, given_session
 from otel_llm_sessions.openai.response import Reply, read_reply
 from otel_llm_sessions.openai.routes import CHAT, RESPONSES
+from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import UNSHARED
-from otel_llm_sessions.sessions.sources import BODY_KEYS, HEADERS, METADATA_KEYS, first_id
+from otel_llm_sessions.sessions.resolver import Evidence
+from otel_llm_sessions.sessions.sources import BODY_KEYS, HEADERS, METADATA_KEYS, Given, first_id
 
 odd = st.none() | st.booleans() | st.integers(-1, 2**54) | st.text(max_size=3) | st.just({"cached_tokens": 4})
 count = st.integers(0, 9) | odd
@@ -83,3 +86,13 @@ def test_a_body_that_says_nothing_at_a_glance_names_no_session(body: dict[str, A
     places = [(part, KEYS.body, "body") for part in (extra, body)] + [(m, KEYS.metadata, "metadata") for m in metadata]
     named = ((first_id(part, names), source) for part, names, source in places)
     assert found == next(((id_, source) for id_, source in named if id_ is not None), None)
+
+
+def test_calls_that_only_name_their_session_have_its_evidence_made_once():
+    server = Server("socket.test", 443, "openai", "socket.test:443", "socket.test", None, True)
+    name: Any = "chat-42"
+    for source in ("body", "header"):
+        given: Any = Given(name, source)
+        found = evidence_of("chat_completions", given, None, {"model": "m"}, server)
+        assert found == Evidence(given)
+        assert evidence_of("responses", given._replace(), None, {"model": "other"}, server) is found
