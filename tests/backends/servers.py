@@ -232,7 +232,7 @@ def eventually(check: Callable[[], Any]) -> Any:
     while True:
         try:
             return check()
-        except AssertionError:
+        except (AssertionError, ValueError):  # `(one,) = found` of what has not arrived yet
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
