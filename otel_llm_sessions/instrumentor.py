@@ -7,7 +7,6 @@ import logging
 import sys
 import weakref
 from collections.abc import Callable, Collection
-from contextvars import ContextVar
 from dataclasses import fields
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +18,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from otel_llm_sessions import forks, threads
 from otel_llm_sessions.again import watch_later_imports
 from otel_llm_sessions.evaluating import set_evaluator
+from otel_llm_sessions.flushing import flush_held
 from otel_llm_sessions.guard import report, say
 from otel_llm_sessions.session import SessionSpanProcessor, set_entrance
 from otel_llm_sessions.settings import Settings, settings_from
@@ -182,33 +182,16 @@ def add_processor(provider: Any) -> None:
             stamped = _stamped.setdefault(id(provider), new)  # one step: many threads may make the first call
             stamped.processor.enabled = True
             if stamped is new:
-                new.processor.before_flush = functools.partial(_flush_held, new.provider)
+                new.processor.before_flush = functools.partial(flush_held, new.provider, _write_out)
                 provider.add_span_processor(new.processor)
     except Exception as error:
         report("add the span processor", error)
 
 
-_flushes_again: ContextVar[bool] = ContextVar("flushes_again", default=False)
-"""Whether a flush is this package's own, amid the application's."""
-
-
-def _flush_held(provider: Callable[[], Any], timeout_millis: int) -> None:
-    """End what is kept back, and have what calls left behind written: the process may be frozen, or end, after this.
-
-    Exporters that come before this package's processor have been flushed: once more.
-    """
-    held = sys.modules.get("otel_llm_sessions.openai.held")
-    if held is None or _flushes_again.get():  # else it would never end where calls keep coming
-        return
-    if held.HELD.settle() and (flushed := provider()) is not None:
-        token = _flushes_again.set(True)
-        try:
-            flushed.force_flush(timeout_millis)
-        finally:
-            _flushes_again.reset(token)
+def _write_out(seconds: float) -> None:
     running = _running
     if running is not None:
-        running.write_out(min(timeout_millis / 1000, held.AT_EXIT))
+        running.write_out(seconds)
 
 
 def _reference_to(provider: Any) -> Callable[[], Any]:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from fake_backend import FakeBackend
 from loopback_client import MODEL
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from waiting import until
 
-from otel_llm_sessions import OpenAISessionsInstrumentor
+from otel_llm_sessions import OpenAISessionsInstrumentor, flushing
 from otel_llm_sessions.openai import held
 from otel_llm_sessions.stores import keeper
 from otel_llm_sessions.stores.guarded import GuardedStore
@@ -141,3 +141,43 @@ def test_what_is_kept_back_is_exported_by_what_is_shut_down_behind_us(client, se
     provider.shutdown()
     assert [span.name for span in exporter.get_finished_spans()] == [f"chat {MODEL}"]
     server.release()
+
+
+@pytest.mark.parametrize("ends", ["force_flush", "shutdown"])
+def test_a_flush_by_the_only_thread_that_may_hand_spans_on_does_not_wait_for_itself(
+    client, server, chain, monkeypatch, ends
+):
+    monkeypatch.setattr(flushing, "ENDING", SOON)
+    (first,) = chain(1)
+    exporter = InMemorySpanExporter()
+    processor = ConcurrentMultiSpanProcessor(num_threads=1)
+    processor.add_span_processor(SimpleSpanProcessor(exporter))
+    provider = TracerProvider(shutdown_on_exit=False, active_span_processor=processor)
+    with capture_spans(tracer_provider=provider, provider_lookup=True):
+        server.script({"id": first, "object": "response"}, path=first, delay=30)
+        client.responses.create(model=MODEL, input="x", previous_response_id=first)
+        flush = threading.Thread(target=getattr(provider, ends), daemon=True)
+        flush.start()
+        flush.join(20)
+        assert not flush.is_alive()
+        if ends == "force_flush":
+            until(exporter.get_finished_spans)
+            client.chat.completions.create(model=MODEL, messages=[])  # by the same thread
+        server.release()
+
+
+def test_what_is_kept_back_ends_where_no_thread_can_be_started_any_more(client, server, chain, monkeypatch):
+    (first,) = chain(1)
+    provider = TracerProvider(shutdown_on_exit=False)
+    with capture_spans(tracer_provider=provider, provider_lookup=True) as spans:
+        server.script({"id": first, "object": "response"}, path=first, delay=30)
+        client.responses.create(model=MODEL, input="x", previous_response_id=first)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", _refused)
+            assert provider.force_flush()
+        assert len(spans) == 1
+        server.release()
+
+
+def _refused(*_: object) -> None:
+    raise RuntimeError("can't create new thread at interpreter shutdown")
