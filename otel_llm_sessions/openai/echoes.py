@@ -80,17 +80,16 @@ def said_by(call: Any) -> tuple[str, Any] | None:
 # --- what replies leave ---------------------------------------------------------------------------------------
 
 
-def left_by_output(output: Any, server: Server, digests: DigestSource) -> Iterable[str]:
+def left_by_output(output: Any, server: Server, digests: DigestSource) -> list[str]:
     """Return the keys of a response's output items."""
     keys: list[str] = []
     if type(output) is list or isinstance(output, (list, tuple)):
         for item in output if len(output) <= MAX_LEFT else output[-MAX_LEFT:]:
-            get = fields_of(item, ITEM_FIELDS).get
-            call_id, id_ = get("call_id"), id_of(get("id"))
-            if call_id is not None and (call_id := id_of(call_id)) is not None:
+            said = item if type(item) is dict else fields_of(item, ITEM_FIELDS)
+            if "call_id" in said and (call_id := id_of(said["call_id"])) is not None:
                 keys += keys_of(call_id, item, True, server, digests)
             # Whether it is one of a kind is looked at where it comes back; of most no request ever asks.
-            if id_ is not None and len(id_) >= SHORTEST_UNIQUE:
+            if "id" in said and (id_ := id_of(said["id"])) is not None and len(id_) >= SHORTEST_UNIQUE:
                 keys.append(item_key(id_))
     return keys
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 from otel_llm_sessions import semconv
 from otel_llm_sessions.cheap import new
 from otel_llm_sessions.openai.chain_walk import Walk, is_response
+from otel_llm_sessions.openai.echoes import left_by_output
 from otel_llm_sessions.openai.evidence import LEFT, Left
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply
-from otel_llm_sessions.openai.routes import CHAT
+from otel_llm_sessions.openai.routes import CHAT, RESPONSES
 from otel_llm_sessions.openai.turn import Turn
 from otel_llm_sessions.sessions.about import NOTHING_SAID
 from otel_llm_sessions.sessions.keys import completion_key, response_key, session_key
@@ -26,13 +27,26 @@ NO_WORDS: Final = ("", "", ())
 def keys_of(request: Request, reply: Reply, rows: Sequence[Left] | None = None) -> list[str]:
     """Return the keys under which a turn is remembered for what its reply leaves, or for some rows of that."""
     keys: list[str] = []
-    if reply.route is CHAT and not reply.kept and reply.streamed is None:  # as most chat replies, which call no tools
-        return keys
+    if reply.streamed is None and rows is None:
+        if reply.route is RESPONSES:
+            return _left_by_response(request, reply)
+        if reply.route is CHAT and not reply.kept:  # as most chat replies, which call no tools
+            return keys
     for row in LEFT[reply.route.api] if rows is None else rows:
         for value in reply.ids if row.field == "id" else reply.said(row.field):
             keys += row.keys(value, request.server, request.digests)
     # A stream says its items twice: as they come, and at its end.
     return keys if reply.streamed is None else [*dict.fromkeys(keys)]
+
+
+def _left_by_response(request: Request, reply: Reply) -> list[str]:
+    """Return the keys that a response which came in one piece leaves: what the rows come to, without a look at each."""
+    server, keys = request.server, []
+    for id_ in reply.ids:  # most often one: a comprehension takes longer
+        keys.append(response_key(id_, server.scope))  # noqa: PERF401
+    if "output" in reply.kept:
+        keys += left_by_output(reply.kept["output"], server, request.digests)
+    return keys
 
 
 def may_leave(request: Request, reply: Reply) -> list[str]:

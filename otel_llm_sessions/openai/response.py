@@ -8,9 +8,10 @@ from typing import Any, Final, Protocol
 from otel_llm_sessions import semconv
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import pass_on
-from otel_llm_sessions.openai.fields import Fields, conversation_id_in, extras_of, field, items_of
+from otel_llm_sessions.openai.fields import Fields, conversation_id_in, field, items_of
 from otel_llm_sessions.openai.parameters import COMPACTION
 from otel_llm_sessions.openai.pieces import Pieces
+from otel_llm_sessions.openai.response_fields import said_by
 from otel_llm_sessions.openai.routes import RESPONSES, Route
 from otel_llm_sessions.openai.streamed import Streamed
 from otel_llm_sessions.openai.usage import add_usage
@@ -67,18 +68,6 @@ OPENAI_TEXTS: Final = Texts(
 
 CHAT_COMPLETION: Final = Fields("id", "choices", "usage", *TEXTS)
 CHOICE: Final = Fields("index", "finish_reason")
-RESPONSE: Final = Fields(
-    "id",
-    "usage",
-    "model",
-    "service_tier",
-    "status",
-    "conversation",
-    "background",
-    "output",
-    "incomplete_details",
-    "error",
-)
 
 FINISH_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 """OpenAI's own, which are attributes as they are."""
@@ -219,18 +208,11 @@ class Reply:
         pieces = self.pieces
         return pieces is not None and pieces.add(chunk) and self.is_complete
 
-    def keep(self, value: Any, output: Any = None) -> None:
-        """Remember what a reply, or the response in an event, says in the fields that are evidence.
-
-        Args:
-            value: the reply.
-            output: what it says in that field, where it has been read.
-        """
+    def keep(self, value: Any) -> None:
+        """Remember what a reply that is not read says in the fields that are evidence."""
         for left in self._leaves:
             name = left.field
-            if name == "output" and output is not None:
-                self.kept[name] = output
-            elif name == "choices":
+            if name == "choices":
                 read_choices(self, field(value, name))
             elif name != "id" and (found := field(value, name)) is not None:
                 self.kept[name] = found
@@ -328,10 +310,12 @@ def read_choices(reply: Reply, choices: Any) -> None:
 
 def read_response(reply: Reply, response: Any) -> bool:
     """Read a response object, whole or as far as it is there; return whether it brought the reply's first id."""
-    id_, usage, model, tier, status, conversation, background, output, details, error = RESPONSE.of(response)
+    said = said_by(response)
+    id_, usage, model, tier, status, conversation, background, output, details, error, fingerprint = said
     is_new = reply.add_id(id_) and len(reply.ids) == 1
-    reply.keep(response, output)
-    reply.texts.add_to(reply.attributes, (model, tier, extras_of(response).get("system_fingerprint")))
+    if output is not None:
+        reply.kept["output"] = output
+    reply.texts.add_to(reply.attributes, (model, tier, fingerprint))
     if usage is not None:
         reply.usage = usage
     if status == "completed":

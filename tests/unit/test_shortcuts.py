@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.responses import Response
 from opentelemetry.context import Context
 
-from otel_llm_sessions.openai.evidence import evidence_of
-from otel_llm_sessions.openai.request import TELLING, KeyLists, given_session
+from otel_llm_sessions.openai.evidence import LEFT, evidence_of
+from otel_llm_sessions.openai.learn import keys_of
+from otel_llm_sessions.openai.request import TELLING, KeyLists, Request, given_session
 from otel_llm_sessions.openai.response import Reply, read_reply
-from otel_llm_sessions.openai.routes import CHAT, RESPONSES
+from otel_llm_sessions.openai.routes import CHAT, RESPONSES, Match
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import UNSHARED
 from otel_llm_sessions.sessions.resolver import Evidence
@@ -68,6 +71,45 @@ def test_a_model_is_read_as_a_dict_is(route: Any, data: st.DataObject):
     assert told_by(route, as_model(said)) == told_by(route, said)
 
 
+item = st.fixed_dictionaries(
+    {},
+    optional={"type": st.sampled_from(["message", "function_call"]) | odd, "id": text, "call_id": text, "name": text},
+)
+responses = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys((*TEXTS[RESPONSES], "system_fingerprint"), text)
+    | {
+        "status": st.sampled_from(["completed", "incomplete", "failed", "queued"]) | odd,
+        "output": st.lists(item, max_size=3) | odd,
+        "background": st.booleans() | odd,
+        "conversation": text | st.fixed_dictionaries({"id": text}),
+        "incomplete_details": st.fixed_dictionaries({"reason": text}) | odd,
+        "error": st.fixed_dictionaries({"code": text}) | odd,
+        "usage": usage_of("responses") | odd,
+    },
+)
+
+
+@given(said=responses)
+def test_a_response_of_the_client_is_read_as_a_dict_is(said: dict[str, Any]):
+    assert told_by(RESPONSES, Response.construct(**said)) == told_by(RESPONSES, said)
+
+
+SERVER = Server("socket.test", 443, "openai", "socket.test:443", "socket.test", None, True)
+left_ids = st.sampled_from(["resp_1", "msg_7", f"resp_{'0123456789abcdef' * 3}", f"call_{uuid.UUID(int=7**40).hex}", 7])
+left_item = st.fixed_dictionaries({}, optional={"id": left_ids, "call_id": left_ids, "name": st.just("weather")}) | odd
+
+
+@given(ids=st.lists(left_ids, max_size=3), output=st.lists(left_item, max_size=3) | odd)
+def test_a_response_in_one_piece_leaves_what_the_rows_say(ids: list[Any], output: Any):
+    reply = Reply(RESPONSES)
+    for id_ in ids:
+        reply.add_id(id_)
+    read_reply(reply, {"output": output})
+    request = Request(Match(RESPONSES, None), SERVER, "chat", None, {}, Evidence(), False, True)
+    assert keys_of(request, reply) == keys_of(request, reply, LEFT["responses"])
+
+
 KEYS = KeyLists(HEADERS, BODY_KEYS, METADATA_KEYS, TELLING.union(BODY_KEYS), frozenset(BODY_KEYS), UNSHARED)
 ids = st.sampled_from(["a", "b", "", 7, True, None])
 bodies = st.fixed_dictionaries(
@@ -89,10 +131,9 @@ def test_a_body_that_says_nothing_at_a_glance_names_no_session(body: dict[str, A
 
 
 def test_calls_that_only_name_their_session_have_its_evidence_made_once():
-    server = Server("socket.test", 443, "openai", "socket.test:443", "socket.test", None, True)
     name: Any = "chat-42"
     for source in ("body", "header"):
         given: Any = Given(name, source)
-        found = evidence_of("chat_completions", given, None, {"model": "m"}, server)
+        found = evidence_of("chat_completions", given, None, {"model": "m"}, SERVER)
         assert found == Evidence(given)
-        assert evidence_of("responses", given._replace(), None, {"model": "other"}, server) is found
+        assert evidence_of("responses", given._replace(), None, {"model": "other"}, SERVER) is found
