@@ -85,13 +85,13 @@ def _record(seed: int, count: int) -> Done:
     store = _store()
 
     def put(record: Record) -> None:
-        store.put(record.keys, record.link)
+        store.put(*record)
 
     turns = islice(sessions.turns(_Process.kinds, seed), count)
     keys = most = 0
     timed: list[Record] = []
     for number, record in enumerate(turns):
-        keys, most = keys + len(record.keys), max(most, len(record.keys))
+        keys, most = keys + len(record[0]), max(most, len(record[0]))
         if number < count - count // TIMED_SHARE:
             put(record)
         else:
@@ -103,7 +103,7 @@ def _record(seed: int, count: int) -> Done:
 def _look_up(seed: int, count: int) -> Done:
     """Ask for turns that were recorded, as the turn after each would."""
     store = _store()
-    asked = [[record.keys[-1]] for record in islice(sessions.turns(_Process.kinds, seed), count)]
+    asked = [[keys[-1]] for keys, _ in islice(sessions.turns(_Process.kinds, seed), count)]
     found = 0
 
     def get(keys: list[str]) -> None:

@@ -24,7 +24,7 @@ class RecordingStore(MemoryStore):
 
     def put(self, keys: Sequence[str], link: SessionLink) -> None:
         """As ever, and note it."""
-        self.records.append(Record(tuple(keys), link))
+        self.records.append((tuple(keys), link))
         super().put(keys, link)
 
 
@@ -91,7 +91,7 @@ def retold(session: Session, random: Random) -> Iterator[Record]:
                 names[name] = _random_id("resp", random) if name.startswith("resp_") else _uuid(random)
         start = link.start + random.randrange(3600 * SECOND)
         trace = link.trace
-        yield Record(
+        yield (
             tuple(_renamed(key, names, random) for key in keys),
             link._replace(
                 session_id=SessionId(names[link.session_id]),

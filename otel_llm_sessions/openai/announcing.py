@@ -12,7 +12,7 @@ from dataclasses import replace
 from otel_llm_sessions.openai.call import NOWHERE, Call
 from otel_llm_sessions.openai.outbox import put_soon
 from otel_llm_sessions.sessions.keys import PROCESS, announced_key
-from otel_llm_sessions.sessions.link import Record, SessionLink
+from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.stores.answer import Answer
 
@@ -34,7 +34,7 @@ def announce(call: Call) -> None:
     key, given = announced_by(call), call.request.evidence.given
     if key and given is not None:
         link = SessionLink(given.session_id, given.source, 0, NOWHERE, call.started, 0, response_id=PROCESS.token)
-        put_soon(call.runtime, Record([key], link))
+        put_soon(call.runtime, ([key], link))
 
 
 def announce_late(call: Call) -> Answer[list[SessionLink | None]] | None:

@@ -370,7 +370,7 @@ class Call:
             self._close(ended)
         record = self.leave(ended)
         if record is not None and self.turn.placement.is_marked and self.request.match.route.is_turn:
-            self.home.placer.mark(with_user(record.link, self.request), error_type, self.turn.placement.below)
+            self.home.placer.mark(with_user(record[1], self.request), error_type, self.turn.placement.below)
         return record
 
     def _close(self, ended: int) -> None:
@@ -389,11 +389,13 @@ class Call:
             return None
         of = record_of if is_turn else record_of_fetched
         record = of(self.request, self.reply, turn, self._span_ref(), self.started, ended)
-        if record is not None and record.keys:
-            if (news := record if ended else fresh(record, self._left)).keys:
-                if (memory := self.runtime.memory) is None:
-                    self.outbox.append(news)
-                elif self.runtime.switch.records:
-                    memory.put(news.keys, news.link)
-            self._left = record
+        if record is None or not record[0]:
+            return record
+        keys, link = news = record if ended else fresh(record, self._left)
+        if keys:
+            if (memory := self.runtime.memory) is None:
+                self.outbox.append(news)
+            elif self.runtime.switch.records:
+                memory.put(keys, link)
+        self._left = record
         return record

@@ -139,7 +139,7 @@ class Walk:
             server: the server's address, which scopes ids that are not one of a kind.
         """
         turns = self._turns() if self._is_complete else []
-        return [Record([response_key(id_, server) for id_ in ids], link) for ids, link in turns]
+        return [([response_key(id_, server) for id_ in ids], link) for ids, link in turns]
 
     @property
     def answered(self) -> str | None:

@@ -32,17 +32,18 @@ def ask_put(call: Call, record: Record, within: float = 0.0) -> Answer[None]:
         within: seconds for which the caller may be held up.
     """
     history, asked = call.request.history, call.runtime.asked
+    left_under, link = record
     if history is None:
-        return asked.ask_put(record.keys, record.link, within)
+        return asked.ask_put(left_under, link, within)
     began = time.monotonic()
-    keys, claims = history.split(record.keys)
+    keys, claims = history.split(left_under)
     beside: Sequence[str] = ()
     if claims and all(key.startswith(RESPONSE_PREFIX) for key in keys):  # no turn that follows looks for them
         keys, beside = [], keys
-    written = [asked.ask_put(keys, record.link, within)] if keys else []
+    written = [asked.ask_put(keys, link, within)] if keys else []
     for key in claims:
         left = within and max(0.0, began + within - time.monotonic())
-        written.append(_Claiming(call.runtime, history, (key, *beside), record.link).begin(left))
+        written.append(_Claiming(call.runtime, history, (key, *beside), link).begin(left))
         beside = ()
     return _all_of(written)
 
@@ -84,9 +85,9 @@ class _Claiming:
     def _write(self, *, is_own: bool, within: float) -> None:
         if is_own:
             self._history.owns(self._key)
-        record = Record((self._key if is_own else doubt_key(self._key), *self._beside), self._link)
-        answer = self._asked.ask_put(record.keys, record.link, within)
-        self.settled.settle(record)
+        keys = (self._key if is_own else doubt_key(self._key), *self._beside)
+        answer = self._asked.ask_put(keys, self._link, within)
+        self.settled.settle((keys, self._link))
         HELD.release(self)
         answer.when_done(lambda _: self.written.settle(None))
 

@@ -42,7 +42,7 @@ class Climb:
 
     def repairs(self) -> list[Record]:
         """Return what is to be remembered of the turns on the way, now that their session is known."""
-        return [Record([key], link) for key, link in self._righted()] if self._known is not None else []
+        return [([key], link) for key, link in self._righted()] if self._known is not None else []
 
     def _righted(self) -> list[tuple[str, SessionLink]]:
         known, count = self._known, len(self._passed)

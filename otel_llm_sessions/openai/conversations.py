@@ -109,7 +109,7 @@ class ConversationCall(Call):
             return None
         session_id = name_of_conversation(conversation, self.request.server.name)
         keys = list(dict.fromkeys(self._keys()))
-        record = Record(keys, self._newest(session_id, ended))
+        record = keys, self._newest(session_id, ended)
         if keys:
             self.outbox.append(record)
         return record

@@ -24,4 +24,4 @@ def correct(call: Call, resolution: Resolution, ended: int) -> None:
     is_marked = trace is not None and trace.is_sampled
     call.turn = Turn(resolution, resolution.session_id, Placement(trace, is_marked))
     if (record := call.leave(ended)) is not None and is_marked and not was_marked:
-        call.home.placer.mark(with_user(record.link, call.request))
+        call.home.placer.mark(with_user(record[1], call.request))

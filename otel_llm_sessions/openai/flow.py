@@ -128,7 +128,7 @@ def deliver(call: Call) -> None:
     while outbox and (record := take(call)) is not None:
         try:
             if runtime.never_waits and call.request.history is None:
-                runtime.store.put(record.keys, record.link)
+                runtime.store.put(*record)
             else:
                 _record(call, record)
         except Exception as error:
@@ -158,7 +158,7 @@ async def adeliver(call: Call) -> None:
 async def _arecord(call: Call, record: Record) -> None:
     runtime, began, left = call.runtime, time.monotonic(), _budget_left(call)
     if left > 0 and not runtime.may_be_late and call.request.history is None:  # a store of the application's own
-        await runtime.store.aput(record.keys, record.link)
+        await runtime.store.aput(*record)
     else:
         written = ask_put(call, record)
         if left > 0:

@@ -147,7 +147,8 @@ def told_by(
         yield Question(leaving.settled, is_beside=True, is_a_turns=True)
         left = leaving.settled.result()
         if left is not None:
-            known.update((key, newer(key, known[key], left.link)) for key in left.keys if key in known)
+            left_under, link = left
+            known.update((key, newer(key, known[key], link)) for key in left_under if key in known)
     return [known[key] for key in keys]
 
 

@@ -86,14 +86,18 @@ def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started
         keys.append(completion_key(reply.ids[-1]))
     if not keys and not (ended and turn.placement.is_marked):
         return None
-    return new(Record, (keys, _link(request, reply, session_id, turn, span, started, ended)))
+    return keys, _link(request, reply, session_id, turn, span, started, ended)
 
 
 def fresh(record: Record, before: Record | None) -> Record:
     """Return what is to be recorded of a call that goes on: under the keys that it was not recorded under before."""
-    if before is None or before.link[:3] != record.link[:3]:  # another session, source or number
+    keys, link = record
+    if before is None:
         return record
-    return record._replace(keys=[key for key in record.keys if key not in before.keys])
+    keys_before, link_before = before
+    if link_before[:3] != link[:3]:  # another session, source or number
+        return record
+    return [key for key in keys if key not in keys_before], link
 
 
 def record_of_fetched(
@@ -117,7 +121,7 @@ def record_of_fetched(
     link = turn.fetched or previous
     if link is None:
         link = _link(request, reply, session_id, turn, span, started, ended)._replace(turn=1)
-    return Record(keys, link)
+    return keys, link
 
 
 def _link(

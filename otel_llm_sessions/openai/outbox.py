@@ -61,7 +61,7 @@ def _ask_put(call: Call, record: Record) -> None:
 def put_soon(runtime: Runtime, record: Record) -> None:
     """Record something, and wait for nothing."""
     try:
-        runtime.asked.put_soon(record.keys, record.link)
+        runtime.asked.put_soon(*record)
     except Exception as error:
         not_recorded(runtime, error)
 

@@ -289,7 +289,7 @@ class ProviderLookup:
         shared.answer.settle(shared.walk)
         if self._switch.is_on:
             for record in shared.walk.records(shared.server):
-                self._store.put_soon(record.keys, record.link)
+                self._store.put_soon(*record)
 
     def _ask_store(self, shared: SharedWalk) -> Answer[list[SessionLink | None]]:
         assert shared.walk.asking is not None

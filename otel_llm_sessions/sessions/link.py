@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, NewType
+from typing import Literal, NamedTuple, NewType, TypeAlias
 
 from otel_llm_sessions.sessions.about import About
 
@@ -128,8 +128,7 @@ class SessionLink(NamedTuple):
         return About(self.name, self.user, self.tags)
 
 
-class Record(NamedTuple):
-    """What a turn leaves behind: its link, and the evidence keys under which it is remembered."""
-
-    keys: Sequence[str]
-    link: SessionLink
+Record: TypeAlias = tuple[Sequence[str], SessionLink]
+"""What a turn leaves behind: the evidence keys under which it is remembered, and its link. A plain tuple, since each
+turn makes one.
+"""

@@ -174,7 +174,8 @@ def test_a_million_turns_are_as_real_calls_record_them():
         assert all(link.response_id in keys[0] and link.start < link.end for keys, link in session)
         assert len({link.trace.trace_id for link in links if link.trace is not None}) == 1
     assert [link.turn for _, link in chain] == list(range(1, sessions.TURNS + 1))
-    assert chain[0].link.session_id == chain[0].link.response_id
+    (_, first), *_ = chain
+    assert first.session_id == first.response_id
     assert all(link.span.trace_id == link.trace.trace_id for _, link in chain)
     assert all(link.span.trace_id != link.trace.trace_id for _, link in nested_explicit)
 

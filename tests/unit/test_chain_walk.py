@@ -55,8 +55,8 @@ def test_a_chain_is_named_by_its_first_response_and_counts_its_turns(turns):
     assert walk.is_complete
     assert previous is not None
     assert (previous.session_id, previous.source, previous.turn) == (named("r1"), "new", turns)
-    assert [record.link.turn for record in walk.records("server")] == list(range(turns, 0, -1))
-    assert {record.link.session_id for record in walk.records("server")} == {named("r1")}
+    assert [link.turn for _, link in walk.records("server")] == list(range(turns, 0, -1))
+    assert {link.session_id for _, link in walk.records("server")} == {named("r1")}
 
 
 @given(st.integers(1, 20), st.data())
@@ -147,13 +147,11 @@ def test_turns_that_nobody_could_place_are_placed_when_their_beginning_is_known(
     assert previous.span == link().span
     assert previous.trace == (TRACE if is_stored else None)
     passed = walk.records("server")[: len(gaps)]
-    assert [record.keys for record in passed] == [
+    assert [keys for keys, _ in passed] == [
         [response_key(named(f"p{number}"), "server")] for number in range(len(gaps))
     ]
-    assert [record.link.turn for record in passed] == [
-        depth - sum(gaps[:number]) + number for number in range(len(gaps))
-    ]
-    assert {record.link.session_id for record in passed} == {previous.session_id}
+    assert [link.turn for _, link in passed] == [depth - sum(gaps[:number]) + number for number in range(len(gaps))]
+    assert {link.session_id for _, link in passed} == {previous.session_id}
 
 
 def test_a_chain_that_has_no_end_within_reach_is_told_from_one_that_was_lost():
@@ -207,7 +205,7 @@ def test_a_beginning_that_is_not_one_of_a_kind_is_made_so():
     assert first.startswith("resp_1@a.test~")
     assert second.startswith("resp_1@a.test~")
     assert first != second
-    assert {record.link.session_id for record in walks[0].records("server")} == {first}
+    assert {link.session_id for _, link in walks[0].records("server")} == {first}
 
 
 def test_who_learns_of_the_first_turns_span_gives_the_session_the_name_that_it_has():
@@ -276,10 +274,10 @@ def test_whatever_a_server_sends_the_walk_ends_and_numbers_are_counts(replies):
     if walk.asking is not None:
         walk.lose(gone=True)
     assert walk.asking is None
-    for record in walk.records("server"):
-        assert record.link.turn >= 1
-        assert 0 <= record.link.start <= record.link.end
-        assert record.link.session_id
+    for _, link in walk.records("server"):
+        assert link.turn >= 1
+        assert 0 <= link.start <= link.end
+        assert link.session_id
 
 
 @given(json_values)
@@ -290,4 +288,4 @@ def test_only_what_has_an_id_is_a_response(value):
 @pytest.mark.parametrize(("model", "kept"), [("a\ud800", "a\ufffd"), ("x" * 1000, "x" * 256), (5, ""), (None, "")])
 def test_the_model_of_a_response_that_was_retrieved_is_fit_for_an_attribute(model, kept):
     walk = walked(2, {1: {"model": model}})
-    assert [record.link.model for record in walk.records("server")][-1] == kept
+    assert [link.model for _, link in walk.records("server")][-1] == kept

@@ -14,7 +14,7 @@ from store_kit import a_link
 from otel_llm_sessions.openai.claims import ask_put
 from otel_llm_sessions.openai.history import HistoryReader
 from otel_llm_sessions.sessions.digest import DigestSource
-from otel_llm_sessions.sessions.link import Record, SessionId
+from otel_llm_sessions.sessions.link import SessionId
 from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, lookup_keys, resolve
 from otel_llm_sessions.stores.memory import MemoryStore
 
@@ -45,7 +45,7 @@ class Visitor:
         call: Any = SimpleNamespace(
             request=SimpleNamespace(history=history), runtime=SimpleNamespace(asked=self._store)
         )
-        ask_put(call, Record(history.left([reply]), link))
+        ask_put(call, (history.left([reply]), link))
         self.messages.append(reply)
         self.sessions.append(session)
 
