@@ -389,13 +389,12 @@ class Call:
             return None
         of = record_of if is_turn else record_of_fetched
         record = of(self.request, self.reply, turn, self._span_ref(), self.started, ended)
-        if record is None or not record[0]:
-            return record
-        keys, link = news = record if ended else fresh(record, self._left)
-        if keys:
+        if record is not None and record[0]:
+            keys, link = news = record if ended else fresh(record, self._left)
             if (memory := self.runtime.memory) is None:
-                self.outbox.append(news)
+                if keys:
+                    self.outbox.append(news)
             elif self.runtime.switch.records:
                 memory.put(keys, link)
-        self._left = record
+            self._left = record
         return record

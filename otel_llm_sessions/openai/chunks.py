@@ -29,7 +29,7 @@ def see_chat_chunk(reply: Reply, chunk: Any) -> bool:
     is_new = reply.add_id(id_) and len(reply.ids) == 1
     if usage is not None:
         reply.usage = usage
-    reply.texts.add_to(reply.attributes, CHUNK_TEXTS.of(chunk))
+    reply.attributes.update(reply.texts.of(CHUNK_TEXTS.of(chunk)))
     read_choices(reply, choices)
     read_error(reply, field(chunk, "error"))
     return see_calls(reply, chunk, choices) or is_new

@@ -25,6 +25,7 @@ from otel_llm_sessions.sessions.keys import (
     cache_keys_of_conversation,
     conversation_key,
     response_key,
+    session_key,
 )
 from otel_llm_sessions.sessions.names import MAX_NAME, name_of_response
 from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence, Tie
@@ -168,4 +169,4 @@ def evidence_of(
 @functools.lru_cache(maxsize=256)
 def _named_only(given: Given) -> Evidence:
     """Return the evidence of calls that name their session and tell nothing else; kept, as most of a session do so."""
-    return Evidence(given)
+    return Evidence(given, key=session_key(given.session_id))

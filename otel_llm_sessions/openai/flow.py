@@ -110,7 +110,7 @@ def begin_at_once(call: Call) -> None:
         if route is RESPONSES and not (call.around or request.parent or request.user):
             return call.start(NEW, NO_PLAN, False)
     answers: Sequence[SessionLink | None] = ()
-    if memory is not None and (key := only_key(evidence)):
+    if memory is not None and (key := evidence.key or only_key(evidence)):
         previous = memory.find(key)
         if previous is not None and goes_on(call, previous):
             return None

@@ -14,9 +14,8 @@ from otel_llm_sessions.openai.pieces import Pieces
 from otel_llm_sessions.openai.response_fields import said_by
 from otel_llm_sessions.openai.routes import RESPONSES, Route
 from otel_llm_sessions.openai.streamed import Streamed
-from otel_llm_sessions.openai.usage import add_usage
+from otel_llm_sessions.openai.usage import NO_TOKENS, Tokens, add_usage
 from otel_llm_sessions.openai.words.events import Events
-from otel_llm_sessions.semconv import USAGE_INPUT_TOKENS, USAGE_OUTPUT_TOKENS
 from otel_llm_sessions.sessions.link import Told
 from otel_llm_sessions.sessions.names import id_of
 from otel_llm_sessions.telemetry.values import OTHER, error_code_of, text_of
@@ -38,10 +37,10 @@ class Texts:
     def __init__(self, *names: str) -> None:
         """Args: the attributes that the first of ``TEXTS`` become."""
         self._names = names
-        self.known: Bounded[tuple[Any, ...], dict[str, str]] = Bounded(256, weigh=_weight_of, heaviest=MAX_TEXTS - 1)
+        self.known: Bounded[tuple[Any, ...], dict[str, Any]] = Bounded(256, weigh=_weight_of, heaviest=MAX_TEXTS - 1)
 
-    def add_to(self, attributes: dict[str, Any], texts: tuple[Any, ...]) -> None:
-        """Add the attributes that the ``TEXTS`` of a reply become; of what is no text there is none."""
+    def of(self, texts: tuple[Any, ...]) -> dict[str, Any]:
+        """Return the attributes that the ``TEXTS`` of a reply become, to be copied; what is no text becomes none."""
         try:
             known = self.known.get(texts)
             if known is None:
@@ -49,9 +48,9 @@ class Texts:
         except TypeError as error:  # a server's list or dict, which no table takes
             pass_on(error)
             known = self._cleaned(texts)
-        attributes.update(known)
+        return known
 
-    def _cleaned(self, texts: tuple[Any, ...]) -> dict[str, str]:
+    def _cleaned(self, texts: tuple[Any, ...]) -> dict[str, Any]:
         cleaned = zip(self._names, map(text_of, texts), strict=False)
         return {name: text for name, text in cleaned if text is not None}
 
@@ -114,6 +113,7 @@ class Reply:
         "status",
         "streamed",
         "texts",
+        "tokens",
         "told",
         "usage",
     )
@@ -165,6 +165,8 @@ class Reply:
         self.error_type: str | None = None
         self.goes_on = False
         """Whether the server works on in the background when nobody reads the stream any more."""
+        self.tokens: Tokens = NO_TOKENS
+        """Those of ``usage``, once they have been read."""
         self.told: Told | None = None
         """What the turn has recorded of what was said; None while that is nothing."""
 
@@ -241,18 +243,14 @@ class Reply:
             attributes[semconv.RESPONSE_STATUS] = self.status
         # Fetching a response makes no tokens: they were counted when it was made.
         if self.usage is not None and self.route.is_turn:
-            add_usage(attributes, self.usage, self.route.api)
+            self.tokens = add_usage(attributes, self.usage, self.route.api)
         return attributes
 
-    def token_counts(self) -> tuple[int | None, int | None]:
+    def token_counts(self) -> Tokens:
         """Return the input and output tokens, also where no span of ours asked for the attributes."""
-        if self.usage is None:
-            return None, None
-        get = self.attributes.get
-        if (tokens := get(USAGE_INPUT_TOKENS)) is None:
+        if self.tokens[0] is None and self.usage is not None:
             self.final_attributes()
-            tokens = get(USAGE_INPUT_TOKENS)
-        return tokens, get(USAGE_OUTPUT_TOKENS)
+        return self.tokens
 
 
 def read_reply(reply: Reply, value: Any) -> None:
@@ -273,7 +271,7 @@ def read_reply(reply: Reply, value: Any) -> None:
             texts = tuple(others)
         if (id_ := id_of(id_)) is not None:
             reply.ids.append(id_)
-        reply.texts.add_to(reply.attributes, texts)
+        reply.attributes = reply.texts.of(texts).copy()  # nothing has been said before
         read_choices(reply, choices)
         if not reply.choices:
             read_error(reply, field(value, "error"))
@@ -315,7 +313,7 @@ def read_response(reply: Reply, response: Any) -> bool:
     is_new = reply.add_id(id_) and len(reply.ids) == 1
     if output is not None:
         reply.kept["output"] = output
-    reply.texts.add_to(reply.attributes, (model, tier, fingerprint))
+    reply.attributes.update(reply.texts.of((model, tier, fingerprint)))
     if usage is not None:
         reply.usage = usage
     if status == "completed":

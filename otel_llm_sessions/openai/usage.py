@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import pass_on
@@ -41,8 +41,14 @@ USAGE: Final = {api: Fields(*names) for api, names in NAMES.items()}
 """Reads them, whatever the usage is made of."""
 
 
-def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
-    """Add token counts as they were sent; what is missing or no count is left out.
+Tokens: TypeAlias = tuple[int | None, int | None]
+"""How many went in and came out; None where that is not known."""
+
+NO_TOKENS: Final[Tokens] = (None, None)
+
+
+def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> Tokens:
+    """Add token counts as they were sent, and return input and output; what is missing or no count is left out.
 
     Of the details (cached, reasoning, by modality) the conventions ask "when applicable": a zero is left out too.
     """
@@ -60,12 +66,17 @@ def add_usage(attributes: dict[str, Any], usage: Any, api: str) -> None:
         input_tokens, output_tokens, input_details, output_details = USAGE[api].of(usage)
     if type(input_tokens) is int and 0 <= input_tokens <= MAX_COUNT:  # as ``count_of``, without a call
         attributes[semconv.USAGE_INPUT_TOKENS] = input_tokens
+    else:
+        input_tokens = None
     if type(output_tokens) is int and 0 <= output_tokens <= MAX_COUNT:
         attributes[semconv.USAGE_OUTPUT_TOKENS] = output_tokens
+    else:
+        output_tokens = None
     if input_details:
         _add_details(attributes, input_details, INPUT_DETAILS)
     if output_details:
         _add_details(attributes, output_details, OUTPUT_DETAILS)
+    return input_tokens, output_tokens
 
 
 def _add_details(attributes: dict[str, Any], details: Any, counts: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Final
 
 from otel_llm_sessions.cheap import value
@@ -41,6 +41,8 @@ class Evidence:
     """What ``previous_id`` names a session if nobody knows it."""
     doubt: str = ""
     """The key that is known where the last of ``ties`` may be another conversation's; empty if there is none."""
+    key: str = field(default="", compare=False)
+    """What ``only_key`` returns, of evidence that many calls share; else empty."""
 
 
 NOTHING_TOLD = Evidence()

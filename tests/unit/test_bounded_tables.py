@@ -27,9 +27,7 @@ def test_what_replies_say_is_kept_up_to_a_bound():
     names = ("gen_ai.response.model", "openai.response.service_tier", "openai.response.system_fingerprint")
     for number in range(2000):
         for texts in ((f"{number}", "x" * number, None), (number, None, None), ("m", 10**number, "f")):
-            kept: dict[str, str] = {}
-            texts_of.add_to(kept, texts)
-            assert kept == {
+            assert texts_of.of(texts) == {
                 name: text[:256] for name, text in zip(names, texts, strict=True) if type(text) is str and text
             }
     assert len(texts_of.known) <= 256
