@@ -117,6 +117,9 @@ class Reply:
         "told",
         "usage",
     )
+    usage: Any
+    tokens: Tokens
+    """How many ``usage`` says, once that has been asked for."""
 
     def __init__(
         self,
@@ -154,7 +157,7 @@ class Reply:
             self.pieces = Events() if route.api == "responses" else Pieces(is_whole=True, is_evidence=has_words)
         elif has_words:
             self.pieces = Pieces()
-        self.usage: Any = None
+        self.usage, self.tokens = None, NO_TOKENS
         self.cost: float | None = None
         """What its headers say that it cost, in US dollars."""
         self.conversation: str | None = None
@@ -165,8 +168,6 @@ class Reply:
         self.error_type: str | None = None
         self.goes_on = False
         """Whether the server works on in the background when nobody reads the stream any more."""
-        self.tokens: Tokens = NO_TOKENS
-        """Those of ``usage``, once they have been read."""
         self.told: Told | None = None
         """What the turn has recorded of what was said; None while that is nothing."""
 
