@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import report
@@ -31,7 +31,7 @@ from otel_llm_sessions.openai.users import read_user
 from otel_llm_sessions.sessions.blocks import OPEN, seen_from_here, within
 from otel_llm_sessions.sessions.inside import session_inside
 from otel_llm_sessions.sessions.sources import Given, from_baggage, from_context
-from otel_llm_sessions.telemetry.span import is_being_sent, outside
+from otel_llm_sessions.telemetry.span import SPAN_KEY, is_being_sent, outside
 from otel_llm_sessions.telemetry.values import error_type_of
 
 NOTHING_SAID = Context()
@@ -138,7 +138,7 @@ def _start(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
         # The body stays the same object where a request is sent once more with other options.
         sending: list[object] = [client, body, url]
         if context:  # most often there is nothing in it, or only a span: nothing that suppresses or names a session
-            ambient = get_current_span(context)
+            ambient = span if isinstance(span := context.get(SPAN_KEY), Span) else INVALID_SPAN  # as get_current_span
             if len(context) > (ambient is not INVALID_SPAN):
                 if not is_instrumentation_enabled() or is_being_sent(context, sending):
                     return None

@@ -60,8 +60,9 @@ def in_flight(context: Context, span: Span | None, around: Span, outer: Context,
         outer: the context in which it is made.
         sending: see ``InFlight``.
     """
-    if not outer and span is not None:  # then there is nothing where the call stands but the span above
-        return Context({IN_FLIGHT_KEY: (span, around, NOTHING_TAKEN, sending), SPAN_KEY: span})
+    is_bare = not outer or (len(outer) == 1 and SPAN_KEY in outer)  # as in most web requests
+    if is_bare and span is not None:  # then there is nothing where the call stands but the span above
+        return Context({IN_FLIGHT_KEY: (span, around, (around,) if outer else NOTHING_TAKEN, sending), SPAN_KEY: span})
     taken = _taken(around, outer) if outer else NOTHING_TAKEN
     # One new context for both values: it costs as much as all else here. The copy is a plain dict.
     values: dict[str, object] = context.copy()
@@ -76,8 +77,6 @@ def _flight_in(context: Context) -> InFlight | None:
 
 
 def _taken(around: Span, outer: Context) -> tuple[object, ...]:
-    if len(outer) == 1 and SPAN_KEY in outer:  # as in most web requests
-        return (around,)
     before = _flight_in(outer)
     taken = (around,) if before is None else (around, *before[TAKEN])
     inference, fetch = outer.get(UTIL_GENAI_INFERENCE), outer.get(UTIL_GENAI_FETCH)

@@ -10,7 +10,10 @@ from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.trace import Link, Span
+from opentelemetry.trace import Link, Span, SpanKind
+
+INTERNAL = SpanKind.INTERNAL
+"""Looked up once: an enum's member takes a function of Python's each time (CPython 3.11)."""
 
 
 def derived_trace_id(session_id: str, namespace: str = "", part: int = 1, key: str | None = None) -> int:
@@ -68,8 +71,7 @@ def start_with_ids(
     span: Span | None = None
     try:
         try:
-            # INTERNAL by itself: to look up an enum's member takes a function of Python's each time (CPython 3.11).
-            span = tracer.start_span(name, context=context, attributes=attributes, links=links, start_time=start_time)
+            span = tracer.start_span(name, context, INTERNAL, attributes, links, start_time)
         finally:
             if outer is not None:
                 _laid_out.reset(outer)

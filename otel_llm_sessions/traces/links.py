@@ -11,7 +11,7 @@ from otel_llm_sessions.cheap import new
 from otel_llm_sessions.semconv import LLM_SESSION_LINK
 from otel_llm_sessions.sessions.link import SessionTrace, SpanRef
 from otel_llm_sessions.sessions.resolver import Resolution
-from otel_llm_sessions.sessions.tracestate import state_of
+from otel_llm_sessions.sessions.tracestate import state_of, state_text
 
 ALL_FLAGS = 0xFF
 SOME_FLAGS = {flags: TraceFlags(flags) for flags in (1, 3)}
@@ -28,7 +28,8 @@ IS_PLAIN = tuple(SpanContext(1, 1, False, SOME_FLAGS[1], NO_STATE)) == (1, 1, Fa
 IS_VALID = 5
 
 PREVIOUS_TURN: Final = {LLM_SESSION_LINK: "previous_turn"}
-"""Not to be changed: the SDK (1.45) copies it into each span."""
+TO_ROOT: Final = {LLM_SESSION_LINK: "session"}
+"""Not to be changed: the SDK (1.45) copies them into each span."""
 
 
 def ref_of(context: SpanContext) -> SpanRef:
@@ -45,6 +46,16 @@ def span_context(ref: SpanRef) -> SpanContext:
     if known is not None and IS_PLAIN and 0 < trace_id <= MAX_TRACE_ID and 0 < span_id <= MAX_SPAN_ID:
         return new(SpanContext, (trace_id, span_id, False, known, NO_STATE, True))
     return SpanContext(trace_id, span_id, False, known or TraceFlags(flags))
+
+
+def trace_below(root: SpanContext, part: int, start: int, first_turn: int) -> SessionTrace:
+    """Return the trace of a session's part whose root has been started."""
+    if type(root) is SpanContext and IS_PLAIN:  # taken apart in a quarter of the time
+        trace_id, span_id, _, flags, state, _ = root[:]
+    else:
+        trace_id, span_id, flags, state = root.trace_id, root.span_id, root.trace_flags, root.trace_state
+    text = "" if state is NO_STATE else state_text(state)
+    return new(SessionTrace, (trace_id, span_id, flags & ALL_FLAGS, part, start, first_turn, text))
 
 
 def root_context(trace: SessionTrace) -> SpanContext:

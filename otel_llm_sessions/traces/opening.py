@@ -14,7 +14,7 @@ from otel_llm_sessions.sessions.about import NOTHING_SAID, About
 from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source
 from otel_llm_sessions.sessions.root_names import ROOT_NAME, part_name
 from otel_llm_sessions.sessions.tracestate import state_text
-from otel_llm_sessions.traces.links import link_to, root_ref
+from otel_llm_sessions.traces.links import link_to, root_ref, trace_below
 
 NOWHERE = set_span_in_context(INVALID_SPAN, Context())
 """A context without a current span: what is started in it is a root."""
@@ -43,8 +43,7 @@ class Opening(NamedTuple):
 
 def trace_of(opening: Opening, root: SpanContext) -> SessionTrace:
     """Return the trace whose root has been started."""
-    flags, state = int(root.trace_flags), state_text(root.trace_state)
-    return SessionTrace(root.trace_id, root.span_id, flags, opening.part, opening.start, opening.first_turn, state)
+    return trace_below(root, opening.part, opening.start, opening.first_turn)
 
 
 def asked(opening: Opening) -> tuple[str, dict[str, Any], list[Link]]:

@@ -11,14 +11,13 @@ from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, set_span_in_context
+from opentelemetry.trace import Link, Span, SpanContext
 
-from otel_llm_sessions.semconv import LLM_SESSION_LINK
 from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, is_session_root
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionId, SessionLink, SessionTrace, Source
 from otel_llm_sessions.sessions.resolver import Resolution
-from otel_llm_sessions.traces.below import below, below_root, below_span
-from otel_llm_sessions.traces.links import turn_links
+from otel_llm_sessions.traces.below import below, below_root, below_span, with_span_of
+from otel_llm_sessions.traces.links import TO_ROOT, turn_links
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.opening import NOWHERE
 from otel_llm_sessions.traces.parts import TurnCounts
@@ -294,10 +293,9 @@ class SessionPlacer:
         fresh: Placement | None = None
         try:
             fresh = self._roots.fresh(now or time.time_ns(), plan.parent, plan.user)
-            if fresh is None or fresh.open_root is None:
+            if fresh is None or fresh.below is None:
                 return NOT_PLACED, context, []
-            above = NonRecordingSpan(fresh.open_root.get_span_context())
-            return fresh, set_span_in_context(above, context), []
+            return fresh, with_span_of(fresh.below, context), []
         except BaseException:  # interrupted: nobody else has the root, to end it
             if fresh is not None:
                 self._roots.end_fresh(fresh, None)
@@ -354,7 +352,7 @@ def placed_in(places: Places, resolution: Resolution, context: Context, around: 
     if around.trace_id == trace.trace_id:
         return places.inside, context, links
     if is_seen:
-        links.append(Link(places.root, {LLM_SESSION_LINK: "session"}))
+        links.append(Link(places.root, TO_ROOT))
     return places.marked, context, links
 
 

@@ -15,13 +15,12 @@ from opentelemetry.trace import (
 
 from otel_llm_sessions import forks, semconv
 from otel_llm_sessions.bounded import Bounded
-from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.sessions.about import NOTHING_SAID, About
 from otel_llm_sessions.sessions.link import SessionId, SessionTrace, Source
 from otel_llm_sessions.sessions.root_names import ROOT_NAME, UNNAMED_ROOT_NAME, RootNames, part_name
-from otel_llm_sessions.sessions.tracestate import state_text
 from otel_llm_sessions.stores.protocol import SessionStore
+from otel_llm_sessions.traces.below import below_alone
 from otel_llm_sessions.traces.ids import (
     DerivedIdGenerator,
     derived_root_span_id,
@@ -29,7 +28,7 @@ from otel_llm_sessions.traces.ids import (
     end_early,
     start_with_ids,
 )
-from otel_llm_sessions.traces.links import ALL_FLAGS, NO_STATE, root_target
+from otel_llm_sessions.traces.links import root_target, trace_below
 from otel_llm_sessions.traces.opening import NOWHERE, Opening, asked, decided, told, trace_of
 from otel_llm_sessions.traces.plan import ROOT_NANOSECONDS, Placement, Plan
 from otel_llm_sessions.traces.repeats import Repeats
@@ -305,14 +304,12 @@ class Roots:
                 report("start a session's root", error)
                 return None
             context = root.get_span_context()
-            trace_id, flags, state = context.trace_id, context.trace_flags & ALL_FLAGS, context.trace_state
-            text = "" if state is NO_STATE else state_text(state)
-            trace = new(SessionTrace, (trace_id, context.span_id, flags, 1, start, 1, text))
+            trace = trace_below(context, 1, start, 1)
             if parent:
                 self._link_to_parent(root, None, parent)
             if user:
                 root.set_attribute(semconv.USER_ID, user)
-            return Placement(trace, False, root, trace) if trace_id else None
+            return Placement(trace, False, root, trace, below_alone(context)) if trace.trace_id else None
         except BaseException:
             end_early(root)
             raise
