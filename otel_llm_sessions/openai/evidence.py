@@ -20,12 +20,12 @@ from otel_llm_sessions.openai.echoes import (
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import UNSHARED, DigestSource
 from otel_llm_sessions.sessions.keys import (
-    UNSCOPED,
     cache_key,
     cache_keys_of_conversation,
     conversation_key,
     response_key,
     session_key,
+    unscoped_key,
 )
 from otel_llm_sessions.sessions.names import MAX_NAME, name_of_response
 from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence, Tie
@@ -152,10 +152,9 @@ def evidence_of(
     ties: tuple[Tie, ...] = ()
     named: Any = None  # a cast is a call
     if previous_id is not None:
-        key = response_key(previous_id, server.scope)
-        # Most ids are one of a kind, as the key tells, and then name the session as they are.
-        is_name = len(previous_id) <= MAX_NAME and key[1] == UNSCOPED
-        named = previous_id if is_name else name_of_response(previous_id, server.name)
+        key, named = unscoped_key(previous_id), previous_id
+        if not key or len(previous_id) > MAX_NAME:  # most ids are one of a kind, and then names as they are
+            key, named = response_key(previous_id, server.scope), name_of_response(previous_id, server.name)
         ties = (Tie("chain", key),)
     for reader in READERS[api]:
         name = reader.field

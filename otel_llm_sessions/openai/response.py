@@ -344,7 +344,11 @@ def read_output(reply: Reply, items: Any) -> bool | None:
         return None
     calls_tools = False
     for item in items:
-        kind = field(item, "type")
+        try:
+            kind = item.__dict__["type"]
+        except (AttributeError, KeyError, TypeError) as odd:  # not as the newest client has them
+            pass_on(odd)
+            kind = field(item, "type")
         if kind in TOOL_CALL_ITEMS:
             calls_tools = True
         elif kind == COMPACTION and reply.route is RESPONSES:

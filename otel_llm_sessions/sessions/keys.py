@@ -48,17 +48,18 @@ def response_key(response_id: str, server: str) -> str:
         server: the server's address. Servers that count (``chatcmpl-150``) give the same id to unrelated
             conversations, so an id that is not one of a kind counts for its own server only.
     """
-    if is_one_of_a_kind(response_id):
-        return completion_key(response_id)
     # Begins otherwise, lest an id that holds an address be taken for another server's; an address has no blanks.
-    return _bounded(SCOPED_PREFIX, f"{server} {response_id}")
+    return unscoped_key(response_id) or _bounded(SCOPED_PREFIX, f"{server} {response_id}")
+
+
+@functools.lru_cache(maxsize=32)  # asked about three times by a call, and again by the turn that follows
+def unscoped_key(response_id: str) -> str:
+    """Key of the turn that a response belongs to, whoever sent it; empty if the id is not one of a kind."""
+    return completion_key(response_id) if is_one_of_a_kind(response_id) else ""
 
 
 RESPONSE_PREFIX: Final = "r:"
 """How the key of an id begins that is one of a kind."""
-
-UNSCOPED: Final = RESPONSE_PREFIX[1]
-"""What stands second in that key, and not in that of another id: told in a third of the time."""
 
 
 def completion_key(id_: str) -> str:

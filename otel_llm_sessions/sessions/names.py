@@ -7,8 +7,8 @@ import os
 import re
 from typing import Any, Final
 
+from otel_llm_sessions.sessions.keys import unscoped_key
 from otel_llm_sessions.sessions.link import SessionId, SpanRef
-from otel_llm_sessions.sessions.randomness import is_one_of_a_kind
 
 MAX_ID: Final = 1024
 """Characters of an id from outside; a gateway's have been seen with 470."""
@@ -53,7 +53,7 @@ def name_of_response(response_id: str, server: str, first: SpanRef | None = None
         server: what the server is called in names.
         first: the span of the call that the response answers.
     """
-    name = response_id if is_one_of_a_kind(response_id) else f"{response_id}@{server}~{_random_digits(first)}"
+    name = response_id if unscoped_key(response_id) else f"{response_id}@{server}~{_random_digits(first)}"
     return shortened(name)
 
 
@@ -66,13 +66,13 @@ def _random_digits(span: SpanRef | None) -> str:
 
 def name_of_conversation(conversation_id: str, server: str) -> SessionId:
     """Return the name of the session that a provider's conversation is: the same in every process."""
-    return shortened(conversation_id if is_one_of_a_kind(conversation_id) else f"{conversation_id}@{server}")
+    return shortened(conversation_id if unscoped_key(conversation_id) else f"{conversation_id}@{server}")
 
 
 def conversation_of(session_id: str, server: str) -> str | None:
     """Return the conversation's id that ``name_of_conversation`` made ``session_id`` from; None if it does not tell."""
     id_ = session_id.removesuffix(f"@{server}")
-    is_told = id_ != session_id or is_one_of_a_kind(id_)  # else it is another server's, or shortened
+    is_told = id_ != session_id or unscoped_key(id_)  # else it is another server's, or shortened
     return id_ if is_told and not is_made(session_id) else None
 
 

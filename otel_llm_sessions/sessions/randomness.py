@@ -119,7 +119,6 @@ worth_of: Final = functools.lru_cache(maxsize=512)(bits_of)
 """The same, kept: an agent sends the ids of its newest items with each call."""
 
 
-@functools.lru_cache(maxsize=32)  # asked about three times by a call, and again by the turn that follows
 def is_one_of_a_kind(id_: str) -> bool:
     """Whether an id is long and random enough that no two conversations share it."""
     return bits_of(id_) >= UNIQUE_BITS
