@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import statistics
 from collections import Counter
 from collections.abc import Iterator
@@ -25,11 +26,16 @@ def test_no_two_test_files_have_one_name():
     assert [name for name, number in names.items() if number > 1] == []
 
 
+@functools.cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def functions() -> dict[str, int]:
     """How long each function of the package is, its docstring aside."""
     found = {}
     for file in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 first = node.body[0]
                 has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
@@ -53,7 +59,7 @@ def name_of(file: Path, source: Path) -> str:
 
 def imports_of(file: Path, source: Path, modules: set[str]) -> Iterator[str]:
     place = file.relative_to(source)
-    for _, target in imported(ast.parse(file.read_text(encoding="utf-8")), package_of(place)):
+    for _, target in imported(tree_of(file), package_of(place)):
         parts = target.split(".")
         named = (".".join(parts[:end]) for end in (len(parts), len(parts) - 1))
         yield from [name for name in named if name in modules][:1]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 PACKAGE = TESTS.parent / "otel_llm_sessions"
+WORD = re.compile(r"\w+")
 
 
 def is_private(name: str) -> bool:
@@ -33,7 +35,10 @@ def given_in(tree: ast.AST) -> Iterator[str]:
 
 def reached(file: Path, names: set[str]) -> set[str]:
     """The private names of the package that a test file reaches."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    text = file.read_text(encoding="utf-8")
+    if names.isdisjoint(WORD.findall(text)):
+        return set()  # to understand a file takes ten times as long as to read it
+    tree = ast.parse(text)
     own = set(given_in(tree))
     return {name for name in reached_in(tree, own) if name in names}
 

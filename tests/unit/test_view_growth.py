@@ -63,14 +63,11 @@ def read(spans: list[Any]) -> None:
 
 
 def seconds(work: Callable[[Any], object], spans: list[Any]) -> float:
-    """The least of three, of this thread's own time: what else the machine does is not counted."""
-    taken = []
-    for _ in range(3):
-        gc.collect()
-        begun = time.thread_time()
-        work(spans)
-        taken.append(time.thread_time() - begun)
-    return min(taken)
+    """Of this thread's own time: what else the machine does is not counted."""
+    gc.collect()
+    begun = time.thread_time()
+    work(spans)
+    return time.thread_time() - begun
 
 
 @pytest.mark.parametrize(
@@ -87,5 +84,7 @@ def seconds(work: Callable[[Any], object], spans: list[Any]) -> float:
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_ten_times_as_much_takes_about_ten_times_as_long(work, scene, number):
-    few, many = seconds(work, scene(number)), seconds(work, scene(10 * number))
-    assert many < 25 * few
+    fewer, more = scene(number), scene(10 * number)
+    few = min(seconds(work, fewer) for _ in range(3))
+    # Of three times the least, which is not waited for where the first is short enough.
+    assert any(seconds(work, more) < 25 * few for _ in range(3))
