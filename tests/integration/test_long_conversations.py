@@ -102,7 +102,7 @@ def _content_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CONTENT, "SPAN_ONLY")
 
 
-@pytest.mark.parametrize("kind", ["chat", "tools", pytest.param("items", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["chat", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tools", "items"))])
 @pytest.mark.usefixtures("nothing_reported")
 def test_a_long_conversation_is_recorded_once(kind):
     with capture_spans(traces="turn") as spans:

@@ -85,7 +85,7 @@ def test_a_record_takes_at_most_400_bytes_all_told(redis_server, closing):
     def used() -> int:
         return int(re.search(rb"used_memory:(\d+)", redis_server.ask("INFO", "memory"))[1])
 
-    number, before = 20_000, used()
+    number, before = 5_000, used()
     for begin in range(0, number, 500):
         store.put_all([(f"r:{i}", a_link(i, f"resp_{i:050x}")) for i in range(begin, begin + 500)])
     assert (used() - before) / number < 400

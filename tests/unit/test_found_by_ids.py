@@ -75,6 +75,7 @@ def test_a_parent_is_known_whose_root_has_not_arrived(database):
         assert (found.parents, found.children) == (parents, children)
 
 
+@pytest.mark.slow
 def test_a_look_for_ids_goes_through_an_index():
     database = Database()
     for begin in range(0, 3_000, 500):
