@@ -17,7 +17,7 @@ demo: $(VENV)/demo.stamp  ## run the examples against a local server and show th
 view: $(VENV)/demo.stamp  ## receive spans, and show the sessions on a page at http://127.0.0.1:4318
 	@$(BIN)/otel-llm-sessions view
 
-test: $(VENV)/dev.stamp  ## the fast tests, about two minutes on two cores
+test: $(VENV)/dev.stamp  ## the fast tests, about a minute on two cores
 	@$(BIN)/python -m pytest -q
 
 test-all: $(VENV)/dev.stamp  ## the fast and the slow tests

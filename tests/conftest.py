@@ -8,6 +8,7 @@ import functools
 import gc
 import importlib.util
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,11 +16,15 @@ from typing import Any
 
 import pytest
 
+# Where Python is told to keep no bytecode, each of the hundreds of processes that tests start compiles all of it again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 if importlib.util.find_spec("hypothesis") is not None:
     import hypothesis
 
     # Machines that are busy are slow: that is no failure.
-    hypothesis.settings.register_profile("tests", deadline=None, database=None, max_examples=50)
+    hypothesis.settings.register_profile("tests", deadline=None, database=None, max_examples=30)
     hypothesis.settings.load_profile("tests")
 
 if importlib.util.find_spec("openai") is not None:  # the packaging tests run without it
@@ -38,12 +43,15 @@ if importlib.util.find_spec("openai") is not None:  # the packaging tests run wi
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads it
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Have all the fast tests run by two processes (``-n0``: by one); what is asked for by name is quicker in one."""
+    """Have all the fast tests run by three processes (``-n0``: by one); what is asked for by name is quicker in one.
+
+    Three keep two cores busy: a third of the time a test waits for what it tests.
+    """
     option = config.option
     is_all = config.args_source is config.ArgsSource.TESTPATHS and not option.keyword and "not slow" in option.markexpr
     is_plain = not (option.collectonly or option.usepdb or hasattr(config, "workerinput"))
     if is_all and is_plain and getattr(option, "numprocesses", 0) is None:
-        option.numprocesses, option.dist = 2, "loadfile"
+        option.numprocesses, option.dist = 3, "worksteal"
 
 
 class Api:
@@ -119,7 +127,8 @@ def _quick_collections() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _asked_once() -> Iterator[None]:
-    """What is the same for all tests is found out once: a version, from a file, and the resource, by three threads."""
+    """What is the same for all tests is found out once: a version, from a file, the resource, by three threads, and
+    the certificates that the machine trusts, which a client reads longer than it makes ten calls."""
     create, resources = Resource.create, {}
 
     def created(attributes: Any = None, schema_url: str | None = None) -> Resource:
@@ -131,6 +140,9 @@ def _asked_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Resource, "create", staticmethod(created))
         patch.setattr(dependencies, "version", functools.cache(dependencies.version))
+        if importlib.util.find_spec("httpcore2") is not None:  # of openai 3
+            httpcore = importlib.import_module("httpcore2")
+            patch.setattr(httpcore, "default_ssl_context", functools.cache(httpcore.default_ssl_context))
         yield
 
 
