@@ -1,19 +1,22 @@
 """An application process: it makes the calls it is told to through the instrumented client, and says what came of each.
 
 Orders come as JSON lines on standard input, answers go as JSON lines to standard output, in the order in which they are
-done. At the end of the input everything is exported and the store is closed. `fleet.py` is the other side.
+done. At the end of the input everything is exported and the store is closed. `fleet.py` is the other side; it
+forks them from the process that `app_nursery.py` tells of.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from typing import Any
 
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
@@ -26,6 +29,7 @@ from otel_llm_sessions import OpenAISessionsInstrumentor
 from otel_llm_sessions.openai import flow
 from otel_llm_sessions.stores import pace
 from otel_llm_sessions.stores.guarded import GuardedStore
+from otel_llm_sessions.stores.redis import RedisBackend
 from otel_llm_sessions.stores.sqlite import SqliteBackend
 
 THREADS = 4
@@ -84,8 +88,6 @@ def store_of(url: str, time_limit: float | None) -> Any:
     flow.BUDGET = pace.SLOW = time_limit  # type: ignore[misc]
     if url.startswith("sqlite"):
         return GuardedStore(SqliteBackend(url.removeprefix("sqlite:///")), time_limit=time_limit)
-    from otel_llm_sessions.stores.redis import RedisBackend
-
     return GuardedStore(RedisBackend(url), time_limit=time_limit)
 
 
@@ -146,8 +148,15 @@ async def arun(application: Application) -> None:
     await client.close()
 
 
-def main() -> None:
-    settings = json.loads(sys.argv[1])
+def begin(settings: dict[str, Any], environment: dict[str, str], *streams: Connection) -> None:
+    """Be an application process, from the fork on: with its environment and its three standard streams."""
+    gc.freeze()  # what was imported is neither looked at nor copied
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, stream in enumerate(streams):
+        os.dup2(stream.fileno(), number)
+        stream.close()
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
     application = Application(settings)
     application.say({"ready": True})
     if settings["client"] == "async":
@@ -155,7 +164,3 @@ def main() -> None:
     else:
         run(application)
     application.end()
-
-
-if __name__ == "__main__":
-    main()

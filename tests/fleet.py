@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import queue
-import subprocess
-import sys
 import threading
 from collections.abc import Sequence
+from multiprocessing import forkserver, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
-PROGRAM = Path(__file__).with_name("app_process.py")
+import app_process
+import pytest
+
 PATIENCE = 60.0
 """Seconds in which any one answer must come."""
+
+FORKS = get_context("forkserver")
+
+
+def have_a_nursery() -> None:
+    """Start what the processes are forked from, once."""
+    FORKS.set_forkserver_preload(["app_nursery"])
+    with pytest.MonkeyPatch.context() as patch:  # Python 3.11 does not give it the path on which the module is found
+        patch.setenv("PYTHONPATH", str(Path(app_process.__file__).parent), prepend=os.pathsep)
+        forkserver.ensure_running()
 
 
 class Worker:
@@ -22,52 +36,57 @@ class Worker:
 
     def __init__(self, number: int, settings: dict[str, Any], answers: queue.SimpleQueue[Any]) -> None:
         self.number = number
-        command = [sys.executable, str(PROGRAM), json.dumps(settings)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        (stdin, orders), (said, stdout), (errors, stderr) = (FORKS.Pipe(duplex=False) for _ in range(3))
+        theirs = stdin, stdout, stderr
+        self._process = FORKS.Process(target=app_process.begin, args=(settings, dict(os.environ), *theirs))
+        self._process.start()
+        for stream in theirs:
+            stream.close()
+        self._orders = _opened(orders, "w")
         self._answers = answers
         self.printed = ""
-        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._read, self._read_errors)]
+        readers = ((self._read, said), (self._read_errors, errors))
+        self._threads = [threading.Thread(target=read, args=(stream,), daemon=True) for read, stream in readers]
         for thread in self._threads:
             thread.start()
 
     def tell(self, order: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
+        self._orders.write(json.dumps(order) + "\n")
+        self._orders.flush()
 
     def finish(self) -> None:
         """Have it export everything and end; fails if it ends badly."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._orders.close()
 
     def wait(self) -> None:
-        assert self._process.wait(PATIENCE) == 0, self.printed
+        self._process.join(PATIENCE)
+        assert self._process.exitcode == 0, self.printed
         for thread in self._threads:
             thread.join(PATIENCE)
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.join()
         for thread in self._threads:
             thread.join(PATIENCE)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            assert pipe is not None
-            try:
-                pipe.close()
-            except BrokenPipeError:
-                pass
+        with contextlib.suppress(BrokenPipeError):
+            self._orders.close()
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._answers.put({**json.loads(line), "worker": self.number})
+    def _read(self, stream: Connection) -> None:
+        with _opened(stream) as lines:
+            for line in lines:
+                self._answers.put({**json.loads(line), "worker": self.number})
 
-    def _read_errors(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self.printed += line
+    def _read_errors(self, stream: Connection) -> None:
+        with _opened(stream) as lines:
+            for line in lines:
+                self.printed += line
+
+
+def _opened(stream: Connection, mode: str = "r") -> TextIO:
+    """The same pipe as a text file."""
+    with stream:
+        return open(os.dup(stream.fileno()), mode)
 
 
 class Fleet:
@@ -98,6 +117,7 @@ class Fleet:
         self._clients = clients
 
     def __enter__(self) -> Fleet:
+        have_a_nursery()
         for number, client in enumerate(self._clients):
             self.workers.append(Worker(number, {**self._settings, "client": client}, self._answers))
         for _ in self.workers:
