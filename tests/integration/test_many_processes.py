@@ -19,7 +19,7 @@ from redis_groups import GROUPS, group_of
 from store_kit import SERVERS, require_program
 from waiting import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=GROUPS)
@@ -69,14 +69,11 @@ def check(store_url: str, clients: list[str], number: int, turns: int, *, is_bus
             assert not wrong, f"seed {seed}: {len(wrong)} mistakes\n" + "\n".join(wrong[:20]) + "\n" + fleet.printed
 
 
-def test_a_few_processes_share_sessions_without_a_mistake(store_url):
-    check(store_url, ["sync", "async", "sync"], 6, 4)
-
-
 def test_eight_processes_share_two_thousand_sessions_without_a_mistake(store_url):
     check(store_url, ["sync", "async"] * 4, 2_000, 8)
 
 
+@pytest.mark.alone
 def test_eight_processes_on_a_busy_machine_make_no_mistake_with_the_limits_that_applications_have(store_url):
     check(store_url, ["sync", "async"] * 4, 250, 8, is_busy=True)
 
