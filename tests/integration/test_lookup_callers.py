@@ -260,7 +260,6 @@ def sent(request: Any) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize("way", [*WAYS, *BY_REQUEST])
 def test_a_failure_with_one_key_stops_the_look_up_with_no_other(callers, server, chain, spans, way):
     ids, others, more = chain(2), chain(2), chain(2)
@@ -277,7 +276,6 @@ def test_a_failure_with_one_key_stops_the_look_up_with_no_other(callers, server,
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize("way", [*WAYS, *BY_REQUEST])
 def test_a_response_that_is_not_there_for_one_key_is_asked_for_with_another(callers, server, chain, spans, way):
     ids = chain(2)
@@ -304,7 +302,6 @@ class As(httpx2.AsyncHTTPTransport):
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize("names", [("alice", "bob"), ("bob", "alice")], ids=["hers is first", "his is first"])
 async def test_a_call_with_another_key_joins_no_walk(server, chain, spans, names):
     """Whoever asks first: he learns nothing, and she loses nothing."""

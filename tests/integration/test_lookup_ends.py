@@ -69,7 +69,6 @@ def test_a_loop_that_ends_over_a_walk_ends_quietly(server, chain, spans, caplog)
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_walk_that_a_closed_loop_left_is_begun_anew(server, chain, spans, monkeypatch):
     ids = chain(2)
     now = time.monotonic

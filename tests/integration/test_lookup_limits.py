@@ -131,7 +131,6 @@ def test_a_chain_that_goes_in_circles_ends(api, server, spans):
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_provider_that_never_answers_is_given_two_seconds(api, server, chain, spans):
     ids, others = chain(1), chain(1)
     server.script(b"", path=ids[0], delay=30)
