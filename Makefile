@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
+# Containers set it; then each of hundreds of processes would compile anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo view test test-all lint environments contract backends test-backends test-frameworks test-browser bench clean
@@ -42,8 +44,9 @@ backends: $(VENV)/dev.stamp  ## build the real Collector and Jaeger (needs Go 1.
 test-backends: backends  ## the tests that send to the real Collector, Jaeger, Phoenix and MLflow
 	@$(BIN)/python -m pytest -q -m backends -n 2 --dist loadfile tests/backends
 
+# Three processes for two cores: each waits now and then, for servers that start and stop.
 test-frameworks: $(VENV)/dev.stamp  ## conversations through real agent frameworks, beside other instrumentations and in existing pipelines, in environments of their own
-	@$(BIN)/python -m pytest -q -m frameworks -n 2 --dist loadfile tests/frameworks tests/beside tests/pipelines
+	@$(BIN)/python -m pytest -q -m frameworks -n 3 --dist loadscope tests/beside tests/pipelines tests/frameworks
 
 test-browser: $(VENV)/dev.stamp  ## the viewer's page in Debian's Chromium, headless
 	@$(BIN)/python -m pytest -q -m browser -n 2 --dist loadfile tests

@@ -54,6 +54,16 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.numprocesses, option.dist = 3, "worksteal"
 
 
+@pytest.hookimpl(optionalhook=True)  # the contract's environments have no pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadscope`` the scopes are those of `spreading`."""
+    if config.option.dist != "loadscope":
+        return None
+    from spreading import Spreading
+
+    return Spreading(config, log)
+
+
 class Api:
     """One way to make calls and wait for their results, so that a test says once what holds for both clients."""
 

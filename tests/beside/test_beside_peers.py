@@ -23,6 +23,7 @@ from beside.told import BOTH, EXPECTED, LOGFIRE, OWN, THEIRS
 from contract.matrix import HOME, make
 from loopback import LoopbackServer
 from otlp_receiver import OtlpReceiver
+from spreading import unit_of
 
 from otel_llm_sessions.view.spans import ReceivedSpan
 
@@ -74,7 +75,7 @@ def disabled(peer: str, order: str) -> str:
 
 @cache
 def play(peer: str, order: str) -> Played:
-    """Play all forms in a process of the peer's environment, once for all tests of this file, which share a process."""
+    """Play all forms in a process of the peer's environment, once for all tests of the peer, which share a process."""
     HOME.mkdir(exist_ok=True)
     with (HOME / f"beside-{peer}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -214,23 +215,30 @@ def test_the_call_stands_in_what_it_serves(peer: str, order: str) -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_logfire_with_the_lines_that_the_documentation_has(order: str) -> None:
-    beside, alone, bare = play("logfire", order), play("logfire", "alone"), play("logfire", "bare")
+@pytest.mark.parametrize("peer", ["logfire"])
+def test_logfire_with_the_lines_that_the_documentation_has(peer: str, order: str) -> None:
+    beside, alone, bare = play(peer, order), play(peer, "alone"), play(peer, "bare")
     assert alone.got == bare.got
     for form, got in beside.got.items():
         assert got == bare.got[form.partition(": ")[2] or form], form
     stages = {
-        "": (LOGFIRE[order], forms("logfire")),
-        "theirs off: ": (OWN, forms_again("logfire")),
-        "theirs on: ": (LOGFIRE["last"], forms_again("logfire")),  # off and on again: as if loaded after us
-        "ours on: ": (LOGFIRE["first"], forms_again("logfire")),
+        "": (LOGFIRE[order], forms(peer)),
+        "theirs off: ": (OWN, forms_again(peer)),
+        "theirs on: ": (LOGFIRE["last"], forms_again(peer)),  # off and on again: as if loaded after us
+        "ours on: ": (LOGFIRE["first"], forms_again(peer)),
     }
     for stage, (whose, played) in stages.items():
         for form in played:
             beside_logfire(beside, stage + form, whose)
-    for form in forms_again("logfire"):
+    for form in forms_again(peer):
         assert not any("session.id" in span.attributes for span in beside.of(f"ours off: {form}"))
         assert len(models(beside.of(f"ours off: {form}"))) == len(models(alone.of(form)))
+
+
+def test_all_tests_of_a_peer_are_sent_to_one_process(request: pytest.FixtureRequest) -> None:
+    """Or what it plays is played more than once."""
+    of_peers = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    assert [unit_of(item.nodeid) for item in of_peers] == [item.callspec.params["peer"] for item in of_peers]
 
 
 def beside_logfire(played: Played, form: str, whose: str) -> None:
