@@ -96,27 +96,18 @@ def test_a_newer_version_lacks_no_more_than_the_one_before(version: str) -> None
 
 
 @every_call
-def test_a_call_is_one_span_with_what_the_server_sent(
-    client: Client, method: Method, view: str, make_response: Callable[..., str]
-) -> None:
-    asked = make_response(method.about == "background") if method.about else ""
-    with capture_spans(traces="turn") as spans:
-        seen = client.run(use(client.openai, method, view, asked))
-    (span,) = spans
-    check_request(span, method, client)
-    check_reply(span, method, seen)
-    check_session(span, method, seen)
-
-
-@every_call
-def test_a_call_gives_the_application_what_it_gives_without_us(
+def test_a_call_gives_the_application_what_it_gives_without_us_and_is_one_span_with_what_the_server_sent(
     client: Client, method: Method, view: str, make_response: Callable[..., str]
 ) -> None:
     asked = [make_response(method.about == "background") if method.about else "" for _ in range(2)]
     without = client.run(use(client.openai, method, view, asked[0]))
-    with capture_spans(traces="turn"):
+    with capture_spans(traces="turn") as spans:
         with_us = client.run(use(client.openai, method, view, asked[1]))
     assert [type(value) for value in with_us] == [type(value) for value in without]
+    (span,) = spans
+    check_request(span, method, client)
+    check_reply(span, method, with_us)
+    check_session(span, method, with_us)
 
 
 def check_request(span: ReadableSpan, method: Method, client: Client) -> None:
