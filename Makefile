@@ -49,7 +49,7 @@ test-frameworks: $(VENV)/dev.stamp  ## conversations through real agent framewor
 	@$(BIN)/python -m pytest -q -m frameworks -n 3 --dist loadscope tests/beside tests/pipelines tests/frameworks
 
 test-browser: $(VENV)/dev.stamp  ## the viewer's page in Debian's Chromium, headless
-	@$(BIN)/python -m pytest -q -m browser -n 2 --dist loadfile tests
+	@$(BIN)/python -m pytest -q -m browser -n 2 --dist worksteal tests/browser
 
 bench: $(VENV)/dev.stamp  ## instructions and CPU time per call, against the budgets
 	@$(BIN)/python -m benchmarks

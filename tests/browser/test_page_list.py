@@ -104,7 +104,7 @@ def test_the_first_span_takes_the_place_of_how_to_send_it(start, opened, now):
 
 def test_without_news_from_the_server_the_page_asks_now_and_then(start, opened, now):
     viewer = start(changes=None)
-    page = opened(viewer.url)
+    page = opened(viewer.url, apart=True)  # for the clock, which is its context's
     expect(page.get_by_text("No sessions yet")).to_be_visible()
     page.clock.install()
     page.reload()
@@ -131,7 +131,7 @@ def test_any_session_is_opened_by_its_row(start, opened, now, session_id):
 
 def test_the_longer_a_page_asks_in_vain_the_less_often_it_does(start, opened, now):
     viewer = start(*talk("s1", 1, begin=now - 3600 * SECOND), changes=None)
-    page, asked = opened("about:blank"), []
+    page, asked = opened("about:blank", apart=True), []
     page.clock.install()
     page.on("request", lambda request: asked.append(request.url) if "/sessions/" in request.url else None)
     page.goto(f"{viewer.url}/sessions/s1")

@@ -135,7 +135,7 @@ def test_it_paints_within_200_ms(start, opened, now):
     viewer = start(*showcase(now - 3600 * SECOND), *others(now - 3600 * SECOND), routes=plain_page())
 
     def painted(address: str) -> float:
-        page = opened(address)
+        page = opened(address, apart=True)
         time: float = page.evaluate(
             """() => new Promise((done) => new PerformanceObserver((seen) => {
                 for (const each of seen.getEntries()) if (each.name === "first-contentful-paint") done(each.startTime);
