@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from jaeger_traces import tags
 from servers import Collector, Jaeger, until
@@ -14,14 +15,22 @@ from store_kit import free_port
 from otel_llm_sessions.demo.expectations import EXAMPLES
 
 COMMAND = [sys.executable, "-m", "otel_llm_sessions.cli", "demo", "--no-view"]
+SHORT = """
+import sys
+from otel_llm_sessions import cli
+from otel_llm_sessions.demo import runner
+runner.EXAMPLES = runner.EXAMPLES[:1]
+sys.exit(cli.main(["demo", "--no-view"]))
+"""
+"""The demo as it is, with its first example alone."""
 UNSET = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OTEL_LLM_SESSIONS_TRACES")
 ADDRESS = re.compile(r"session (\S+)\n  trace ([0-9a-f]{32})  http://127\.0\.0\.1:16686/trace/\2\n")
 
 
-def demo(endpoint: str) -> str:
+def demo(endpoint: str, command: Sequence[str] = COMMAND) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in UNSET}
     environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
-    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -38,6 +47,6 @@ def test_every_session_of_the_demo_is_in_jaeger_under_the_trace_that_is_printed(
 
 def test_a_collector_that_is_not_there_is_said_and_changes_nothing_else():
     address = f"http://127.0.0.1:{free_port()}"
-    printed = demo(address)
+    printed = demo(address, [sys.executable, "-c", SHORT])
     assert "sessions arrived, each with the turns it should have" in printed
     assert printed.count(f"--forward {address} fails, what arrives is not passed on") == 1
