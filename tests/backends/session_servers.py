@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
@@ -33,8 +34,11 @@ import json, sys
 import mlflow
 
 mlflow.set_tracking_uri(sys.argv[1])
-print(json.dumps([[trace.to_dict() for trace in session] for session in mlflow.search_sessions(locations=["0"])]))
+for _ in sys.stdin:
+    found = mlflow.search_sessions(locations=["0"])
+    print(json.dumps([[trace.to_dict() for trace in session] for session in found]), flush=True)
 """
+"""Answers each line with a line: importing MLflow takes longer than all that it is asked."""
 
 
 class Phoenix(Server):
@@ -71,15 +75,22 @@ class Phoenix(Server):
         return {session["sessionId"]: session for session in found}
 
     def spans(self, project: str) -> list[dict[str, Any]]:
-        """A project's spans, as the REST API has them."""
-        with urllib.request.urlopen(f"{self.address}/v1/projects/{project}/spans?limit=1000", timeout=PATIENCE) as told:
-            return json.load(told)["data"]
+        """A project's spans, as the REST API has them; none while there is no such project."""
+        address = f"{self.address}/v1/projects/{project}/spans?limit=1000"
+        try:
+            with urllib.request.urlopen(address, timeout=PATIENCE) as told:
+                return json.load(told)["data"]
+        except urllib.error.HTTPError as refused:
+            if refused.code != 404:
+                raise
+            return []
 
 
 class MLflow(Server):
     """MLflow's tracking server with its data in a folder; its pages and OTLP over HTTP are at `address`."""
 
     starts_within = STARTS_WITHIN
+    _reader: subprocess.Popen[str] | None = None
 
     def _prepare(self) -> tuple[list[str], Mapping[str, str]]:
         port = free_port()
@@ -97,16 +108,32 @@ class MLflow(Server):
 
     def sessions(self) -> dict[str, list[dict[str, Any]]]:
         """Each session's traces in the order in which `mlflow.search_sessions` has them, by the sessions' ids."""
-        done = subprocess.run(
-            [program("mlflow", "python"), "-c", SEARCH, self.address],
-            env={"HOME": str(self._directory), "MLFLOW_DISABLE_TELEMETRY": "true"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout.splitlines()[-1])
+        if self._reader is None:
+            self._reader = self._started_reader()
+        self._reader.stdin.write("\n")
+        self._reader.stdin.flush()
+        line = self._reader.stdout.readline()
+        assert line, self.log.read_text()[-3000:]
+        found = json.loads(line)
         return {traces[0]["info"]["trace_metadata"]["mlflow.trace.session"]: traces for traces in found}
+
+    def _started_reader(self) -> subprocess.Popen[str]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [program("mlflow", "python"), "-c", SEARCH, self.address],
+                env={"HOME": str(self._directory), "MLFLOW_DISABLE_TELEMETRY": "true"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def _stop(self) -> None:
+        if self._reader is not None:
+            self._reader.kill()
+            self._reader.communicate()
+            self._reader = None
+        super()._stop()
 
 
 def nodes(connection: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import pytest
-from backends.environments import program
-from servers import ROOT, Collector, eventually, validated
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from servers import ROOT, Collector, eventually, until, validated
 from session_servers import Phoenix, nodes
 from two_people import CHAIN, LONG, REQUEST, RESULT, THEN
 
@@ -33,11 +35,6 @@ TOOLS = [
     {"type": "mcp", "server_label": "s"},
     {"type": "odd"},
 ]
-READ = """
-import json, sys
-from phoenix.trace.gen_ai.conversion import get_openinference_attributes
-print(*get_openinference_attributes(json.load(sys.stdin)))
-"""
 
 
 def turns(session) -> list:
@@ -57,9 +54,15 @@ def arrived(phoenix: Phoenix, project: str):
     return eventually(check)
 
 
-def test_phoenix_makes_sessions_of_the_conventions_attributes_and_keeps_them_whole(phoenix: Phoenix, two_people):
+@pytest.fixture(scope="module")
+def direct(phoenix: Phoenix, two_people):
+    """The chat and the chain, sent to Phoenix itself over gRPC."""
     two_people(phoenix.grpc, "direct", OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
-    chat, chain = arrived(phoenix, "direct")
+    return arrived(phoenix, "direct")
+
+
+def test_phoenix_makes_sessions_of_the_conventions_attributes_and_keeps_them_whole(direct):
+    chat, chain = direct
     assert (chat["userId"], chain["userId"]) == ("ann", None)
     for session in (chat, chain):
         attributes = [json.loads(turn["attributes"]) for turn in turns(session)]
@@ -80,10 +83,9 @@ def test_phoenix_makes_sessions_of_the_conventions_attributes_and_keeps_them_who
     assert last["llm"]["input_messages"][-1]["message"] == {"role": "user", "content": CHAIN[-1]}
 
 
-def test_phoenix_by_itself_shows_no_input_and_for_output_an_id(phoenix: Phoenix, two_people):
+def test_phoenix_by_itself_shows_no_input_and_for_output_an_id(direct):
     """What docs/backends.md says that it lacks; where this fails, the configuration is not needed any more."""
-    two_people(phoenix.address, "lacking")
-    for session in arrived(phoenix, "lacking"):
+    for session in direct:
         assert [turn["input"] for turn in turns(session)] == [None] * 3
         assert [set(json.loads(turn["output"]["value"])) for turn in turns(session)] == [{"id", "model"}] * 3
 
@@ -117,14 +119,14 @@ def test_turns_in_requests_are_one_session_whose_list_shows_the_requests(phoenix
     assert asked == sorted([LONG, RESULT, THEN, *CHAIN])
 
 
-def test_phoenix_reads_messages_and_tools_of_every_kind():
+def test_phoenix_reads_messages_and_tools_of_every_kind(phoenix: Phoenix):
     """One that it does not know has it drop all the others, too."""
     said, tools = said_in("responses", {"input": SAID}), tools_in("responses", {"tools": TOOLS})
     attributes = {"gen_ai.input.messages": json.dumps(said), "gen_ai.tool.definitions": json.dumps(tools)}
-    done = subprocess.run(
-        [program("phoenix", "python"), "-c", READ], input=json.dumps(attributes), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    read = done.stdout.split()
-    assert sum(name.endswith("message.role") for name in read) == len(SAID)
-    assert sum(name.endswith("tool.json_schema") for name in read) == len(TOOLS)
+    provider = TracerProvider(resource=Resource.create({"openinference.project.name": "kinds"}))
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(phoenix.grpc, insecure=True)))
+    provider.get_tracer("kinds").start_span("chat", attributes=attributes).end()
+    provider.shutdown()
+    (read,) = until(lambda: phoenix.spans("kinds"))
+    assert sum(name.endswith("message.role") for name in read["attributes"]) == len(SAID)
+    assert sum(name.endswith("tool.json_schema") for name in read["attributes"]) == len(TOOLS)
