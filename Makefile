@@ -8,7 +8,7 @@ INPUTS := pyproject.toml constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo view test test-all lint environments contract backends test-backends test-frameworks test-browser bench clean
+.PHONY: help demo view test test-all lint environments contract programs backends test-backends test-frameworks test-browser bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -37,12 +37,14 @@ environments: $(VENV)/dev.stamp  ## make all environments that the tests below r
 contract: $(VENV)/dev.stamp  ## the client's whole surface under every openai version that is promised
 	@$(BIN)/python tests/contract/matrix.py contract
 
-backends: $(VENV)/dev.stamp  ## build the real Collector and Jaeger (needs Go 1.26, a few minutes), install Phoenix and MLflow, once
-	@$(BIN)/python tests/backends/environments.py
+programs: $(VENV)/dev.stamp  ## build the real Collector and Jaeger, once (needs Go 1.26, a few minutes)
 	@$(BIN)/python tests/backends/programs
 
+backends: programs  ## the real Collector and Jaeger, and Phoenix and MLflow from PyPI, each made once
+	@$(BIN)/python tests/backends/environments.py
+
 test-backends: backends  ## the tests that send to the real Collector, Jaeger, Phoenix and MLflow
-	@$(BIN)/python -m pytest -q -m backends -n 2 --dist loadfile tests/backends
+	@$(BIN)/python -m pytest -q -m backends -n 3 --dist loadfile --no-loadscope-reorder tests/backends
 
 # Three processes for two cores: each waits now and then, for servers that start and stop.
 test-frameworks: $(VENV)/dev.stamp  ## conversations through real agent frameworks, beside other instrumentations and in existing pipelines, in environments of their own
