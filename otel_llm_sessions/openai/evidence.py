@@ -150,6 +150,7 @@ def evidence_of(
         digests: makes digests.
     """
     ties: tuple[Tie, ...] = ()
+    key = ""
     named: Any = None  # a cast is a call
     if previous_id is not None:
         key, named = unscoped_key(previous_id), previous_id
@@ -162,7 +163,8 @@ def evidence_of(
             ties = (*ties, *reader.ties(new(Asked, (body, previous_id, server, digests))))
     if not ties:
         return NOTHING_TOLD if given is None else _named_only(given)
-    return Evidence(given, ties, previous_id, named)
+    only = key if given is None and len(ties) == 1 else ""
+    return Evidence(given, ties, previous_id, named, "", only)
 
 
 @functools.lru_cache(maxsize=256)

@@ -174,7 +174,7 @@ class ReadHistory:
             return evidence
         ties = [tie for tie in evidence.ties if tie.source != "history"]
         key = self._key_of(replied)
-        return replace(evidence, ties=(*ties, Tie("history", key)), doubt=doubt_key(key))
+        return replace(evidence, ties=(*ties, Tie("history", key)), doubt=doubt_key(key), key="")
 
     @property
     def is_sure(self) -> bool:

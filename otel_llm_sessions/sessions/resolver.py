@@ -42,7 +42,7 @@ class Evidence:
     doubt: str = ""
     """The key that is known where the last of ``ties`` may be another conversation's; empty if there is none."""
     key: str = field(default="", compare=False)
-    """What ``only_key`` returns, of evidence that many calls share; else empty."""
+    """What ``only_key`` returns, where it was known when the evidence was made; else empty."""
 
 
 NOTHING_TOLD = Evidence()

@@ -11,9 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionMessage
 
+from otel_llm_sessions.openai.evidence import evidence_of
 from otel_llm_sessions.openai.history import Histories, History, HistoryReader
 from otel_llm_sessions.openai.message import form_of, form_of_item, plain_forms, plain_items
+from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import DigestSource
+from otel_llm_sessions.sessions.link import SessionId
+from otel_llm_sessions.sessions.resolver import only_key
+from otel_llm_sessions.sessions.sources import Given
 
 # Said by anybody, with what delimiters there are.
 words = st.text(st.sampled_from('ab \n\0":,[]{}é\U0001f600'), max_size=6) | st.text(max_size=12)
@@ -268,3 +273,13 @@ def test_a_key_that_others_may_leave_is_claimed_once_and_written_by_who_owns_it(
     assert read.split([key, "another"]) == ([key, "another"], [])
     assert read.left([{"role": "assistant", "content": "Hi"}]) == [key]
     assert read.split([key]) == ([key], [])
+
+
+def test_evidence_that_a_history_is_added_to_no_longer_has_one_key():
+    server = Server("socket.test", 443, "openai", "socket.test:443", "socket.test", None, True)
+    evidence = evidence_of("chat_completions", Given(SessionId("chat-42"), "body"), None, {"model": "m"}, server)
+    said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    read = HistoryReader(DigestSource("key", str), is_sure=True).read([*said, {"role": "user", "content": "Why?"}])
+    assert read is not None
+    tied = read.tied(evidence)
+    assert (evidence.key or only_key(evidence), tied.key or only_key(tied)) == ("s:chat-42", "")

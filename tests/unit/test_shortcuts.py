@@ -19,7 +19,7 @@ from otel_llm_sessions.openai.response import Reply, read_reply
 from otel_llm_sessions.openai.routes import CHAT, RESPONSES, Match
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import UNSHARED
-from otel_llm_sessions.sessions.resolver import Evidence
+from otel_llm_sessions.sessions.resolver import Evidence, only_key
 from otel_llm_sessions.sessions.sources import BODY_KEYS, HEADERS, METADATA_KEYS, Given, first_id
 
 odd = st.none() | st.booleans() | st.integers(-1, 2**54) | st.text(max_size=3) | st.just({"cached_tokens": 4})
@@ -137,3 +137,23 @@ def test_calls_that_only_name_their_session_have_its_evidence_made_once():
         found = evidence_of("chat_completions", given, None, {"model": "m"}, SERVER)
         assert found == Evidence(given)
         assert evidence_of("responses", given._replace(), None, {"model": "other"}, SERVER) is found
+
+
+ties = st.fixed_dictionaries(
+    {},
+    optional={
+        "input": st.sampled_from(["Hello", [{"type": "message", "id": f"msg_{uuid.UUID(int=7**45).hex}"}]]),
+        "prompt_cache_key": st.just(f"agents-sdk:run:{uuid.UUID(int=7).hex}"),
+    },
+)
+
+
+@given(
+    previous=st.none() | left_ids.filter(lambda id_: id_ != 7),
+    name=st.none() | st.just(Given("chat-42", "body")),  # type: ignore[arg-type]
+    body=ties,
+)
+def test_the_one_key_that_evidence_knows_is_the_one_to_look_up(previous: Any, name: Any, body: dict[str, Any]):
+    evidence = evidence_of("responses", name, previous, body, SERVER)
+    assert evidence.key in ("", only_key(evidence))
+    assert previous is None or name is not None or len(evidence.ties) > 1 or evidence.key
