@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ def name_here(*_: Any) -> str | None:
     return here.id if here is not None else None
 
 
-def calls(spans: CapturedSpans) -> list[Any]:
+def calls(spans: Iterable[Any]) -> list[Any]:
     """The spans of chat and responses calls."""
     return [span for span in spans if span.name.startswith("chat ")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from echo_kit import (
 )
 from session_kit import calls
 
+from otel_llm_sessions.sessions.keys import PROCESS
 from otel_llm_sessions.testing import capture_spans
 
 PATH = "/chat/completions"
@@ -32,8 +34,8 @@ WAYS = ["plain", "stream", "pieces without index", "raw", "streamed raw"]
 def agent(api, server):
     """Makes one call: sends messages, gets the answer given, and returns it as the message that is sent back."""
 
-    def turn(sent: list[Any], answer: Any, how: str = "plain", **arguments: Any) -> list[Any]:
-        made = completion(answer)
+    def turn(sent: list[Any], answer: Any, how: str = "plain", id_: str = "", **arguments: Any) -> list[Any]:
+        made = completion(answer, **({"id": id_} if id_ else {}))
         if "stream" in how or "pieces" in how:
             deltas = in_pieces(answer.get("tool_calls", ()), indexed=how != "pieces without index")
             server.script_stream(chunks(made, deltas or [{"content": answer["content"]}]), path=PATH)
@@ -230,17 +232,59 @@ def test_other_servers_and_other_apis_know_ids_that_are_one_of_a_kind(api, serve
     assert places(spans) == [(1, "new", 1), (1, "item", 2)]
 
 
-@pytest.mark.parametrize("kind", ["redis", "sqlite"])
+@pytest.fixture(params=["redis", "sqlite"])
+def shared(request, tmp_path):
+    """The address of a store that processes share."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'sessions.db'}"
+    return request.getfixturevalue("redis").url
+
+
 @pytest.mark.parametrize("id_", [NINE, "call_7rYooqsGfzqpUt2do4ecR0T6"])
-def test_another_process_ties_by_the_same_ids(request, api, server, tmp_path, kind, id_):
-    store = f"sqlite:///{tmp_path / 'sessions.db'}" if kind == "sqlite" else request.getfixturevalue("redis").url
+def test_another_process_ties_by_the_same_ids(api, server, shared, id_):
     tool = tool_call(id_)
     found = []
     for answer, sent in ((called(tool), []), (said(), [called(tool), *gave_back(tool)])):
         server.script(completion(answer), path=PATH)
-        with capture_spans(store=store) as spans:
+        with capture_spans(store=shared) as spans:
             api.chat(messages=[user(), *sent])
         found += calls(spans)
     first, second = found
     assert second.attributes["session.id"] == first.attributes["session.id"]
     assert second.attributes["llm_session.turn"] == 2
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_output_alone_of_a_call_with_a_short_id_ties_in_no_other_process(api, server, shared, monkeypatch):
+    tool, found = tool_call(NINE), []
+    alone, with_its_call = gave_back(tool), [called(tool), *gave_back(tool)]
+    for process, answer, sent in (
+        ("one", called(tool), []),
+        ("another", said(), alone),
+        ("another", said(), with_its_call),
+        ("one", said(), alone),
+    ):
+        monkeypatch.setattr(PROCESS, "token", process)
+        server.script(completion(answer), path=PATH)
+        with capture_spans(store=shared) as spans:
+            api.chat(messages=[user(), *sent])
+        found += calls(spans)
+    assert places(found) == [(1, "new", 1), (None, None, None), (1, "tool_call", 2), (1, "tool_call", 2)]
+
+
+COUNTED = "chatcmpl-1"
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("how", WAYS)
+def test_replies_that_have_the_same_counted_id_begin_sessions_of_their_own(agent, tmp_path, how):
+    found = []
+    for _ in range(2):  # two processes, as far as the store can tell
+        tool = tool_call()
+        with capture_spans(store=f"sqlite:///{tmp_path / 'sessions.db'}") as spans:
+            agent([user()], called(tool), how, COUNTED)
+            agent([user(), called(tool), *gave_back(tool)], said(), how, COUNTED)
+        found += calls(spans)
+    assert places(found) == [(1, "new", 1), (1, "tool_call", 2), (2, "new", 1), (2, "tool_call", 2)]
+    for span in found:
+        assert re.fullmatch(rf"{COUNTED}@127\.0\.0\.1:\d+~[0-9a-f]{{8}}", span.attributes["session.id"])

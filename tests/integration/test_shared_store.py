@@ -12,11 +12,23 @@ from typing import Any
 
 import fork_process
 import pytest
-from echo_kit import events, function_call, response
+from echo_kit import (
+    called,
+    completion,
+    events,
+    function_call,
+    gave_back,
+    output_of,
+    reasoning,
+    response,
+    tool_call,
+    user,
+    without_ids,
+)
 from store_kit import Proxy, redis_backend
 
 from otel_llm_sessions.stores.guarded import GuardedStore
-from otel_llm_sessions.testing import capture_spans
+from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
 
 @pytest.fixture
@@ -26,21 +38,30 @@ def proxy(redis):
     proxy.close()
 
 
+class Trips:
+    """Makes calls in processes that have stores of their own, and counts their round trips."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.stores = [GuardedStore(redis_backend(proxy.url), time_limit=5) for _ in range(2)]
+        self.spans = CapturedSpans()
+        """Those of the last call."""
+        self._proxy = proxy
+
+    def __call__(self, call: Any, process: int = 0, **settings: Any) -> tuple[Any, int]:
+        before = self._proxy.sent
+        with capture_spans(store=self.stores[process], **settings) as self.spans:
+            result = call()
+        return result, self._proxy.sent - before
+
+
 @pytest.fixture
 def trips(proxy, patient):
-    """Return a function that makes a call in a process of its own store, and returns its round trips."""
-    stores = [GuardedStore(redis_backend(proxy.url), time_limit=5) for _ in range(2)]
-    for store in stores:
+    """Return what makes a call in a process of its own store, and returns its round trips."""
+    trips = Trips(proxy)
+    for store in trips.stores:
         store.get_all(["s:the scope becomes known"])[0]
-
-    def counted(call: Any, process: int = 0) -> tuple[Any, int]:
-        before = proxy.sent
-        with capture_spans(store=stores[process]):
-            result = call()
-        return result, proxy.sent - before
-
-    yield counted
-    for store in stores:
+    yield trips
+    for store in trips.stores:
         store.close()
 
 
@@ -61,6 +82,45 @@ def test_a_call_makes_one_round_trip_for_each_thing_that_it_asks_or_says(api, tr
     assert made == 2
     _, made = trips(lambda: api.chat())
     assert made == 0, "it is no session's"
+
+
+def two_hundred(way: str, letters: str) -> list[Any]:
+    """Items or messages of fifty of an agent's steps, whose tool calls have ids that begin with these letters."""
+    sent: list[Any] = []
+    for number in range(50):
+        id_ = f"{letters}{number:02d}"
+        if way == "responses":
+            asked = function_call(call_id=id_)
+            sent += [*without_ids(reasoning(), asked), output_of(asked), user()]
+        else:
+            tool = tool_call(id_)
+            sent += [user(), called(tool), *gave_back(tool), user()]
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("letters", "found", "asked"),
+    [("call_7rYooqsGfzqpUt2do4ecR0", True, 1), ("0G84QFM", True, 1), ("call_", False, 0)],
+    ids=["long", "short", "counted"],
+)
+@pytest.mark.parametrize("way", ["responses", "chat"])
+def test_two_hundred_items_that_are_sent_back_are_looked_up_in_one_round_trip(
+    api, server, trips, way, letters, found, asked
+):
+    sent = two_hundred(way, letters)
+    assert len(sent) == 200
+    if way == "responses":
+        server.script(response(*(item for item in sent if item.get("type") == "function_call")), path="/responses")
+    else:
+        server.script(completion(called(*(call for one in sent for call in one.get("tool_calls", ())))))
+    make = api.respond if way == "responses" else api.chat
+    trips(make, traces="turn")
+
+    _, made = trips(lambda: make(**{"input" if way == "responses" else "messages": sent}), process=1, traces="turn")
+    is_recorded = found or way == "responses"
+    assert made == asked + is_recorded
+    (call,) = trips.spans
+    assert call.attributes.get("llm_session.turn") == (2 if found else 1 if is_recorded else None)
 
 
 def test_a_stream_is_recorded_when_it_has_an_id_and_when_it_ends(api, trips):
