@@ -60,7 +60,7 @@ def in_flight(context: Context, span: Span | None, around: Span, outer: Context,
         outer: the context in which it is made.
         sending: see ``InFlight``.
     """
-    is_bare = not outer or (len(outer) == 1 and SPAN_KEY in outer)  # as in most web requests
+    is_bare = not outer or (len(outer) == 1 and around is not INVALID_SPAN)  # as in most web requests
     if is_bare and span is not None:  # then there is nothing where the call stands but the span above
         return Context({IN_FLIGHT_KEY: (span, around, (around,) if outer else NOTHING_TAKEN, sending), SPAN_KEY: span})
     taken = _taken(around, outer) if outer else NOTHING_TAKEN
@@ -103,7 +103,7 @@ def is_owned(context: Context, current: Span) -> bool:
 
     Its span is the current one, or (util-genai) an ancestor of it; and stands for no call that is in flight there.
     """
-    is_bare = len(context) == 1 and SPAN_KEY in context  # as in most web requests
+    is_bare = len(context) == 1 and current is not INVALID_SPAN  # as in most web requests
     flight = None if is_bare else _flight_in(context)
     taken = () if flight is None else flight[TAKEN]
     if current.is_recording() and is_model_call(getattr(current, "attributes", None)) and not _is_among(current, taken):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext, SpanKind, TraceFlags, set_span_in_context
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceFlags
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import report
@@ -16,8 +16,12 @@ from otel_llm_sessions.sessions.root_names import ROOT_NAME, part_name
 from otel_llm_sessions.sessions.tracestate import state_text
 from otel_llm_sessions.traces.links import link_to, root_ref, trace_below
 
-NOWHERE = set_span_in_context(INVALID_SPAN, Context())
-"""A context without a current span: what is started in it is a root."""
+NOWHERE = Context({"otel_llm_sessions.nowhere": True})
+"""A context without a current span: what is started in it is a root.
+
+Not an empty one, which many take for none, and look at what is current then; nor one with the API's invalid span, about
+which the SDK (1.45) has to ask twice what it is.
+"""
 
 
 class Opening(NamedTuple):
