@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from announced_lock import AnnouncedLock
 from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.context import Context, get_current
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import INVALID_SPAN
@@ -50,6 +50,16 @@ def provider(memory):
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
     return provider
+
+
+class TakesEmptyForNone(SpanProcessor):
+    """What was current where spans were started, to one who takes an empty context for none, as many do."""
+
+    def __init__(self) -> None:
+        self.around: list[Any] = []
+
+    def on_start(self, span: Any, parent_context: Context | None = None) -> None:
+        self.around.append(trace.get_current_span(parent_context or get_current()))
 
 
 def planned(roots: Roots) -> Any:
@@ -252,3 +262,13 @@ def test_a_root_is_told_again_where_the_provider_was_given_before_it_was_set(pro
         roots.tell_again(fresh.opened)
     once, again = memory.get_finished_spans()
     assert once.get_span_context() == again.get_span_context()
+
+
+def test_what_is_current_is_not_around_a_root_for_processors_that_take_an_empty_context_for_none(provider):
+    takes = TakesEmptyForNone()
+    provider.add_span_processor(takes)
+    roots = Roots(provider, MemoryStore(), "")
+    with provider.get_tracer("app").start_as_current_span("request"):
+        assert roots.fresh(1) is not None
+        roots.open(planned(roots), True)
+    assert takes.around == [INVALID_SPAN] * 3
