@@ -53,8 +53,15 @@ class MemoryStore:
         """Remember ``link`` under each of ``keys``; the least recently used keys make room."""
         links = self._links
         for key in keys:
-            if key[0] in MUTABLE_KINDS:
-                self._put_newest(key, link)
+            if key[0] in MUTABLE_KINDS:  # other turns set it, too, and none is to set its session back
+                with self._lock:
+                    known = links.get(key)
+                    if known is None or link.turn > known.turn or not goes_back(key, link, known):
+                        links[key] = link
+                    try:
+                        links.move_to_end(key)
+                    except KeyError as error:  # another thread needed the room
+                        pass_on(error)
                 continue
             # Without the lock, which takes half of a record: no other turn sets such a key, and each step is one of C.
             if key in links:
@@ -62,21 +69,6 @@ class MemoryStore:
             links[key] = link
         if len(links) > self._max_keys:
             self._make_room()
-
-    def _put_newest(self, key: str, link: SessionLink) -> None:
-        """Set a key that other turns set, too, unless that would set the session back."""
-        links = self._links
-        with self._lock:
-            known = links.get(key)
-            if known is None:
-                links[key] = link
-                return
-            if link.turn > known.turn or not goes_back(key, link, known):
-                links[key] = link
-            try:
-                links.move_to_end(key)
-            except KeyError as error:  # another thread needed the room
-                pass_on(error)
 
     def _renew(self, key: str) -> None:
         try:
