@@ -119,7 +119,7 @@ def test_a_collector_that_dies_for_ten_seconds_hurts_no_call_and_what_is_lost_is
         talking.goes_on()
         mark = len(talking.sessions)
         talking.goes_on()
-        talking.end()
+        assert talking.end() < LONGEST_END
         everything = responses(talking.sessions)
         assert slowest(talking.sessions) < WITHOUT_A_BACKEND
         eventually(lambda: is_there(jaeger, service, responses(talking.sessions[mark:])))
@@ -145,10 +145,27 @@ def test_a_jaeger_that_dies_behind_the_collector_gets_what_was_sent_meanwhile(
         meanwhile = responses(talking.sessions[mark:])
         eventually(lambda: is_there(second, service, meanwhile))
         own_jaeger.come_back()
-        talking.end()
+        assert talking.end() < LONGEST_END
         assert slowest(talking.sessions) < WITHOUT_A_BACKEND
         assert talking.said == ""
         eventually(lambda: is_there(own_jaeger, service, meanwhile))
+
+
+def test_a_jaeger_that_is_started_after_the_application_gets_all(
+    talk, own_jaeger: Jaeger, second: Jaeger, tmp_path: Path
+):
+    service = f"jaeger-late-{time.time_ns()}"
+    own_jaeger.die()
+    with Collector(tmp_path, own_jaeger.grpc, second.grpc) as collector:
+        talking = talk(collector.grpc, service)
+        talking.goes_on()
+        assert talking.end() < LONGEST_END
+        everything = responses(talking.sessions)
+        eventually(lambda: is_there(second, service, everything))
+        own_jaeger.come_back()
+        assert slowest(talking.sessions) < WITHOUT_A_BACKEND
+        assert talking.said == ""
+        eventually(lambda: is_there(own_jaeger, service, everything))
 
 
 def test_an_application_without_a_backend_works_and_ends_when_the_exporter_gives_up(talk):
