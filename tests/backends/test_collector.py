@@ -150,22 +150,26 @@ def test_a_share_of_sessions_is_kept_whole_with_their_web_requests(jaeger, secon
     ]  # the request with its call; the root, turns and a marker
 
 
-def test_what_failed_is_kept_whole_however_late_it_failed(jaeger, second, over, talk, tmp_path):
+def test_what_failed_is_kept_whole_however_late_it_failed_and_so_is_a_share_of_the_rest(
+    jaeger, second, over, talk, tmp_path
+):
     service = "failed"
+    kept, dropped, late = chosen(True, "never-fails"), chosen(False, "never-fails"), chosen(False, "fails-late")
     with Collector(tmp_path, jaeger.grpc, second.grpc, SHOWN / "keep-what-failed.yaml") as collector:
         application = talk(collector, service)
-        for session in ("fails-late", "never-fails", "fails-in-a-request"):
+        for session in (late, dropped, kept, "fails-in-a-request"):
             application.turn(session)
         time.sleep(3)  # past the second at which traces that wait are looked through
-        for session in ("fails-late", "never-fails"):
-            application.turn(session, fails=session == "fails-late")
+        for session in (late, dropped, kept):
+            application.turn(session, fails=session == late)
         application.turn("fails-in-a-request", fails=True, request="GET /chat")
-        application.turn("fails-late")
-        until(lambda: len(turns_in(jaeger, service, "fails-late")) == 3)
+        application.turn(late)
+        until(lambda: len(turns_in(jaeger, service, late)) == 3)
         until(lambda: len(jaeger.find(service, **{"session.id": "fails-in-a-request"})) == 2)
+        until(lambda: len(turns_in(jaeger, service, kept)) == 2)
     roots = jaeger.find(service, **{"llm_session.root": "true"})
-    assert sorted(len(trace["spans"]) for trace in roots) == [3, 4]
-    assert turns_in(jaeger, service, "never-fails") == []
+    assert sorted(len(trace["spans"]) for trace in roots) == [3, 3, 4]
+    assert turns_in(jaeger, service, dropped) == []
 
 
 def test_long_turns_keep_their_sessions_too(jaeger, second, talk, tmp_path, monkeypatch):
