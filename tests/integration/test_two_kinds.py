@@ -4,9 +4,11 @@ other (docs/sessions.md)."""
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from itertools import combinations
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from echo_kit import called, completion, gave_back, linked_to, message, response, said, tool_call, user
@@ -16,6 +18,8 @@ from opentelemetry.context import attach, detach
 from session_kit import calls
 
 from otel_llm_sessions import session
+from otel_llm_sessions.sessions.link import Source
+from otel_llm_sessions.sessions.sources import BODY_KEYS, HEADERS, METADATA_KEYS
 from otel_llm_sessions.testing import capture_spans
 
 SAID = {
@@ -112,3 +116,29 @@ def test_the_higher_decides_and_the_span_links_to_the_other(name, higher, lower,
     # Of two names of the application's the weaker is not looked up, nor is baggage beside a response before.
     is_linked = lower in KNOWN or (lower == "baggage" and higher in KNOWN - {"chain"})
     assert linked_to(made, "other_session") == ([before[0].context.span_id] if is_linked else [])
+
+
+# --- the table of sources ---------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs/sessions.md").read_text(encoding="utf-8")
+TABLE = PAGE.partition("| source | where |\n|---|---|\n")[2].partition("\n\n")[0]
+ROWS = [re.fullmatch(r"\| `(\w+)` \| (.*) \|", line) for line in TABLE.splitlines()]
+TOLD = [(row[1], row[2]) for row in ROWS if row is not None]
+"""What a span says of its session's source, and where that stands in a request."""
+
+
+def test_every_source_stands_in_the_table():
+    assert {source for source, _ in TOLD} == {*get_args(Source)}
+    assert len(TOLD) == len(ROWS)
+
+
+@pytest.mark.parametrize("api", ORDER)
+def test_the_order_of_the_table_is_the_one_that_decides(api):
+    decides = [kind.removeprefix("default ") for kind in ORDER[api]]
+    assert [source for source, _ in TOLD if source in decides] == decides
+
+
+@pytest.mark.parametrize(("source", "names"), [("header", HEADERS), ("body", BODY_KEYS), ("metadata", METADATA_KEYS)])
+def test_the_table_has_the_names_in_the_order_in_which_they_are_looked_for(source, names):
+    where = dict(reversed(TOLD))[source]
+    assert tuple(re.findall(r"`([^`]+)`", where))[: len(names)] == names
