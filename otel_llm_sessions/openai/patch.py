@@ -62,8 +62,6 @@ class Patch:
                 continue
             for place in places_for_wrappers(client):
                 wrapper = wrap(place.method, self._runtime, types)
-                # Pickled like any method: by the name under which it is found.
-                wrapper.__module__, wrapper.__qualname__ = client.__module__, f"{client.__qualname__}.{place.name}"
                 self._patched.append((client, wrapper, place.raw))
                 place.put(wrapper)
 

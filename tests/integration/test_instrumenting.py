@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import subprocess
 import sys
 import sysconfig
@@ -419,16 +418,6 @@ def test_a_provider_gets_the_session_processor_once_however_often_it_is_instrume
         client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello"}])
     named = [span.name for span in exporter.get_finished_spans() if span.attributes["session.id"] == "s-1"]
     assert named.count("chat gpt-4o-mini") == named.count("step") == 1
-
-
-@pytest.mark.parametrize("name", ["OpenAI", "AsyncOpenAI", "AzureOpenAI", "AsyncAzureOpenAI"])
-def test_a_method_of_the_client_is_pickled_as_without_us(instrumentor, name):
-    instrumentor.instrument()
-    method = getattr(openai, name).request
-    pickled = pickle.dumps(method)
-    assert pickle.loads(pickled) is method
-    instrumentor.uninstrument()
-    assert pickle.loads(pickled) is getattr(openai, name).request is not method
 
 
 def test_after_uninstrumenting_the_session_processor_stamps_nothing(instrumentor):
