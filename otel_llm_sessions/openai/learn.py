@@ -12,6 +12,7 @@ from otel_llm_sessions.openai.echoes import left_by_output
 from otel_llm_sessions.openai.evidence import LEFT, Left
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.response import Reply
+from otel_llm_sessions.openai.response_fields import LEFT_BY_THESE
 from otel_llm_sessions.openai.routes import CHAT, RESPONSES
 from otel_llm_sessions.openai.turn import Turn
 from otel_llm_sessions.sessions.about import NOTHING_SAID
@@ -40,13 +41,14 @@ def keys_of(request: Request, reply: Reply, rows: Sequence[Left] | None = None) 
 
 
 def _left_by_response(request: Request, reply: Reply) -> list[str]:
-    """Return the keys that a response which came in one piece leaves: what the rows come to, without a look at each."""
+    """Return the keys that a response which came in one piece leaves: what the rows come to."""
     server, keys = request.server, []
     for id_ in reply.ids:  # most often one: a comprehension takes longer
         keys.append(response_key(id_, server.scope))  # noqa: PERF401
     if "output" in reply.kept:
         keys += left_by_output(reply.kept["output"], server, request.digests)
-    return keys
+    more = LEFT["responses"][LEFT_BY_THESE:]
+    return keys + keys_of(request, reply, more) if more else keys
 
 
 def may_leave(request: Request, reply: Reply) -> list[str]:

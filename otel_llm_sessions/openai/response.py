@@ -11,7 +11,7 @@ from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.fields import Fields, conversation_id_in, field, items_of
 from otel_llm_sessions.openai.parameters import COMPACTION
 from otel_llm_sessions.openai.pieces import Pieces
-from otel_llm_sessions.openai.response_fields import said_by
+from otel_llm_sessions.openai.response_fields import LEFT_BY_THESE, said_by
 from otel_llm_sessions.openai.routes import RESPONSES, Route
 from otel_llm_sessions.openai.streamed import Streamed
 from otel_llm_sessions.openai.usage import NO_TOKENS, Tokens, add_usage
@@ -211,9 +211,9 @@ class Reply:
         pieces = self.pieces
         return pieces is not None and pieces.add(chunk) and self.is_complete
 
-    def keep(self, value: Any) -> None:
-        """Remember what a reply that is not read says in the fields that are evidence."""
-        for left in self._leaves:
+    def keep(self, value: Any, first: int = 0) -> None:
+        """Remember what a reply says in the fields that are evidence, but for the first ones, which have been read."""
+        for left in self._leaves[first:]:
             name = left.field
             if name == "choices":
                 read_choices(self, field(value, name))
@@ -314,6 +314,8 @@ def read_response(reply: Reply, response: Any) -> bool:
     is_new = reply.add_id(id_) and len(reply.ids) == 1
     if output is not None:
         reply.kept["output"] = output
+    if len(reply._leaves) > LEFT_BY_THESE:
+        reply.keep(response, LEFT_BY_THESE)
     reply.attributes.update(reply.texts.of((model, tier, fingerprint)))
     if usage is not None:
         reply.usage = usage

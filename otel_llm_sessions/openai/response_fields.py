@@ -20,6 +20,9 @@ RESPONSE: Final = Fields(
     "error",
 )
 
+LEFT_BY_THESE: Final = 2
+"""How many rows of ``evidence.LEFT`` for responses are of fields above, and come first: ``id`` and ``output``."""
+
 FINGERPRINT: Final = "system_fingerprint"
 """A field that other servers add, which no model of a response knows."""
 
