@@ -20,6 +20,7 @@ from store_kit import free_port
 from stories import TURNS
 
 from otel_llm_sessions.demo.runner import instrument_command
+from otel_llm_sessions.stores.opening import open_store
 
 HERE = Path(__file__).parent
 TRACES_ONLY = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
@@ -30,11 +31,14 @@ ALONE = [story for story in TURNS if story not in ("parts", "begun")]
 @pytest.fixture
 def told(environment, collector: Collector, tmp_path: Path) -> Callable[..., tuple[str, dict[str, str], str]]:
     """Tell a story in a process; return its service, its environment, and what it printed."""
+    url = f"sqlite:///{tmp_path / 'sessions.db'}"
+    made = open_store(url)
+    made.get_all(["any"])  # to make the file may take a busy disk longer than the 50 ms that a call waits
+    made.close()
 
     def tell(story: str, **settings: str) -> tuple[str, dict[str, str], str]:
         service = f"{story}-{time.time_ns()}"
-        shared = {"OTEL_LLM_SESSIONS_STORE": f"sqlite:///{tmp_path / 'sessions.db'}"}
-        around = environment(collector.grpc, service, **TRACES_ONLY, **shared, **settings)
+        around = environment(collector.grpc, service, **TRACES_ONLY, OTEL_LLM_SESSIONS_STORE=url, **settings)
         command = [*instrument_command(), str(HERE / "stories.py"), story]
         done = subprocess.run(command, env=around, timeout=300, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
