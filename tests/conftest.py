@@ -24,7 +24,7 @@ if importlib.util.find_spec("hypothesis") is not None:
     import hypothesis
 
     # Machines that are busy are slow: that is no failure.
-    hypothesis.settings.register_profile("tests", deadline=None, database=None, max_examples=30)
+    hypothesis.settings.register_profile("tests", deadline=None, database=None, max_examples=50)
     hypothesis.settings.load_profile("tests")
 
 if importlib.util.find_spec("openai") is not None:  # the packaging tests run without it

@@ -60,7 +60,7 @@ def test_an_odd_id_is_asked_for_by_no_path(api, server, spans, id_):
 
 
 @given(st.text(st.sampled_from("./\\%?#25eEaA_-1~+=;: "), min_size=1, max_size=12))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_asked_for_stays_below_the_responses(client, server, id_):
     server.requests.clear()
     with capture_spans(provider_lookup=True) as spans:

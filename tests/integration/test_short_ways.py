@@ -49,7 +49,7 @@ from otel_llm_sessions.telemetry.metrics import MetricsSource
 from otel_llm_sessions.traces.below import below
 from otel_llm_sessions.traces.home import Homes
 
-EXAMPLES = int(os.environ.get("SHORT_WAYS_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("SHORT_WAYS_EXAMPLES", "100"))
 FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
 CLIENT = OpenAI(api_key="x", base_url="http://socket.test/v1")
 KEYS = 10

@@ -65,7 +65,7 @@ def goes_on(turn: Turn, before: Turn | None) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.integers(0, 2**32))
-@settings(max_examples=75)
+@settings(max_examples=150)
 def test_a_conversation_is_read_back_whole_and_nothing_is_recorded_twice(kind, seed):
     chance, recorder, turns = random.Random(seed), Recorder(), list[Turn]()
     talker = Talker(kind, chance)

@@ -87,7 +87,7 @@ def of(histories: Histories, messages: Any) -> History:
 
 @pytest.mark.parametrize("way", WAYS)
 @given(st.sampled_from(["as a dict of a model", "as the model", "without nulls"]), conversations, replies, asked)
-@settings(max_examples=25)
+@settings(max_examples=50)
 def test_what_is_sent_back_equals_what_was_received(way, received, messages, reply, question):
     there, here = Histories(), Histories()
     left = there.replied(of(there, messages), WAYS[received](reply))
@@ -105,7 +105,7 @@ def test_two_conversations_have_the_same_digest_only_if_they_say_the_same(one, r
 
 @pytest.mark.parametrize("way", WAYS)
 @given(asked | replies)
-@settings(max_examples=25)
+@settings(max_examples=50)
 def test_what_is_told_of_a_message_at_a_glance_is_what_it_says(way, message):
     sent = WAYS[way](message) if message["role"] == "assistant" else message
     (glanced,) = plain_forms([sent])

@@ -61,7 +61,7 @@ def chunk_of(index: int, delta: dict[str, Any], as_models: bool = False) -> Any:
 
 
 @given(st.lists(messages, min_size=1, max_size=3), shapes)
-@settings(max_examples=100)
+@settings(max_examples=200)
 def test_what_is_put_together_says_what_the_whole_reply_says(whole, shape):
     pieces = Pieces()
     for index, message in enumerate(whole):

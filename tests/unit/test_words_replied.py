@@ -80,7 +80,7 @@ def test_each_choice_is_a_message_with_its_reason() -> None:
 
 
 @given(st.lists(messages, min_size=1, max_size=3), shapes)
-@settings(max_examples=50)
+@settings(max_examples=100)
 def test_a_stream_says_what_the_whole_reply_says(given: Any, shape: Any) -> None:
     chunks = [
         chunk_of(index, said, shape["as_models"])
