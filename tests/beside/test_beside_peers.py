@@ -215,6 +215,18 @@ def test_the_call_stands_in_what_it_serves(peer: str, order: str) -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("peer", ["http"])
+def test_the_request_of_a_call_stands_below_it(peer: str, order: str) -> None:
+    played = play(peer, order)
+    for form in forms(peer):
+        calls = [span.span_id for span in models(played.of(form))]
+        sent = [
+            span.parent_id for span in played.of(form) if {"http.method", "http.request.method"} & {*span.attributes}
+        ]
+        assert sent == calls, form
+
+
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("peer", ["logfire"])
 def test_logfire_with_the_lines_that_the_documentation_has(peer: str, order: str) -> None:
     beside, alone, bare = play(peer, order), play(peer, "alone"), play(peer, "bare")
