@@ -307,9 +307,9 @@ class Course:
         self._await(question)
 
     def _said(self) -> Resolution:
-        """Return what the request itself says of the session."""
+        """Return what the request itself says of the session, whatever may be known of earlier calls."""
         given = self._call.request.evidence.given
-        if given is None:
+        if given is None or (given.source == "baggage" and self._call.request.evidence.ties):
             return NONE
         return described(self._call, Resolution(given.session_id, given.source, given.source, 0, None, None))
 

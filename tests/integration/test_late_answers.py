@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from echo_kit import message, response, user
 from loopback_client import MODEL
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.baggage import set_baggage
+from opentelemetry.context import attach, detach
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from store_kit import Lateness, Proxy, a_link, redis_backend
 from waiting import until
 
@@ -197,6 +200,36 @@ def test_a_call_that_ends_before_its_session_is_looked_up_ends_once_and_says_wha
         until(lambda: len(calls(spans)) == 2)
     assert places(calls(spans)[-1:]) == [("X", 1)]
     assert not caplog.records
+
+
+class AtStart(SpanProcessor):
+    """Sees which session the spans of calls have when they start."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if span.kind is trace.SpanKind.CLIENT:
+            self.seen.append(span.attributes.get("session.id"))
+
+
+@pytest.mark.parametrize("echoes", [True, False])
+def test_what_baggage_names_is_not_said_before_the_ids_that_are_stronger_are_looked_up(api, server, proxy, echoes):
+    left, provider, at_start = message(), TracerProvider(shutdown_on_exit=False), AtStart()
+    server.script(response(left), path="/responses")
+    with capture_spans(store=proxy.url):
+        first = api.respond().id
+    provider.add_span_processor(at_start)
+    with capture_spans(store=proxy.url, tracer_provider=provider) as spans:
+        proxy.delay = 0.15
+        token = attach(set_baggage("session.id", "visit"))
+        try:
+            api.respond(input=[left if echoes else user(), user()])
+        finally:
+            detach(token)
+        until(lambda: calls(spans))
+    assert at_start.seen == [None if echoes else "visit"]
+    assert calls(spans)[0].attributes["session.id"] == (first if echoes else "visit")
 
 
 def test_who_is_interrupted_as_such_a_call_ends_leaves_one_span(client, proxy, caplog, monkeypatch):
