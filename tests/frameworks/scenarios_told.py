@@ -30,6 +30,7 @@ SCENARIOS = {
         "sqlite_session_sync": ITEM,
         "sqlite_session_at_openai": ITEM,
         "conversations_session": "item item item item item",
+        "conversations_session_streamed": "item item item item item",
         "conversations_session_at_openai": "item item item item item",
         "sqlite_session small_talk": "new item item",
         "chat_model": TOOL,
@@ -76,6 +77,7 @@ SCENARIOS = {
         "tool_messages": "new tool_call tool_call",
         "retries": "new tool_call tool_call",
         "named": "context context context",
+        "named_streamed": "context context context",
     },
     "autogen": {"chat": TOOL, "chat small_talk": HISTORY, "chat_streamed": TOOL, "team": TOOL},
     "ag2": {
@@ -104,6 +106,7 @@ SCENARIOS = {
     },
     "smolagents": {
         "named": "context context context context context context",
+        "named_streamed": "context context context context context context",
         "default_headers": "header header header header header header",
         "extra_body": "metadata metadata metadata metadata metadata metadata",
     },

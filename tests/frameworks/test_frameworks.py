@@ -102,9 +102,10 @@ def played(framework: str, name: str) -> Played:
 
 
 @pytest.mark.parametrize(("framework", "name", "sources"), EACH)
-def test_each_conversation_is_one_session(played: Played, sources: str) -> None:
+def test_each_conversation_is_one_session(played: Played, name: str, sources: str) -> None:
     assert played.process.returncode == 0, played.story()
     assert len(played.calls) == len(played.requests), played.story()
+    assert "streamed" not in name or any(request.body.get("stream") for request in played.requests), played.story()
     told = {person: [seen(call) for call in calls] for person, calls in played.by_person().items()}
     expected = list(enumerate(sources.split(), 1))
     assert told == {"ann": expected, "bob": expected}, played.story()

@@ -32,7 +32,7 @@ PLAYED = {
         "conversation_id",
         "to_input_list sqlite_session sqlite_session_streamed sqlite_session_sync sqlite_session_at_openai"
         " parallel_streamed handoff handoff_parallel_streamed",
-        "conversations_session conversations_session_at_openai",
+        "conversations_session conversations_session_streamed conversations_session_at_openai",
         "chat_model chat_model_streamed handoff_chat_model",
     ],
     "langchain": ["chat chat_async_streamed parallel graph", "responses responses_streamed", "previous_response_id"],
@@ -47,8 +47,8 @@ PLAYED = {
     "ag2": ["chat chat_streamed parallel", "responses responses_streamed"],
     "semantic-kernel": ["chat chat_streamed", "responses responses_streamed"],
     "agent-framework": ["chat chat_streamed", "responses responses_streamed responses_not_stored parallel"],
-    "instructor": ["tool_messages retries", "named"],
-    "smolagents": ["named default_headers extra_body"],
+    "instructor": ["tool_messages retries", "named named_streamed"],
+    "smolagents": ["named named_streamed default_headers extra_body"],
 }
 """Which scenarios play each row of the page's table, in the order of its rows."""
 

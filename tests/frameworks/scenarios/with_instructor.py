@@ -72,5 +72,17 @@ def named() -> None:
         history[person].append({"role": "assistant", "content": found.model_dump_json()})
 
 
+@scenario
+def named_streamed() -> None:
+    """Of a reply that comes in parts (Streaming, Partial) the application keeps what was made of them."""
+    client = instructor.from_provider(f"openai/{MODEL}")
+    history: dict[str, list[Any]] = {person: [] for person in PEOPLE}
+    for person, text in interleaved():
+        history[person].append(user(text))
+        with session(f"talk of {person}"):
+            *_, found = client.create_partial(response_model=Weather, messages=history[person])
+        history[person].append({"role": "assistant", "content": found.model_dump_json()})
+
+
 if __name__ == "__main__":
     main()

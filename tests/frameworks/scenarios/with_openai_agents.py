@@ -129,6 +129,15 @@ async def conversations_session() -> None:
 
 
 @scenario
+async def conversations_session_streamed() -> None:
+    assistant = agent()
+    sessions = {person: OpenAIConversationsSession() for person in PEOPLE}
+    for person, text in interleaved():
+        async for _ in Runner.run_streamed(assistant, text, session=sessions[person]).stream_events():
+            pass
+
+
+@scenario
 async def previous_response_id_at_openai() -> None:
     at_openai()
     await previous_response_id()

@@ -24,12 +24,25 @@ def agent(**options: Any) -> ToolCallingAgent:
     return ToolCallingAgent(tools=[get_weather], model=OpenAIModel(model_id=MODEL, **options), max_steps=1)
 
 
+def streaming() -> ToolCallingAgent:
+    return ToolCallingAgent(tools=[get_weather], model=OpenAIModel(model_id=MODEL), max_steps=1, stream_outputs=True)
+
+
 @scenario
 def named() -> None:
     agents = {person: agent() for person in PEOPLE}
     for person, text in interleaved():
         with session(f"talk of {person}"):
             agents[person].run(text, reset=False)
+
+
+@scenario
+def named_streamed() -> None:
+    agents = {person: streaming() for person in PEOPLE}
+    for person, text in interleaved():
+        with session(f"talk of {person}"):
+            for _ in agents[person].run(text, reset=False, stream=True):
+                pass
 
 
 @scenario
