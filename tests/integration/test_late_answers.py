@@ -97,6 +97,22 @@ def test_a_redis_that_is_far_away_costs_calls_next_to_nothing(api, proxy, talk):
     assert statistics.median(took) - bare < late.limit(0.002)
 
 
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.parametrize("talk", [chained, named, given])
+def test_a_redis_that_is_far_away_costs_calls_two_milliseconds_at_most(api, proxy, talk):
+    """By the least of three tries: whatever else the machine does takes time as well."""
+    cost = []
+    for _ in range(3):
+        proxy.delay = FAR
+        with capture_spans(store=proxy.url) as spans:
+            took = talk(api, TURNS)[FIRST:]
+            until(lambda spans=spans: len(calls(spans)) == TURNS)
+        proxy.delay = 0
+        cost.append(statistics.median(took) - statistics.median(talk(api, TURNS)))
+    assert min(cost) < 0.002, cost
+
+
 async def test_a_time_limit_that_a_call_keeps_without_us_is_kept_with_us(async_client, server, proxy):
     with capture_spans(store=proxy.url) as spans:
         proxy.delay = 0.2
