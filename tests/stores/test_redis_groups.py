@@ -42,6 +42,12 @@ def commands(group: Cluster | Watched, name: str) -> int:
     return sum(int(found[1]) for found in calls if found)
 
 
+def packets(group: Cluster | Watched) -> list[int]:
+    """How many packets each master has read."""
+    masters = group.nodes[:3] if isinstance(group, Cluster) else [group.master]
+    return [int(re.findall(rb"total_reads_processed:(\d+)", node.ask("INFO", "stats"))[0]) for node in masters]
+
+
 @pytest.mark.slow
 class TestMoreThanOne:
     def test_what_one_process_puts_another_finds_and_one_of_them_gets_a_claim(self, group, open_one):
@@ -75,6 +81,19 @@ class TestMoreThanOne:
         before = commands(group, "get")
         assert other.get_all(["r:before"])[0] is not None
         assert commands(group, "get") - before == 1
+
+    def test_several_keys_are_one_packet_for_each_server(self, group, open_one):
+        one, other, times = open_one(), open_one(), 20
+        keys = [f"r:together {number}" for number in range(TURNS)]
+        one.put(keys, a_link())
+        other.get_all(["r:connected"])
+        other.get_all([f"{key} connected" for key in keys])
+        before = packets(group)
+        for number in range(times):
+            other.get_all([f"{key}, {number}" for key in keys])
+        read = [after - so_far for after, so_far in zip(packets(group), before)]
+        # A replica tells its master once a second how far it is, and the number itself is asked for.
+        assert all(times <= number < 2 * times for number in read), f"{TURNS} keys, {times} times: {read}"
 
     def test_an_application_names_it_in_its_environment(self, group, open_one, monkeypatch, client):
         monkeypatch.setenv("OTEL_LLM_SESSIONS_STORE", group.url)
