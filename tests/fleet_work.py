@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,11 @@ KINDS = ("chain", "requests", "named", "named chat", "named at once", "streamed"
 OPEN_SESSIONS = 200
 """Sessions that go on at the same time."""
 CALLS_AT_ONCE = 16
+Down = tuple[float, float]
+"""From when to when, in nanoseconds since the epoch."""
+NEVER: Down = (0.0, 0.0)
+UNHEARD = 0.5e9
+"""Nanoseconds: of what was written so long before a master died its replica may not have heard."""
 PATIENT = 5.0
 """The store's time limit: on a machine that has too much to do it is late now and then, and what is late amends."""
 
@@ -64,6 +70,8 @@ class Work:
     """Makes sessions' turns, each in a process chosen at random, many at once."""
 
     def __init__(self, fleet: Fleet, number: int, turns: int, chance: random.Random, name: str = "shop") -> None:
+        self.begun = 0
+        """How many turns have been ordered."""
         self._name = name
         self.sessions = [self._session(index) for index in range(number)]
         self._fleet = fleet
@@ -77,12 +85,16 @@ class Work:
         kind = KINDS[index % len(KINDS)]
         return Session(kind, f"{self._name}-{index}" if kind.startswith("named") else None)
 
-    def run(self) -> None:
-        while self._waiting or self._open or self._in_flight:
+    def run(self, turns: float = math.inf) -> None:
+        """Make turns until all are made, or until so many have been begun: the last of those are then in flight."""
+        while self.begun < turns and (self._waiting or self._open or self._in_flight):
             while len(self._in_flight) < CALLS_AT_ONCE and (session := self._next()):
                 self._in_flight[self._order(session)] = session, len(session.responses)
+                self.begun += 1
                 session.responses.append("")
                 self._keep_open(session, goes_on=not session.is_ordered)
+            if self.begun >= turns:
+                return
             answer = self._fleet.next_answer()
             assert answer["error"] is None, answer["error"]
             session, turn = self._in_flight.pop(answer["order"])
@@ -129,25 +141,18 @@ def links(span: ReceivedSpan, kind: str | None) -> list[tuple[str, str]]:
     return [ref(link) for link in span.links if link.attributes.get("llm_session.link") == kind]
 
 
-def mistakes(spans: list[ReceivedSpan], sessions: list[Session], excused: Sequence[Session] = ()) -> list[str]:
-    """Compare what arrived with what the application knows; return what is wrong, in words, but of who is excused."""
+def mistakes(spans: list[ReceivedSpan], sessions: list[Session], down: Down = NEVER) -> list[str]:
+    """Compare what arrived with what the application knows; return what is wrong, in words.
+
+    Args:
+        spans: what arrived.
+        sessions: what the application knows.
+        down: from when on what a part of the store held may be lost, and when all was to be right again. A turn made
+            meanwhile may say ``chain_partial``, later ones only where what is before them may be lost, and who follows
+            such a turn may be in its session. Nobody can count the turns of a named session then, or say who opens its
+            root.
+    """
     found: list[str] = []
-    of_others = {response for session in excused for response in session.responses}
-    their_names = {session.name for session in excused if session.name} | of_others
-    if excused:
-        spans = [
-            span
-            for span in spans
-            if span.attributes.get("gen_ai.response.id") not in of_others
-            and span.attributes.get("session.id") not in their_names
-        ]
-    senders = defaultdict(list)
-    for span in spans:
-        senders[ref(span)].append(span.resource["service.instance.id"])
-    found += [f"{key} arrived more than once: from {pids}" for key, pids in senders.items() if len(pids) > 1]
-    found += [
-        f"{number} spans have the id {key}" for key, number in Counter(s.span_id for s in spans).items() if number > 1
-    ]
     roots, calls, markers = defaultdict(list), {}, defaultdict(list)
     for span in spans:
         if span.name == "session":
@@ -156,20 +161,63 @@ def mistakes(spans: list[ReceivedSpan], sessions: list[Session], excused: Sequen
             markers[links(span, None)[0]].append(span)
         elif span.name.startswith("chat "):
             calls[span.attributes.get("gen_ai.response.id")] = span
-    in_trace = Counter(root.trace_id for root in sum(roots.values(), []))
-    found += [f"{number} roots in the trace {trace}" for trace, number in in_trace.items() if number > 1]
+    doubtful = {root.trace_id for root in sum(roots.values(), []) if is_in(down, root)}
+    found += twice(span for span in spans if span.name != "session" or span.trace_id not in doubtful)
     expected = 0
     for session in sessions:
         expected += 1 + len(session.responses) + 2 * sum(session.nested)
+        if any(response in calls and is_in(down, calls[response]) for response in session.responses):
+            found += wrong_names(session, calls, down)
+            continue
         own = roots[session.id]
         if [root.parent_id for root in own] != [""]:
             found.append(f"{session.kind} {session.id}: {len(own)} roots")
         if own:
             found += wrong_turns(session, own[0], calls, markers)
     expected += sum(not call.parent_id for call in calls.values())  # the markers of those whose answers were late
-    if not excused and len(spans) != expected:
+    if down == NEVER and len(spans) != expected:
         found.append(f"{len(spans)} spans instead of {expected}")
     return found
+
+
+def is_in(down: Down, span: ReceivedSpan) -> bool:
+    return down[0] <= span.start < down[1]
+
+
+def twice(spans: Iterable[ReceivedSpan]) -> Iterator[str]:
+    """Say which spans are there twice, and which traces have two roots."""
+    senders, in_trace = defaultdict(list), Counter[str]()
+    for span in spans:
+        senders[ref(span)].append(span.resource["service.instance.id"])
+        in_trace[span.trace_id] += span.name == "session"
+    yield from (f"{key} arrived more than once: from {pids}" for key, pids in senders.items() if len(pids) > 1)
+    ids = Counter(span_id for _, span_id in senders)
+    yield from (f"{number} spans have the id {key}" for key, number in ids.items() if number > 1)
+    yield from (f"{number} roots in the trace {trace}" for trace, number in in_trace.items() if number > 1)
+
+
+def wrong_names(session: Session, calls: dict[Any, ReceivedSpan], down: Down) -> Iterator[str]:
+    """Say what is wrong with a session of which turns were made while a part of the store was down."""
+    before: list[tuple[str, str]] = []
+    partial, may_be_lost = None, False
+    for number, response_id in enumerate(session.responses, 1):
+        here, call = f"{session.kind} {session.id} turn {number}", calls.get(response_id)
+        if call is None:
+            yield f"{here}: it did not arrive"
+            continue
+        linked, before = before, [ref(call)]
+        source, name = call.attributes.get("llm_session.source"), call.attributes.get("session.id")
+        if source == "chain_partial" and (is_in(down, call) or may_be_lost):
+            partial = name
+        elif partial is None or name != partial:
+            partial = None
+            if name != session.id:
+                yield f"{here}: session.id is {name}, by {source}"
+            if session.name is None and call.attributes.get("llm_session.turn") != number:
+                yield f"{here}: llm_session.turn is {call.attributes.get('llm_session.turn')}"
+            if session.name is None and links(call, "previous_turn") != linked:
+                yield f"{here}: linked to {links(call, 'previous_turn')}, not to {linked}"
+        may_be_lost |= down[0] <= call.start < down[0] + 2 * UNHEARD
 
 
 def wrong_turns(session: Session, root: ReceivedSpan, calls: dict[Any, Any], markers: dict[Any, Any]) -> Iterator[str]:

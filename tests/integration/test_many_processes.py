@@ -13,19 +13,22 @@ from typing import Any
 
 import pytest
 from fleet import Fleet
-from fleet_work import PATIENT, Work, loopback_process, mistakes
+from fleet_work import PATIENT, UNHEARD, Work, loopback_process, mistakes
 from otlp_receiver import OtlpReceiver
 from redis_groups import GROUPS, group_of
 from store_kit import SERVERS, require_program
-from waiting import until
 
 pytestmark = pytest.mark.slow
 
+TURNS = 8
+"""Of each session."""
 
-@pytest.fixture(params=GROUPS)
+
+@pytest.fixture(params=[f"{kind} {server}" for kind in GROUPS for server in SERVERS])
 def group(request, tmp_path) -> Iterator[Any]:
-    """A cluster, or a master that a Sentinel watches."""
-    with group_of(request.param, tmp_path, require_program(SERVERS[0])) as running:
+    """A cluster, or a master that a Sentinel watches, of each kind of server."""
+    kind, server = request.param.split()
+    with group_of(kind, tmp_path, require_program(server)) as running:
         yield running
 
 
@@ -47,53 +50,60 @@ def busy_machine() -> Iterator[None]:
         yield
 
 
-def check(store_url: str, clients: list[str], number: int, turns: int, *, is_busy: bool = False) -> None:
-    """Have sessions made and compare what arrives.
+def check(store_url: str, number: int, *, limit: float | None = None, is_busy: bool = False) -> None:
+    """Have sessions of eight turns made by eight processes, and compare what arrives.
 
     Args:
         store_url: the store.
-        clients: of each process, ``sync`` or ``async``.
         number: of sessions.
-        turns: of each session.
-        is_busy: whether the machine has too much to do, and the store has the limits that it has in applications.
+        limit: how long the store may take, in seconds; None for as long as in applications.
+        is_busy: whether the machine has too much to do.
     """
     seed = random.randrange(1 << 32)
-    options = {"store": store_url, "time_limit": None if is_busy else PATIENT}
+    with a_fleet(store_url, limit) as (fleet, receiver):
+        work = Work(fleet, number, TURNS, random.Random(seed))
+        with busy_machine() if is_busy else contextlib.nullcontext():
+            work.run()
+        fleet.finish()
+        wrong = mistakes(receiver.spans, work.sessions)
+        assert not wrong, f"seed {seed}: {len(wrong)} mistakes\n" + "\n".join(wrong[:20]) + "\n" + fleet.printed
+
+
+@contextmanager
+def a_fleet(store_url: str, limit: float | None = None) -> Iterator[tuple[Fleet, OtlpReceiver]]:
+    """Eight processes, and where their spans arrive."""
     with OtlpReceiver() as receiver, loopback_process() as base_url:
-        with Fleet(clients, base_url=base_url, endpoint=receiver.endpoint, **options) as fleet:
-            work = Work(fleet, number, turns, random.Random(seed))
-            with busy_machine() if is_busy else contextlib.nullcontext():
-                work.run()
-            fleet.finish()
-            wrong = mistakes(receiver.spans, work.sessions)
-            assert not wrong, f"seed {seed}: {len(wrong)} mistakes\n" + "\n".join(wrong[:20]) + "\n" + fleet.printed
+        options = {"store": store_url, "base_url": base_url, "endpoint": receiver.endpoint, "time_limit": limit}
+        with Fleet(["sync", "async"] * 4, **options) as fleet:
+            yield fleet, receiver
 
 
 def test_eight_processes_share_two_thousand_sessions_without_a_mistake(store_url):
-    check(store_url, ["sync", "async"] * 4, 2_000, 8)
+    check(store_url, 2_000, limit=PATIENT)
 
 
 @pytest.mark.alone
 def test_eight_processes_on_a_busy_machine_make_no_mistake_with_the_limits_that_applications_have(store_url):
-    check(store_url, ["sync", "async"] * 4, 250, 8, is_busy=True)
+    check(store_url, 250, is_busy=True)
 
 
 def test_eight_processes_share_more_than_one_redis_without_a_mistake(group):
-    check(group.url, ["sync", "async"] * 4, 250, 8)
+    check(group.url, 250, limit=PATIENT)
 
 
-def test_a_master_that_dies_hurts_no_call_and_what_begins_when_it_is_replaced_is_right(group):
-    chance = random.Random(7)
-    with OtlpReceiver() as receiver, loopback_process() as base_url:
-        options = {"store": group.url, "base_url": base_url, "endpoint": receiver.endpoint, "time_limit": PATIENT}
-        with Fleet(["sync", "async"] * 4, **options) as fleet:
-            before, meanwhile, after = (Work(fleet, 60, 6, chance, name) for name in ("before", "meanwhile", "after"))
-            before.run()
-            group.kill_a_master()
-            meanwhile.run()  # an error of a call is one of the test
-            until(group.has_failed_over)
-            time.sleep(2)  # what is promised: all are right two seconds after it answers again
-            after.run()
-            fleet.finish()
-        wrong = mistakes(receiver.spans, before.sessions + after.sessions, meanwhile.sessions)
+@pytest.mark.alone
+def test_when_a_master_dies_no_call_is_hurt_and_what_does_not_know_its_session_says_so(group):
+    with a_fleet(group.url) as (fleet, receiver):
+        work = Work(fleet, 250, TURNS, random.Random(7))
+        work.run(500)
+        begun = time.time_ns() - UNHEARD
+        group.kill_a_master()  # while turns are in flight; an error of a call is one of the test
+        while not group.has_failed_over():
+            if work.begun < 1_400:
+                work.run(work.begun + 20)
+        time.sleep(2)  # what is promised: all are right two seconds after it answers again
+        down = begun, time.time_ns()
+        work.run()
+        fleet.finish()
+        wrong = mistakes(receiver.spans, work.sessions, down)
         assert not wrong, f"{len(wrong)} mistakes\n" + "\n".join(wrong[:20]) + "\n" + fleet.printed
