@@ -81,9 +81,9 @@ class Roots:
         self._since = since
         self.repeats = None if repeat is None else Repeats(repeat)
         """The roots that are told once more; None if none is."""
-        self.namespace = namespace if namespace is not None else _namespace_of(provider)
+        self.namespace = namespace if namespace is not None else _namespace_of(getattr(provider, "resource", None))
         """The setting, else ``service.namespace`` of the provider's resource, else an empty string."""
-        self.tracer: Any = _tracer_of(provider)
+        self.tracer: Any = self._new_tracer()
         """The tracer of roots and markers."""
         self._ids = _derived_ids(self.tracer)
 
@@ -92,9 +92,12 @@ class Roots:
         """Whether the provider's spans can have derived ids."""
         if self._ids is None and isinstance(self._provider, ProxyTracerProvider):
             # The API's stand-in hands out the tracers of the provider that was set meanwhile.
-            self.tracer = _tracer_of(self._provider)
+            self.tracer = self._new_tracer()
             self._ids = _derived_ids(self.tracer)
         return self._ids is not None
+
+    def _new_tracer(self) -> Any:
+        return self._provider.get_tracer(SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
 
     def plan(
         self,
@@ -345,12 +348,8 @@ class Roots:
             report("end a session's root", error)
 
 
-def _tracer_of(provider: TracerProvider) -> Any:
-    return provider.get_tracer(SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
-
-
-def _namespace_of(provider: TracerProvider) -> str:
-    attributes = getattr(getattr(provider, "resource", None), "attributes", None) or {}
+def _namespace_of(resource: Any) -> str:
+    attributes = getattr(resource, "attributes", None) or {}
     return str(attributes.get("service.namespace", ""))
 
 
