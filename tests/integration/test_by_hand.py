@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
 from session_kit import calls
 
 from otel_llm_sessions import semconv
@@ -26,12 +29,25 @@ from otel_llm_sessions.traces.home import Homes
 SERVER = Server("socket.test", 443, "openai", "socket.test:443", "socket.test", None, True)
 
 
+FIRST, SECOND = "resp_9f8e7d6c5b4a39281706f5e4", "resp_0a1b2c3d4e5f60718293a4b5"
+
+
 @pytest.fixture
-def runtime() -> Runtime:
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def runtime(exporter) -> Runtime:
     """What an instrumentation holds, without a client."""
     settings, store = Settings(), MemoryStore()
     provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
     return make_runtime(settings, store, Homes(provider, settings, store), MetricsSource(None))
+
+
+def call_spans(exporter: InMemorySpanExporter) -> list[Any]:
+    return calls(exporter.get_finished_spans())
 
 
 def asked(previous: str | None) -> Request:
@@ -42,33 +58,81 @@ def asked(previous: str | None) -> Request:
 
 
 def event(kind: str, response_id: str) -> dict[str, Any]:
-    return {"type": kind, "response": {"id": response_id, "model": "m", "status": kind.removeprefix("response.")}}
+    """What a socket says of a response."""
+    status, usage = kind.removeprefix("response."), {"input_tokens": 11, "output_tokens": 7}
+    return {"type": kind, "response": {"id": response_id, "model": "m-1", "status": status, "usage": usage}}
 
 
-def test_a_span_that_no_request_carries_goes_through_the_same_steps(runtime):
-    turns = []
-    for previous, response_id in ((None, "resp_9f8e7d6c5b4a39281706f5e4"), ("resp_9f8e7d6c5b4a39281706f5e4", "resp_2")):
-        call = Call(runtime, asked(previous))
-        begin(call)
-        call.see(event("response.created", response_id))
-        call.see(event("response.completed", response_id))
-        call.finish()
-        deliver(call)
-        turns.append(call.turn)
-    assert [turn.session_id for turn in turns] == ["resp_9f8e7d6c5b4a39281706f5e4"] * 2
+def by_hand(runtime: Runtime, previous: str | None, response_id: str) -> Call:
+    """One call, from its request to what it leaves."""
+    call = Call(runtime, asked(previous))
+    begin(call)
+    call.see(event("response.created", response_id))
+    call.see(event("response.completed", response_id))
+    call.finish()
+    deliver(call)
+    return call
+
+
+def test_a_span_that_no_request_carries_goes_through_the_same_steps(runtime, exporter):
+    turns = [by_hand(runtime, *ids).turn for ids in ((None, FIRST), (FIRST, SECOND))]
+    assert [turn.session_id for turn in turns] == [FIRST] * 2
     assert [turn.resolution.turn for turn in turns] == [1, 2]
     assert turns[0].placement.trace == turns[1].placement.trace
+    root, first, second = sorted(exporter.get_finished_spans(), key=lambda span: span.name == "chat m")
+    assert root.attributes[semconv.LLM_SESSION_ROOT]
+    for turn, span, response_id in ((1, first, FIRST), (2, second, SECOND)):
+        assert span.attributes.items() >= {
+            semconv.REQUEST_MODEL: "m", semconv.RESPONSE_MODEL: "m-1", semconv.RESPONSE_ID: response_id,
+            semconv.USAGE_INPUT_TOKENS: 11, semconv.USAGE_OUTPUT_TOKENS: 7,
+            semconv.SESSION_ID: FIRST, semconv.LLM_SESSION_TURN: turn,
+        }.items()  # fmt: skip
+        assert (span.parent.span_id, span.context.trace_id) == (root.context.span_id, root.context.trace_id)
+        assert (span.kind, span.status.status_code) == (SpanKind.CLIENT, StatusCode.UNSET)
+    before = [link.context for link in second.links if link.attributes[semconv.LLM_SESSION_LINK] == "previous_turn"]
+    assert [(context.trace_id, context.span_id) for context in before] == [
+        (first.context.trace_id, first.context.span_id)
+    ]
+    assert not first.links
 
 
-async def test_on_an_event_loop_too(runtime):
+def test_its_span_ends_once_and_as_it_ended_first(runtime, exporter, caplog):
+    call = by_hand(runtime, None, FIRST)
+    told = [(span.end_time, dict(span.attributes)) for span in call_spans(exporter)]
+    call.finish("ConnectionError", cut_short=True)
+    deliver(call)
+    assert [(span.end_time, dict(span.attributes)) for span in call_spans(exporter)] == told
+    assert len(told) == 1
+    assert caplog.messages == []  # the SDK says so where a span that has ended is told anything, or ended again
+
+
+def test_one_that_fails_says_so(runtime, exporter):
     call = Call(runtime, asked(None))
-    await abegin(call)
-    call.see(event("response.created", "resp_9f8e7d6c5b4a39281706f5e4"))
-    call.finish(cut_short=True)
-    await adeliver(call)
-    (link,) = runtime.store.get_all(["r:resp_9f8e7d6c5b4a39281706f5e4"])
-    assert link is not None
-    assert link.end
+    begin(call)
+    call.see(event("response.created", FIRST))
+    call.finish("ConnectionClosed")
+    deliver(call)
+    (span,) = call_spans(exporter)
+    assert (span.attributes["error.type"], span.status.status_code) == ("ConnectionClosed", StatusCode.ERROR)
+    assert (span.attributes[semconv.SESSION_ID], span.attributes[semconv.LLM_SESSION_TURN]) == (FIRST, 1)
+
+
+async def test_on_an_event_loop_too(runtime, exporter):
+    for previous, response_id in ((None, FIRST), (FIRST, SECOND)):
+        call = Call(runtime, asked(previous))
+        await abegin(call)
+        call.see(event("response.created", response_id))
+        call.finish(cut_short=True)
+        await adeliver(call)
+        (link,) = runtime.store.get_all([f"r:{response_id}"])
+        assert link is not None
+        assert link.end
+    first, second = call_spans(exporter)
+    said = [
+        (span.attributes[semconv.SESSION_ID], span.attributes[semconv.LLM_SESSION_TURN]) for span in (first, second)
+    ]
+    assert said == [(FIRST, 1), (FIRST, 2)]
+    assert [link.context.span_id for link in second.links] == [first.context.span_id]
 
 
 def test_a_new_kind_of_evidence_is_a_row_in_two_tables(api, server, monkeypatch):
