@@ -92,6 +92,9 @@ READERS: Final[dict[str, tuple[Reader, ...]]] = {
 }
 """The kinds of evidence by API (``openai.api.type``), the strongest first; stronger than all is the response before."""
 
+BESIDE_INPUT: Final = frozenset(reader.field for reader in READERS["responses"] if reader.field != "input")
+"""What is read of a Responses request whose ``input`` is a text behind a response, which ties it to nothing else."""
+
 
 @value
 class Left:
@@ -157,7 +160,8 @@ def evidence_of(
         if not key or len(previous_id) > MAX_NAME:  # most ids are one of a kind, and then names as they are
             key, named = response_key(previous_id, server.scope), name_of_response(previous_id, server.name)
         ties = (Tie("chain", key),)
-    for reader in READERS[api]:
+    says_text = previous_id is not None and type(body.get("input")) is str  # as most that follow a response
+    for reader in () if says_text and BESIDE_INPUT.isdisjoint(body) else READERS[api]:
         name = reader.field
         if name in body and (said := body[name]) is not None and reader.may_tell(said):
             ties = (*ties, *reader.ties(new(Asked, (body, previous_id, server, digests))))

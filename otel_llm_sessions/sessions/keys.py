@@ -52,10 +52,24 @@ def response_key(response_id: str, server: str) -> str:
     return unscoped_key(response_id) or _bounded(SCOPED_PREFIX, f"{server} {response_id}")
 
 
-@functools.lru_cache(maxsize=32)  # asked about three times by a call, and again by the turn that follows
+_MOST_JUDGED: Final = 64
+
+_judged: Final[dict[str, str]] = {}
+"""What ``unscoped_key`` said of the last few ids: a call asks up to three times, and the turn that follows once more.
+
+By hand: what ``lru_cache`` takes to keep one more is as much as half of a judgement.
+"""
+
+
 def unscoped_key(response_id: str) -> str:
     """Key of the turn that a response belongs to, whoever sent it; empty if the id is not one of a kind."""
-    return completion_key(response_id) if is_one_of_a_kind(response_id) else ""
+    key = _judged.get(response_id)
+    if key is None:
+        key = completion_key(response_id) if is_one_of_a_kind(response_id) else ""
+        if len(_judged) >= _MOST_JUDGED:
+            _judged.clear()
+        _judged[response_id] = key
+    return key
 
 
 RESPONSE_PREFIX: Final = "r:"

@@ -97,8 +97,15 @@ def bits_of(id_: str) -> float:
     Args:
         id_: an id as a server made it: of a response, a conversation, an item or a tool call.
     """
-    if len(id_) > _LONG_ENOUGH and _has_many_pairs(id_[-_PLENTY:]):
-        return _BITS_OF_PLENTY
+    if len(id_) > _LONG_ENOUGH and (end := id_[-_PLENTY:]) == end.lower():
+        # Most ids end with hexadecimal digits, of which no pair is there twice, or one: that is told in a quarter of
+        # the time that it takes to look at each digit. (``islower`` is slow.) What ends with a number may be a count or
+        # a time, whatever stands before that.
+        try:
+            if len({*_bytes_of(end)}) >= _MANY_PAIRS and not end[-_LONGEST_COUNT:].isdigit():
+                return _BITS_OF_PLENTY
+        except ValueError as error:
+            pass_on(error)
     if len(id_) < _LONG_ENOUGH and (bits := _bits_of_end(id_)) is not None:
         return bits
     if (usual := _USUAL.fullmatch(id_)) and not (end := usual[1][-_LONG_ENOUGH:]).isdigit():
@@ -122,21 +129,6 @@ worth_of: Final = functools.lru_cache(maxsize=512)(bits_of)
 def is_one_of_a_kind(id_: str) -> bool:
     """Whether an id is long and random enough that no two conversations share it."""
     return bits_of(id_) >= UNIQUE_BITS
-
-
-def _has_many_pairs(end: str) -> bool:
-    """Whether a text is of hexadecimal digits, and no pair of them is there twice, or one.
-
-    Most ids end so; that is told in a quarter of the time that it takes to look at each digit. (``islower`` is slow.)
-    What ends with a number may be a count or a time, whatever stands before that.
-    """
-    if end != end.lower():
-        return False
-    try:
-        return len({*_bytes_of(end)}) >= _MANY_PAIRS and not end[-_LONGEST_COUNT:].isdigit()
-    except ValueError as error:
-        pass_on(error)
-        return False
 
 
 def _bits_of_end(id_: str) -> float | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import uuid
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,3 +55,16 @@ def test_an_id_has_a_key_that_is_anybodys_if_it_is_one_of_a_kind(id_):
     key = unscoped_key(id_)
     assert bool(key) == is_one_of_a_kind(id_)
     assert key == "" or key == response_key(id_, "one:1") == response_key(id_, "two:2")
+
+
+def test_of_the_ids_that_were_judged_only_the_last_few_are_kept():
+    ids = [f"resp_{uuid.uuid4().hex}{uuid.uuid4().hex}" for _ in range(2_000)]
+    unscoped_key(ids[0])
+    tracemalloc.start()
+    try:
+        for id_ in ids:
+            unscoped_key(id_)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 40_000  # bytes; all of them take 300,000

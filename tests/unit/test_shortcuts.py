@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openai.types.responses import Response
 from opentelemetry.context import Context
 
-from otel_llm_sessions.openai.evidence import LEFT, evidence_of
+from otel_llm_sessions.openai.evidence import LEFT, READERS, Asked, evidence_of
 from otel_llm_sessions.openai.learn import keys_of
 from otel_llm_sessions.openai.request import TELLING, KeyLists, Request, given_session
 from otel_llm_sessions.openai.response import Reply, read_reply
@@ -157,3 +157,11 @@ def test_the_one_key_that_evidence_knows_is_the_one_to_look_up(previous: Any, na
     evidence = evidence_of("responses", name, previous, body, SERVER)
     assert evidence.key in ("", only_key(evidence))
     assert previous is None or name is not None or len(evidence.ties) > 1 or evidence.key
+
+
+@given(body=ties)
+def test_a_text_behind_a_response_hides_nothing_that_stands_beside_it(body: dict[str, Any]):
+    previous = f"resp_{uuid.UUID(int=5**50).hex}"
+    asked = Asked(body, previous, SERVER, UNSHARED)
+    rows = [tie for reader in READERS["responses"] for tie in reader.ties(asked)]
+    assert [*evidence_of("responses", None, previous, body, SERVER).ties[1:]] == rows
