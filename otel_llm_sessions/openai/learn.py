@@ -47,8 +47,8 @@ def _left_by_response(request: Request, reply: Reply) -> list[str]:
         keys.append(response_key(id_, server.scope))  # noqa: PERF401
     if "output" in reply.kept:
         keys += left_by_output(reply.kept["output"], server, request.digests)
-    more = LEFT["responses"][LEFT_BY_THESE:]
-    return keys + keys_of(request, reply, more) if more else keys
+    rows = LEFT["responses"]
+    return keys if len(rows) == LEFT_BY_THESE else keys + keys_of(request, reply, rows[LEFT_BY_THESE:])
 
 
 def may_leave(request: Request, reply: Reply) -> list[str]:
