@@ -118,12 +118,12 @@ class Course:
         keys = lookup_keys(self._call.request.evidence)
         if not keys:
             return ()
-        self._before, begun = HELD.pending(keys, self.begun), self._call.started
-        notice = announced_by(self._call) if self._call.runtime.asked.lateness and self._notice is None else ""
-        self._asked = looked_up = self._call.runtime.asked.ask([*keys, notice] if notice else keys, self.within)
+        self._before, begun, asked = HELD.pending(keys, self.begun), self._call.started, self._call.runtime.asked
+        notice = announced_by(self._call) if asked.lateness and self._notice is None else ""
+        self._asked = looked_up = asked.ask([*keys, notice]) if notice else asked.ask(keys, self.within)
         if notice:
             self._notice = looked_up
-            announce(self._call)
+            announce(self._call)  # before the answer is waited for
         yield Question(looked_up)
         answers = self._newest(keys, looked_up.result()[: len(keys)])
         # Of some it is known only now which session they belong to.

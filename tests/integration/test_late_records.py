@@ -12,7 +12,7 @@ import pytest
 from fake_backend import FakeBackend
 from loopback_client import MODEL
 from opentelemetry import trace
-from store_kit import Proxy, a_link, until
+from store_kit import Proxy, a_link, redis_backend, until
 from waiting import AT_MOST, auntil
 
 from otel_llm_sessions.openai import course, flow
@@ -130,6 +130,31 @@ def test_a_turn_waits_for_the_record_of_one_that_another_process_has_announced(c
     assert made.attributes["llm_session.turn"] == 3
     told = {link.attributes["llm_session.link"]: link.context.span_id for link in made.links}
     assert told["previous_turn"] == a_link().span.span_id
+
+
+class Told(GuardedStore):
+    """Notes whether the question of a turn that announced itself was answered by then."""
+
+    def ask(self, keys: Sequence[str], within: float = 0.0) -> Any:
+        self.asked = super().ask(keys, within)
+        return self.asked
+
+    def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
+        if keys == [announced_key("X")]:
+            self.was_answered = self.asked.is_done
+        super().put_soon(keys, link)
+
+
+def test_a_turn_announces_itself_with_its_question_and_not_when_that_is_answered(client, proxy, patient, monkeypatch):
+    """Else the store has the announcement a round trip later, and the next turn has looked for it by then."""
+    store = Told(redis_backend(proxy.url), time_limit=AT_MOST)
+    with capture_spans(store=store):
+        store.get_all(["connected"])
+        monkeypatch.setattr(Pace, "lateness", 0.1)
+        proxy.delay = 0.1
+        ask(client, "X")
+    store.close()
+    assert not store.was_answered
 
 
 @pytest.mark.parametrize(
