@@ -324,6 +324,8 @@ def test_what_nobody_knows_is_partial_and_its_span_waits_for_that(client, redis,
     assert calls(spans)[0].attributes["llm_session.source"] == "chain_partial"
 
 
+@pytest.mark.slow
+@pytest.mark.alone  # where the store is later still, it is asked more often
 def test_what_a_late_store_does_not_know_is_asked_again_as_soon(client, proxy, chain):
     """The call is over when the first answer comes: nothing else is waited for."""
     (first,) = chain(1)
