@@ -141,22 +141,26 @@ def run(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_no_call_waits_for_the_prices(run):
     run(NOBODY_WAITS, seconds=4)
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_end_of_the_process_waits_for_nothing(run):
     done = run(EXIT, seconds=30)
     assert time.time() - float(done.stdout) < 15
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_child_that_was_forked_amid_the_loading_loads_them_itself(run):
     run(FORK, seconds=1)
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", GREEN)
 def test_greenlets_go_on_meanwhile(run, kind):
     pytest.importorskip(kind)

@@ -15,7 +15,7 @@ from benchmarks import viewer as benchmark
 from otel_llm_sessions.view.database import Database
 from otel_llm_sessions.view.query import Query
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def test_thirty_seconds_of_load_lose_nothing(tmp_path):
