@@ -149,8 +149,9 @@ def mistakes(spans: list[ReceivedSpan], sessions: list[Session], down: Down = NE
         sessions: what the application knows.
         down: from when on what a part of the store held may be lost, and when all was to be right again. A turn made
             meanwhile may say ``chain_partial``, later ones only where what is before them may be lost, and who follows
-            such a turn may be in its session. Nobody can count the turns of a named session then, or say who opens its
-            root.
+            such a turn may be in its session, or in one that is named by an earlier turn of its own conversation, where
+            what corrected that was lost with the part. Nobody can count the turns of a named session then, or say who
+            opens its root.
     """
     found: list[str] = []
     roots, calls, markers = defaultdict(list), {}, defaultdict(list)
@@ -199,7 +200,7 @@ def twice(spans: Iterable[ReceivedSpan]) -> Iterator[str]:
 def wrong_names(session: Session, calls: dict[Any, ReceivedSpan], down: Down) -> Iterator[str]:
     """Say what is wrong with a session of which turns were made while a part of the store was down."""
     before: list[tuple[str, str]] = []
-    partial, may_be_lost = None, False
+    partial, may_be_lost, was_down = None, False, False
     for number, response_id in enumerate(session.responses, 1):
         here, call = f"{session.kind} {session.id} turn {number}", calls.get(response_id)
         if call is None:
@@ -207,7 +208,8 @@ def wrong_names(session: Session, calls: dict[Any, ReceivedSpan], down: Down) ->
             continue
         linked, before = before, [ref(call)]
         source, name = call.attributes.get("llm_session.source"), call.attributes.get("session.id")
-        if source == "chain_partial" and (is_in(down, call) or may_be_lost):
+        names_an_earlier_turn = was_down and name != session.id and name in session.responses[: number - 1]
+        if names_an_earlier_turn or (source == "chain_partial" and (is_in(down, call) or may_be_lost)):
             partial = name
         elif partial is None or name != partial:
             partial = None
@@ -218,6 +220,7 @@ def wrong_names(session: Session, calls: dict[Any, ReceivedSpan], down: Down) ->
             if session.name is None and links(call, "previous_turn") != linked:
                 yield f"{here}: linked to {links(call, 'previous_turn')}, not to {linked}"
         may_be_lost |= down[0] <= call.start < down[0] + 2 * UNHEARD
+        was_down |= is_in(down, call)
 
 
 def wrong_turns(session: Session, root: ReceivedSpan, calls: dict[Any, Any], markers: dict[Any, Any]) -> Iterator[str]:

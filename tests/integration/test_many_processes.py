@@ -89,13 +89,7 @@ def test_eight_processes_on_a_busy_machine_make_no_mistake_with_the_limits_that_
 
 @pytest.mark.alone
 def test_eight_processes_share_more_than_one_redis_without_a_mistake(group):
-    check(group.url, 250)
-
-
-@pytest.mark.alone
-@pytest.mark.parametrize("group", [f"cluster {SERVERS[0]}"], indirect=True)
-def test_eight_processes_on_a_busy_machine_share_a_cluster_without_a_mistake(group):
-    check(group.url, 250, is_busy=True)
+    check(group.url, 250, limit=PATIENT)
 
 
 @pytest.mark.alone
