@@ -252,6 +252,8 @@ def test_a_file_that_may_not_grow_harms_nobody(path):
     in_child(check)
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 async def test_a_locked_file_does_not_delay_another_task(path, other):
     gaps, done = [], asyncio.Event()
 
