@@ -42,6 +42,7 @@ def _end_beside(courses: Held, provider: Callable[[], Any], timeout_millis: int)
     """Have a thread of its own end them, and wait for it, unless it may be waiting for this one.
 
     ``ConcurrentMultiSpanProcessor`` (opentelemetry-sdk 1.45) has a few threads do both: flush, and hand on what ends.
+    The main thread is none of them.
     """
     ended = threading.Event()
 
@@ -57,6 +58,8 @@ def _end_beside(courses: Held, provider: Callable[[], Any], timeout_millis: int)
         finally:
             ended.set()
 
+    if threading.current_thread() is threading.main_thread():
+        return copy_context().run(end)  # perhaps for a signal's handler: what that interrupted may hold a lock of ours
     thread = threading.Thread(target=copy_context().run, args=(end,), name="otel_llm_sessions flush", daemon=True)
     try:
         thread.start()

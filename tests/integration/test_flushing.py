@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fake_backend import FakeBackend
 from loopback_client import MODEL
-from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from waiting import until
@@ -169,15 +170,39 @@ def test_a_flush_by_the_only_thread_that_may_hand_spans_on_does_not_wait_for_its
 def test_what_is_kept_back_ends_where_no_thread_can_be_started_any_more(client, server, chain, monkeypatch):
     (first,) = chain(1)
     provider = TracerProvider(shutdown_on_exit=False)
-    with capture_spans(tracer_provider=provider, provider_lookup=True) as spans:
+    with capture_spans(tracer_provider=provider, provider_lookup=True) as spans, ThreadPoolExecutor(1) as pool:
         server.script({"id": first, "object": "response"}, path=first, delay=30)
         client.responses.create(model=MODEL, input="x", previous_response_id=first)
+        pool.submit(int).result()  # its thread is there
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", _refused)
-            assert provider.force_flush()
+            assert pool.submit(provider.force_flush).result()
         assert len(spans) == 1
         server.release()
 
 
 def _refused(*_: object) -> None:
     raise RuntimeError("can't create new thread at interpreter shutdown")
+
+
+class Ending(SpanProcessor):
+    """Notes which threads end spans."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.threads.append(threading.get_ident())
+
+
+def test_a_flush_by_the_main_thread_ends_spans_itself(client, server, chain):
+    """It may be a signal's handler, and another thread would wait for the locks of what that interrupted."""
+    (first,) = chain(1)
+    ending, provider = Ending(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(ending)
+    with capture_spans(tracer_provider=provider, provider_lookup=True):
+        server.script({"id": first, "object": "response"}, path=first, delay=30)
+        client.responses.create(model=MODEL, input="x", previous_response_id=first)
+        assert provider.force_flush()
+        assert ending.threads == [threading.main_thread().ident]
+        server.release()
