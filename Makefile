@@ -19,7 +19,7 @@ demo: $(VENV)/demo.stamp  ## run the examples against a local server and show th
 view: $(VENV)/demo.stamp  ## receive spans, and show the sessions on a page at http://127.0.0.1:4318
 	@$(BIN)/otel-llm-sessions view
 
-test: $(VENV)/dev.stamp  ## the fast tests, about a minute on two cores
+test: $(VENV)/dev.stamp  ## the fast tests, a minute and a half on two cores
 	@$(BIN)/python -m pytest -q
 
 test-all: $(VENV)/dev.stamp  ## the fast and the slow tests
