@@ -125,6 +125,7 @@ def test_any_session_is_opened_by_its_row(start, opened, now, session_id):
     page.get_by_role("link", name="The whole turn").first.click()
     expect(page.locator("h1")).to_have_text("Turn 1")
     page.locator("a.back").click()
+    expect(page.locator("article.turn")).to_have_count(2)
     told = page.evaluate("fetch(document.querySelector('p.export a').href).then((answer) => answer.json())")
     assert (told["id"], told["turn_count"]) == (session_id, 2)
 
