@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gc
 import importlib.util
+import logging
 import os
 import sys
 import threading
@@ -157,16 +158,17 @@ def _asked_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _loopback() -> Iterator[LoopbackServer]:
+def loopback() -> Iterator[LoopbackServer]:
+    """A server that speaks the OpenAI API, the same for all tests."""
     with LoopbackServer() as server:
         yield server
 
 
 @pytest.fixture
-def server(_loopback: LoopbackServer) -> LoopbackServer:
+def server(loopback: LoopbackServer) -> LoopbackServer:
     """The loopback server, with no requests recorded so far."""
-    _loopback.forget()
-    return _loopback
+    loopback.forget()
+    return loopback
 
 
 @pytest.fixture
@@ -237,6 +239,14 @@ def thinks_meanwhile(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) ->
     is_over.set()
     idle.set()
     replying.join()
+
+
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No failure of ours goes unseen."""
+    with caplog.at_level(logging.WARNING, logger="otel_llm_sessions"):
+        yield
+    assert not [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
 
 
 @pytest.fixture

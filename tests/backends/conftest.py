@@ -86,18 +86,11 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflow]:
 
 
 @pytest.fixture(scope="session")
-def api() -> Iterator[LoopbackServer]:
-    """A server that speaks the OpenAI API."""
-    with LoopbackServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def environment(api: LoopbackServer) -> Callable[..., dict[str, str]]:
+def environment(loopback: LoopbackServer) -> Callable[..., dict[str, str]]:
     """The environment of a user's process: a model, an address to send to, and nothing else of OpenTelemetry's."""
 
     def made(address: str, service: str, **more: str) -> dict[str, str]:
-        outer = environment_of(os.environ, "", {"OPENAI_BASE_URL": api.base_url, "OPENAI_API_KEY": "x"})
+        outer = environment_of(os.environ, "", {"OPENAI_BASE_URL": loopback.base_url, "OPENAI_API_KEY": "x"})
         for name in NOT_THE_USERS:
             del outer[name]
         own = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address}", "OTEL_SERVICE_NAME": service}
@@ -137,7 +130,7 @@ class Application:
 
 
 @pytest.fixture
-def application(api: LoopbackServer) -> Iterator[Callable[..., Application]]:
+def application(loopback: LoopbackServer) -> Iterator[Callable[..., Application]]:
     """Make this process an application that sends to an address under a service's name, with settings."""
     with contextlib.ExitStack() as stack:
 
@@ -147,6 +140,6 @@ def application(api: LoopbackServer) -> Iterator[Callable[..., Application]]:
             provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(address, insecure=True)))
             OpenAISessionsInstrumentor().instrument(tracer_provider=provider, **settings)
             stack.callback(OpenAISessionsInstrumentor().uninstrument)
-            return Application(stack.enter_context(OpenAI(**options_for(api))), provider)
+            return Application(stack.enter_context(OpenAI(**options_for(loopback))), provider)
 
         yield started

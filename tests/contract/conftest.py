@@ -50,20 +50,6 @@ def opened(kind: str, server: LoopbackServer, **options: Any) -> Iterator[Client
         loop.close()
 
 
-@pytest.fixture(scope="session")
-def loopback() -> Iterator[LoopbackServer]:
-    """One server for all of the surface."""
-    with LoopbackServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(loopback: LoopbackServer) -> LoopbackServer:
-    """The same, with no requests recorded so far."""
-    loopback.forget()
-    return loopback
-
-
 @pytest.fixture(scope="session", params=KINDS)
 def client(request: pytest.FixtureRequest, loopback: LoopbackServer) -> Iterator[Client]:
     """One of the four clients, made before anything is instrumented."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable
 from typing import Any
 
 import openai
 import pytest
 from client_surface import MODEL, VIEWS, Client, Method, respond, settled, use
+from lookup_kit import found, the_call
 from loopback_client import THINKING
 from openai._models import FinalRequestOptions
-from opentelemetry.trace import SpanKind
 
 from otel_llm_sessions import session, session_trace_id
 from otel_llm_sessions.openai import provider_lookup, retrieval
@@ -23,19 +22,12 @@ try:
 except ImportError:
     import httpx as httpx2
 
-pytestmark = [pytest.mark.contract, pytest.mark.usefixtures("thinks_meanwhile", "no_failure_of_ours")]
+pytestmark = [pytest.mark.contract, pytest.mark.usefixtures("thinks_meanwhile", "warned")]
 
 streamed_too = pytest.mark.parametrize("stream", [{}, {"stream": True}], ids=["whole", "streamed"])
 CARRIED = {"session.id", "traceparent", "tracestate"}
 TAKES_ITS_TIME = {"extra_headers": {"x-loopback-mode": "delay=0.05"}}
 """For a call beside which nothing is to be looked up: it is long enough to see that."""
-
-
-@pytest.fixture
-def no_failure_of_ours(caplog: pytest.LogCaptureFixture) -> Any:
-    with caplog.at_level(logging.WARNING, logger="otel_llm_sessions"):
-        yield
-    assert not [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
 
 
 @pytest.fixture
@@ -71,11 +63,6 @@ def gets(server: Any) -> list[Any]:
     return [request for request in server.requests if request.method == "GET"]
 
 
-def the_call(spans: Any) -> Any:
-    (span,) = [span for span in spans if span.kind is SpanKind.CLIENT]
-    return span
-
-
 def the_marker(spans: Any) -> Any:
     (span,) = [span for span in spans if span.name == "turn"]
     return span
@@ -83,10 +70,6 @@ def the_marker(spans: Any) -> Any:
 
 def has_given_its_connections_back(client: Client) -> bool:
     return all(connection.is_idle() for connection in client.openai._client._transport._pool.connections)
-
-
-def found(span: Any) -> tuple[Any, ...]:
-    return tuple(span.attributes.get(name) for name in ("session.id", "llm_session.source", "llm_session.turn"))
 
 
 def ref(context: Any) -> tuple[int, int]:

@@ -48,14 +48,6 @@ def redis(tmp_path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def warned(caplog):
-    """No failure of ours goes unseen."""
-    with caplog.at_level(logging.WARNING, logger="otel_llm_sessions"):
-        yield
-    assert not [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
-
-
-@pytest.fixture
 def elsewhere(server):
     """Return a function that makes a response as a process does that nobody instruments, and returns its id."""
     with openai.OpenAI(**options_for(server)) as client:
@@ -125,9 +117,9 @@ def seen() -> Iterator[Telemetry]:
 
 
 @pytest.fixture(scope="module")
-def shared_client(_loopback: LoopbackServer) -> Iterator[OpenAI]:
+def shared_client(loopback: LoopbackServer) -> Iterator[OpenAI]:
     """One client for all tests of a module: making one takes 50 ms."""
-    with OpenAI(**options_for(_loopback)) as client:
+    with OpenAI(**options_for(loopback)) as client:
         yield client
 
 
