@@ -7,7 +7,7 @@ import string
 from collections.abc import Iterable
 from typing import Any
 
-from session_kit import calls
+from session_kit import calls, linked_to
 
 from otel_llm_sessions.demo.provider.reply import DONE, chat_event, typed_event
 
@@ -143,11 +143,6 @@ def places(spans: Any) -> list[tuple[Any, ...]]:
         number = None if session is None else names.setdefault(session, len(names) + 1)
         found.append((number, span.attributes.get("llm_session.source"), span.attributes.get("llm_session.turn")))
     return found
-
-
-def linked_to(span: Any, kind: str) -> list[int]:
-    """The ids of the spans that a span links to."""
-    return [link.context.span_id for link in span.links if link.attributes.get("llm_session.link") == kind]
 
 
 def previous_turns(spans: Any) -> list[int | None]:

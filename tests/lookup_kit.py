@@ -34,10 +34,6 @@ def the_call(spans: Any) -> Any:
     return span
 
 
-def found(span: Any) -> tuple[Any, ...]:
-    return tuple(span.attributes.get(name) for name in ("session.id", "llm_session.source", "llm_session.turn"))
-
-
 def no_walk_is_left() -> bool:
     return not any(thread.name == "otel-llm-sessions-lookup" for thread in threading.enumerate())
 

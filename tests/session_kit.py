@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from otel_llm_sessions import current_session
-from otel_llm_sessions.testing import CapturedSpans
+from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
 BOTH_MODES = pytest.mark.parametrize("spans", [{"traces": "session"}, {"traces": "turn"}], indirect=True)
 
@@ -24,9 +26,52 @@ def calls(spans: Iterable[Any]) -> list[Any]:
     return [span for span in spans if span.name.startswith("chat ")]
 
 
-def sessions_of(spans: CapturedSpans) -> list[Any]:
+def attribute(spans: Iterable[Any], name: str) -> list[Any]:
+    """What the span of each call says, in order."""
+    return [span.attributes.get(name) for span in calls(spans)]
+
+
+def sessions_of(spans: Iterable[Any]) -> list[Any]:
     """The session of each call, in order."""
-    return [span.attributes.get("session.id") for span in calls(spans)]
+    return attribute(spans, "session.id")
+
+
+def found(span: Any) -> tuple[Any, ...]:
+    """The session of a call, how it was found, and which turn of it the call is."""
+    return tuple(map(span.attributes.get, ("session.id", "llm_session.source", "llm_session.turn")))
+
+
+def found_of(spans: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """The same of each call, in order."""
+    return [found(span) for span in calls(spans)]
+
+
+def linked_to(span: Any, kind: str = "previous_turn") -> list[int]:
+    """The ids of the spans that a span links to."""
+    return [link.context.span_id for link in span.links if link.attributes.get("llm_session.link") == kind]
+
+
+def kind_of(span: Any) -> str:
+    """A span's name; that of a call without its model."""
+    return "chat" if span.name.startswith("chat ") else str(span.name)
+
+
+def by_kind(
+    spans: Iterable[Any], said: Callable[[Any], Any], kind: Callable[[Any], str] = kind_of
+) -> dict[str, list[Any]]:
+    """What is to be said of each span, by the spans' kinds."""
+    found: dict[str, list[Any]] = {}
+    for span in spans:
+        found.setdefault(kind(span), []).append(said(span))
+    return found
+
+
+@contextmanager
+def a_process(**settings: Any) -> Iterator[tuple[CapturedSpans, Any]]:
+    """Instrument the client as another process would; yield the spans, and a tracer of the application's."""
+    provider = TracerProvider(shutdown_on_exit=False, sampler=settings.pop("sampler", None))
+    with capture_spans(tracer_provider=provider, **settings) as spans:
+        yield spans, provider.get_tracer("the application's")
 
 
 def ask(client: Any, *_: Any) -> Any:

@@ -9,9 +9,10 @@ from typing import Any
 import openai
 import pytest
 from client_surface import MODEL, VIEWS, Client, Method, respond, settled, use
-from lookup_kit import found, the_call
+from lookup_kit import the_call
 from loopback_client import THINKING
 from openai._models import FinalRequestOptions
+from session_kit import found
 
 from otel_llm_sessions import session, session_trace_id
 from otel_llm_sessions.openai import provider_lookup, retrieval

@@ -6,6 +6,7 @@ import gc
 import logging
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -18,7 +19,7 @@ from odd_kit import Telemetry, Wire, telemetry
 from openai import OpenAI
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from store_kit import SERVERS, RedisServer, require_program
+from store_kit import SERVERS, Proxy, RedisServer, require_program
 from traces_kit import CHAT_REPLY
 
 from otel_llm_sessions.openai import flow
@@ -45,6 +46,22 @@ def redis(tmp_path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def proxy(redis: RedisServer) -> Iterator[Proxy]:
+    """What passes everything on to that Redis, and answers late once its ``delay`` is set."""
+    proxy = Proxy(redis.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a store that processes share, with nothing in it; then the same test with one of another kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'sessions.db'}"
+    return str(request.getfixturevalue("redis").url)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import openai
 import pytest
 from loopback_client import MODEL
 from opentelemetry.sdk.trace import TracerProvider
+from session_kit import found_of
 
 from otel_llm_sessions import session
 from otel_llm_sessions.openai import added
@@ -48,11 +49,6 @@ def respond(client: Any, said: Any, **arguments: Any) -> Any:
     return list(made)[-1].response if arguments.get("stream") else made
 
 
-def sessions(spans: Any) -> list[tuple[Any, ...]]:
-    names = "session.id", "llm_session.source", "llm_session.turn"
-    return [tuple(map(span.attributes.get, names)) for span in spans if span.name.startswith("chat")]
-
-
 def in_parts(*texts: str) -> dict[str, Any]:
     return {"role": "user", "content": [{"type": "input_text", "text": text} for text in texts]}
 
@@ -81,7 +77,7 @@ OTHER: dict[str, Any] = {
 def test_the_first_turn_of_a_conversation_is_its_own(client, both_modes, said, stream, words):
     talk = conversation_with(client, words)
     respond(client, said(words), stream=stream)
-    assert sessions(both_modes) == [(talk, "item", 1)]
+    assert found_of(both_modes) == [(talk, "item", 1)]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -92,7 +88,7 @@ async def test_so_it_is_on_an_event_loop(async_client, spans, stream, words):
     if stream:
         async for _ in made:
             pass
-    assert sessions(spans) == [(talk, "item", 1)]
+    assert found_of(spans) == [(talk, "item", 1)]
 
 
 def test_the_turns_after_it_follow(client, spans, words):
@@ -101,20 +97,20 @@ def test_the_turns_after_it_follow(client, spans, words):
     client.conversations.items.create(talk, items=[said_by("assistant", made.output_text)])
     respond(client, words, conversation=talk)
     respond(client, words, previous_response_id=made.id)
-    assert sessions(spans) == [(talk, "item", 1), (talk, "conversation", 2), (talk, "chain", 2)]
+    assert found_of(spans) == [(talk, "item", 1), (talk, "conversation", 2), (talk, "chain", 2)]
 
 
 def test_a_conversation_that_is_made_with_it_is_meant_as_well(client, spans, words):
     talk = client.conversations.create(items=[said_by("user", words)]).id
     respond(client, words)
-    assert sessions(spans) == [(talk, "item", 1)]
+    assert found_of(spans) == [(talk, "item", 1)]
 
 
 @pytest.mark.parametrize("said", OTHER.values(), ids=OTHER)
 def test_other_words_are_not(client, spans, said, words):
     conversation_with(client, words)
     made = respond(client, said(words))
-    assert sessions(spans) == [(made.id, "new", 1)]
+    assert found_of(spans) == [(made.id, "new", 1)]
 
 
 def test_what_the_call_itself_ties_to_is_stronger(client, spans, words):
@@ -123,7 +119,7 @@ def test_what_the_call_itself_ties_to_is_stronger(client, spans, words):
     respond(client, words, previous_response_id=first.id)
     with session("mine"):
         respond(client, words)
-    assert [session_id for session_id, _, _ in sessions(spans)] == [first.id, first.id, "mine"]
+    assert [session_id for session_id, _, _ in found_of(spans)] == [first.id, first.id, "mine"]
 
 
 # --- the same piece of work ---------------------------------------------------------------------------------
@@ -135,7 +131,7 @@ async def test_a_task_that_is_started_from_there_is_the_same_piece_of_work(async
 
     talk = (await async_client.conversations.create(items=[said_by("user", words)])).id
     await asyncio.gather(ask(), ask())  # a guardrail beside the call
-    assert {session_id for session_id, _, _ in sessions(spans)} == {talk}
+    assert {session_id for session_id, _, _ in found_of(spans)} == {talk}
 
 
 async def test_a_task_that_was_there_before_is_another(async_client, spans, words):
@@ -149,7 +145,7 @@ async def test_a_task_that_was_there_before_is_another(async_client, spans, word
     await async_client.conversations.create(items=[said_by("user", words)])
     has_added.set()
     made = await waiting
-    assert sessions(spans) == [(made, "new", 1)]
+    assert found_of(spans) == [(made, "new", 1)]
 
 
 def test_another_thread_is_another(client, spans, words):
@@ -157,7 +153,7 @@ def test_another_thread_is_another(client, spans, words):
     thread = threading.Thread(target=lambda: client.responses.create(model=MODEL, input=words))
     thread.start()
     thread.join()
-    assert [source for _, source, _ in sessions(spans)] == ["new"]
+    assert [source for _, source, _ in found_of(spans)] == ["new"]
 
 
 def test_the_request_that_a_thread_serves_next_is_another(client, spans, words):
@@ -169,7 +165,7 @@ def test_the_request_that_a_thread_serves_next_is_another(client, spans, words):
         talk = conversation_with(client, words + "!")
         with tracer.start_as_current_span("agent"):
             respond(client, words + "!")
-    assert [session_id for session_id, _, _ in sessions(spans)] == [made.id, talk]
+    assert [session_id for session_id, _, _ in found_of(spans)] == [made.id, talk]
 
 
 @pytest.mark.parametrize("between", ["", "Hi"])
@@ -178,7 +174,7 @@ def test_what_was_put_into_two_conversations_before_anybody_asked_ties_to_neithe
         conversation_with(client, text)
     for _ in range(2):
         respond(client, words)
-    assert [source for _, source, _ in sessions(spans)] == ["new", "new"]
+    assert [source for _, source, _ in found_of(spans)] == ["new", "new"]
 
 
 @pytest.mark.parametrize("limit", ["UNTIL_ASKED", "ONCE_ASKED"])
@@ -188,7 +184,7 @@ def test_it_is_forgotten_after_a_moment(client, spans, monkeypatch, limit, words
     talk = conversation_with(client, words)
     ids = [respond(client, words).id for _ in range(2)]
     expected = [talk, ids[1]] if limit == "ONCE_ASKED" else ids
-    assert [session_id for session_id, _, _ in sessions(spans)] == expected
+    assert [session_id for session_id, _, _ in found_of(spans)] == expected
 
 
 def test_a_request_about_another_conversation_ends_it(client, spans, words):
@@ -196,20 +192,20 @@ def test_a_request_about_another_conversation_ends_it(client, spans, words):
     conversation_with(client, words)
     client.conversations.items.list(other)
     made = respond(client, words)
-    assert sessions(spans) == [(made.id, "new", 1)]
+    assert found_of(spans) == [(made.id, "new", 1)]
 
 
 def test_what_the_server_refused_is_in_no_conversation(client, spans, words):
     with pytest.raises(openai.InternalServerError):
         conversation_with(client, words, extra_headers={"x-loopback-mode": "status=500"})
     made = respond(client, words)
-    assert sessions(spans) == [(made.id, "new", 1)]
+    assert found_of(spans) == [(made.id, "new", 1)]
 
 
 def test_another_server_is_another(client, server, spans, words):
     conversation_with(client, words)
     made = respond(client.with_options(base_url=server.base_url.replace("127.0.0.1", "localhost")), words)
-    assert sessions(spans) == [(made.id, "new", 1)]
+    assert found_of(spans) == [(made.id, "new", 1)]
 
 
 async def test_no_two_of_many_conversations_meet_whatever_their_order(async_client, spans, words):
@@ -230,6 +226,6 @@ async def test_no_two_of_many_conversations_meet_whatever_their_order(async_clie
             await asyncio.create_task(converse())
 
     await asyncio.gather(*(worker() for _ in range(8)))
-    found = [session_id for session_id, _, _ in sessions(spans)]
+    found = [session_id for session_id, _, _ in found_of(spans)]
     assert len(found) == len(set(found)) == 48
     assert set(talks) < set(found)

@@ -119,14 +119,12 @@ def test_a_fetch_that_fails_is_its_own_failure_only(api, server, spans):
 
 
 @pytest.mark.usefixtures("patient")
-@pytest.mark.parametrize("kind", ["sqlite", "redis"])
-def test_another_process_fetches_it_and_goes_on(api, request, exported, tmp_path, kind):
-    store = f"sqlite:///{tmp_path / 'sessions.db'}" if kind == "sqlite" else request.getfixturevalue("redis").url
-    with capture_spans(tracer_provider=exported.provider, store=store):
+def test_another_process_fetches_it_and_goes_on(api, shared_url, exported):
+    with capture_spans(tracer_provider=exported.provider, store=shared_url):
         made = api.respond(background=True)
-    with capture_spans(tracer_provider=exported.provider, store=store):
+    with capture_spans(tracer_provider=exported.provider, store=shared_url):
         until_done(api, made)
-    with capture_spans(tracer_provider=exported.provider, store=store):
+    with capture_spans(tracer_provider=exported.provider, store=shared_url):
         api.respond(previous_response_id=made.id)
     assert {span.attributes["session.id"] for span in exported.spans} == {made.id}
     assert [span.attributes["llm_session.turn"] for span in exported.named("chat")] == [1, 2]

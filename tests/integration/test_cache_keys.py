@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+from session_kit import found_of
 from traces_kit import linked, only, ref
 
 from otel_llm_sessions.testing import capture_spans
@@ -20,15 +21,6 @@ def key_of(kind: str, name: str) -> str:
 
 def some_key(kind: str = "session") -> str:
     return key_of(kind, uuid.uuid4().hex)
-
-
-def calls(spans: Any) -> list[Any]:
-    return [span for span in spans if span.name.startswith("chat")]
-
-
-def places(spans: Any) -> list[tuple[Any, ...]]:
-    names = "session.id", "llm_session.source", "llm_session.turn"
-    return [tuple(map(span.attributes.get, names)) for span in calls(spans)]
 
 
 @pytest.fixture(params=["chat", "responses", "chat stream", "responses stream"])
@@ -53,7 +45,7 @@ def test_calls_with_one_key_are_one_session_named_by_the_first(ask, both_modes, 
     first = ask(prompt_cache_key=key)
     ask(prompt_cache_key=key)
     ask(extra_body={"prompt_cache_key": key})
-    assert places(both_modes) == [(first, "new", 1), (first, "item", 2), (first, "item", 3)]
+    assert found_of(both_modes) == [(first, "new", 1), (first, "item", 2), (first, "item", 3)]
 
 
 def test_two_keys_are_two_sessions(ask, spans):
@@ -61,7 +53,7 @@ def test_two_keys_are_two_sessions(ask, spans):
     firsts = [ask(prompt_cache_key=key) for key in keys]
     for key in keys:
         ask(prompt_cache_key=key)
-    assert [session_id for session_id, _, _ in places(spans)] == firsts * 2
+    assert [session_id for session_id, _, _ in found_of(spans)] == firsts * 2
 
 
 @pytest.mark.parametrize(
@@ -83,14 +75,14 @@ def test_two_keys_are_two_sessions(ask, spans):
 def test_other_keys_tie_nothing(api, spans, key):
     ids = [api.respond(extra_body={"prompt_cache_key": key}).id for _ in range(2)]
     api.chat(extra_body={"prompt_cache_key": key})
-    assert places(spans) == [(ids[0], "new", 1), (ids[1], "new", 1), (None, None, None)]
+    assert found_of(spans) == [(ids[0], "new", 1), (ids[1], "new", 1), (None, None, None)]
 
 
 @pytest.mark.parametrize("spans", [{"body_keys": ["prompt_cache_key"]}], indirect=True)
 def test_a_setting_takes_any_key_for_the_sessions_name(ask, spans):
     for _ in range(2):
         ask(prompt_cache_key="chat-42")
-    assert places(spans) == [("chat-42", "body", 1), ("chat-42", "body", 2)]
+    assert found_of(spans) == [("chat-42", "body", 1), ("chat-42", "body", 2)]
 
 
 def test_one_key_at_two_servers_is_two_sessions(api, server, spans):
@@ -98,7 +90,7 @@ def test_one_key_at_two_servers_is_two_sessions(api, server, spans):
     ids = [api.respond(prompt_cache_key=key).id]
     other = api.with_options(base_url=server.base_url.replace("127.0.0.1", "localhost"))
     ids.append(other.respond(prompt_cache_key=key).id)
-    assert [session_id for session_id, _, _ in places(spans)] == ids
+    assert [session_id for session_id, _, _ in found_of(spans)] == ids
 
 
 def test_what_is_echoed_is_stronger_and_the_other_session_is_linked(api, traced):
@@ -131,7 +123,7 @@ def test_the_key_of_a_conversation_is_that_conversations_from_the_first_turn_on(
     for _ in range(2):
         api.respond(prompt_cache_key=key_of(kind, talk))
     api.respond(conversation=talk)
-    assert places(spans) == [(talk, "item", 1), (talk, "item", 2), (talk, "conversation", 3)]
+    assert found_of(spans) == [(talk, "item", 1), (talk, "item", 2), (talk, "conversation", 3)]
 
 
 def test_a_conversation_that_another_process_made_is_known_when_its_items_are_asked_for(api, spans, elsewhere):
@@ -143,7 +135,7 @@ def test_a_conversation_that_another_process_made_is_known_when_its_items_are_as
     if hasattr(listed, "__await__"):
         api.finish(_awaited(listed))
     api.respond(prompt_cache_key=key_of("session", talk))
-    assert places(spans) == [(talk, "item", 1)]
+    assert found_of(spans) == [(talk, "item", 1)]
 
 
 async def _awaited(pages: Any) -> Any:
@@ -151,18 +143,16 @@ async def _awaited(pages: Any) -> Any:
 
 
 @pytest.mark.usefixtures("patient")
-@pytest.mark.parametrize("kind", ["sqlite", "redis"])
-def test_another_process_goes_on(api, request, tmp_path, kind):
-    store = f"sqlite:///{tmp_path / 'sessions.db'}" if kind == "sqlite" else request.getfixturevalue("redis").url
+def test_another_process_goes_on(api, shared_url):
     key, chat = some_key(), some_key()
-    with capture_spans(store=store):
+    with capture_spans(store=shared_url):
         first = api.respond(prompt_cache_key=key).id
         api.chat(prompt_cache_key=chat)
-    with capture_spans(store=store) as spans:
+    with capture_spans(store=shared_url) as spans:
         api.respond(prompt_cache_key=key)
         api.chat(prompt_cache_key=chat)
-    assert places(spans)[0] == (first, "item", 2)
-    assert places(spans)[1][1:] == ("item", 2)
+    assert found_of(spans)[0] == (first, "item", 2)
+    assert found_of(spans)[1][1:] == ("item", 2)
 
 
 def test_a_call_that_fails_leaves_nothing(api, spans):
@@ -170,4 +160,4 @@ def test_a_call_that_fails_leaves_nothing(api, spans):
     with pytest.raises(openai.InternalServerError):
         api.respond(prompt_cache_key=key, extra_headers={"x-loopback-mode": "status=500"})
     made = api.respond(prompt_cache_key=key)
-    assert places(spans)[1] == (made.id, "new", 1)
+    assert found_of(spans)[1] == (made.id, "new", 1)

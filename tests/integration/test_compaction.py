@@ -125,13 +125,11 @@ def test_a_failure_to_compact_is_a_turn_that_left_nothing(api, spans):
 
 
 @pytest.mark.usefixtures("patient")
-@pytest.mark.parametrize("kind", ["sqlite", "redis"])
-def test_another_process_goes_on_from_the_compacted(api, request, exported, tmp_path, kind):
-    store = f"sqlite:///{tmp_path / 'sessions.db'}" if kind == "sqlite" else request.getfixturevalue("redis").url
-    with capture_spans(tracer_provider=exported.provider, store=store):
+def test_another_process_goes_on_from_the_compacted(api, shared_url, exported):
+    with capture_spans(tracer_provider=exported.provider, store=shared_url):
         first = api.respond()
         items = compacted(api, previous_response_id=first.id)
-    with capture_spans(tracer_provider=exported.provider, store=store):
+    with capture_spans(tracer_provider=exported.provider, store=shared_url):
         api.respond(input=[*items, said("And now?")])
     assert places(exported.spans) == [(first.id, turn) for turn in (1, 2, 3)]
     assert only(exported.named("session")).attributes["session.id"] == first.id

@@ -12,7 +12,8 @@ from held_backend import HeldBackend
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from store_kit import Proxy, until
+from session_kit import calls, found_of
+from store_kit import until
 from traces_kit import linked, only, ref
 
 from otel_llm_sessions import session, session_trace_id
@@ -81,16 +82,6 @@ def talk(api: Any) -> Talk:
     return Talk(api)
 
 
-def turns(spans: Any) -> list[Any]:
-    return [span for span in spans if span.name.startswith("chat")]
-
-
-def sessions(spans: Any) -> list[tuple[Any, ...]]:
-    """The session, its source, and the turn of each call."""
-    names = "session.id", "llm_session.source", "llm_session.turn"
-    return [tuple(map(span.attributes.get, names)) for span in turns(spans)]
-
-
 # --- ties ---------------------------------------------------------------------------------------------------
 
 
@@ -100,8 +91,8 @@ def test_a_turn_that_only_echoes_items_that_were_added_is_the_conversations(api,
     id_ = talk.made()
     added = talk.add(id_, HELLO)
     api.respond(input=added)
-    assert sessions(both_modes) == [(id_, "item", 1)]
-    assert turns(both_modes)[0].attributes["gen_ai.conversation.id"] == id_
+    assert found_of(both_modes) == [(id_, "item", 1)]
+    assert calls(both_modes)[0].attributes["gen_ai.conversation.id"] == id_
 
 
 @pytest.mark.parametrize("how", ["plain", "raw", "streaming response"])
@@ -112,7 +103,7 @@ def test_the_turns_after_it_go_on_from_what_is_listed(api, spans, how):
     for _ in range(3):
         made = api.respond(input=talk.items(id_))
         talk.add(id_, {"role": "assistant", "content": made.output_text}, HELLO)
-    assert sessions(spans) == [(id_, "item", number) for number in (1, 2, 3)]
+    assert found_of(spans) == [(id_, "item", number) for number in (1, 2, 3)]
 
 
 def test_it_stands_in_the_trace_of_the_conversation(api, talk, traced):
@@ -132,14 +123,14 @@ def test_items_of_turns_that_name_the_conversation_are_its_next_turns_too(api, t
     api.respond(conversation=id_)
     api.respond(conversation=id_)
     api.respond(input=talk.items(id_))
-    assert sessions(spans) == [(id_, "conversation", 1), (id_, "conversation", 2), (id_, "item", 3)]
+    assert found_of(spans) == [(id_, "conversation", 1), (id_, "conversation", 2), (id_, "item", 3)]
 
 
 def test_a_conversation_that_is_made_with_items_has_them(api, talk, spans):
     item = {**HELLO, "id": f"msg_{uuid.uuid4().hex}", "status": "completed"}
     id_ = talk.made(items=[item])
     api.respond(input=[item])
-    assert sessions(spans) == [(id_, "item", 1)]
+    assert found_of(spans) == [(id_, "item", 1)]
 
 
 def test_each_page_of_a_list_counts(api, talk, spans):
@@ -151,7 +142,7 @@ def test_each_page_of_a_list_counts(api, talk, spans):
     assert len(listed) == 7
     for item in listed:
         api.respond(input=[item])
-    assert {(session_id, source) for session_id, source, _ in sessions(spans)} == {(id_, "item")}
+    assert {(session_id, source) for session_id, source, _ in found_of(spans)} == {(id_, "item")}
 
 
 def test_items_that_a_server_names_anew_are_known_by_both_names(api, server, talk, spans):
@@ -160,7 +151,7 @@ def test_items_that_a_server_names_anew_are_known_by_both_names(api, server, tal
     talk.add(id_, {**HELLO, "id": own, "status": "completed"})
     api.respond(input=[{**HELLO, "id": own}])
     api.respond(input=[{**HELLO, "id": given}])
-    assert [session_id for session_id, _, _ in sessions(spans)] == [id_, id_]
+    assert [session_id for session_id, _, _ in found_of(spans)] == [id_, id_]
 
 
 def test_tool_calls_are_items_like_others(api, talk, spans):
@@ -168,14 +159,14 @@ def test_tool_calls_are_items_like_others(api, talk, spans):
     call = {"type": "function_call", "call_id": call_id, "name": "f", "arguments": "{}"}
     talk.add(id_, call)
     api.respond(input=[HELLO, call, {"type": "function_call_output", "call_id": call_id, "output": "7"}])
-    assert sessions(spans) == [(id_, "item", 1)]
+    assert found_of(spans) == [(id_, "item", 1)]
 
 
 def test_a_chain_that_is_put_into_a_conversation_goes_on_as_that(api, talk, spans):
     made = api.respond()
     id_ = talk.made(items=dicts(made.output))
     api.respond(input=dicts(made.output))
-    assert [session_id for session_id, _, _ in sessions(spans)] == [made.id, id_]
+    assert [session_id for session_id, _, _ in found_of(spans)] == [made.id, id_]
 
 
 # --- strangers ----------------------------------------------------------------------------------------------
@@ -185,7 +176,7 @@ def test_ids_that_may_be_anybodys_tie_nothing(api, server, talk, spans):
     item = {**HELLO, "id": "msg_1", "status": "completed"}
     talk.add(talk.made(), item)
     made = api.respond(input=[HELLO, item])
-    assert sessions(spans) == [(made.id, "new", 1)]
+    assert found_of(spans) == [(made.id, "new", 1)]
 
 
 def test_two_conversations_stay_apart(api, talk, spans):
@@ -194,14 +185,14 @@ def test_two_conversations_stay_apart(api, talk, spans):
     for _ in range(2):
         for id_ in ids:
             api.respond(input=items[id_] + talk.items(id_))
-    assert [session_id for session_id, _, _ in sessions(spans)] == ids * 2
+    assert [session_id for session_id, _, _ in found_of(spans)] == ids * 2
 
 
 def test_a_session_that_the_application_names_is_stronger(api, talk, spans):
     id_ = talk.made()
     with session("mine"):
         api.respond(input=talk.add(id_, HELLO))
-    assert sessions(spans) == [("mine", "context", 1)]
+    assert found_of(spans) == [("mine", "context", 1)]
     assert not [link for span in spans for link in span.links]
 
 
@@ -255,7 +246,7 @@ def test_without_instrumentation_nothing_is_learned(api, talk, spans):
     with suppress_instrumentation():
         items = talk.add(talk.made(), HELLO)
     made = api.respond(input=items)
-    assert sessions(spans) == [(made.id, "new", 1)]
+    assert found_of(spans) == [(made.id, "new", 1)]
 
 
 # --- odd servers --------------------------------------------------------------------------------------------
@@ -305,35 +296,28 @@ def test_a_failure_is_the_applications(api, talk, spans, ours, mode):
 
 
 @pytest.mark.usefixtures("patient")
-@pytest.mark.parametrize("kind", ["sqlite", "redis"])
-def test_another_process_knows_it_by_the_store(api, request, tmp_path, kind):
-    store = f"sqlite:///{tmp_path / 'sessions.db'}" if kind == "sqlite" else request.getfixturevalue("redis").url
-    with capture_spans(store=store):
+def test_another_process_knows_it_by_the_store(api, shared_url):
+    with capture_spans(store=shared_url):
         id_ = Talk(api).made()
         items = Talk(api).add(id_, HELLO)
-    with capture_spans(store=store) as spans:
+    with capture_spans(store=shared_url) as spans:
         api.respond(input=items)
-    assert sessions(spans) == [(id_, "item", 1)]
-    with capture_spans(store=store) as spans:
+    assert found_of(spans) == [(id_, "item", 1)]
+    with capture_spans(store=shared_url) as spans:
         api.respond(input=Talk(api).items(id_))
-    assert sessions(spans) == [(id_, "item", 2)]
+    assert found_of(spans) == [(id_, "item", 2)]
 
 
-def test_a_store_that_answers_late_is_heard_all_the_same(api, redis):
-    proxy = Proxy(redis.port)
+def test_a_store_that_answers_late_is_heard_all_the_same(api, talk, proxy):
     proxy.delay = 0.1
-    try:
-        with capture_spans(store=proxy.url) as spans:
-            talk = Talk(api)
-            id_ = talk.made()
-            talk.add(id_, HELLO)
-            for number in range(3):
-                made = api.respond(input=talk.items(id_))
-                until(lambda number=number: len(turns(spans)) > number)  # models take longer than stores
-                talk.add(id_, {"role": "assistant", "content": made.output_text})
-        assert sorted(sessions(spans)) == [(id_, "item", number) for number in (1, 2, 3)]
-    finally:
-        proxy.close()
+    with capture_spans(store=proxy.url) as spans:
+        id_ = talk.made()
+        talk.add(id_, HELLO)
+        for number in range(3):
+            made = api.respond(input=talk.items(id_))
+            until(lambda number=number: len(calls(spans)) > number)  # models take longer than stores
+            talk.add(id_, {"role": "assistant", "content": made.output_text})
+    assert sorted(found_of(spans)) == [(id_, "item", number) for number in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("traces", ["session", "turn"])
@@ -349,6 +333,6 @@ def test_turns_that_nothing_is_heard_of_yet_are_counted_all_the_same(api, how, n
             for _ in range(number_of_turns):
                 made = api.respond(input=talk.items(id_) if how == "listed" else said)
                 said += talk.add(id_, {"role": "assistant", "content": made.output_text}, HELLO)
-        until(lambda: len(turns(spans)) == number_of_turns)
-    told = sorted(turns(spans), key=lambda span: span.start_time)
-    assert sessions(told) == [(id_, "item", number + 1) for number in range(number_of_turns)]
+        until(lambda: len(calls(spans)) == number_of_turns)
+    told = sorted(calls(spans), key=lambda span: span.start_time)
+    assert found_of(told) == [(id_, "item", number + 1) for number in range(number_of_turns)]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from session_kit import calls
 from traces_kit import linked, only, ref
 
 from otel_llm_sessions import session
@@ -40,10 +41,6 @@ def answer(server: Any, conversation: Any = CONVERSATION, stream: bool = False) 
     return None
 
 
-def turns(spans: Any) -> list[Any]:
-    return [span for span in spans if span.name.startswith("chat")]
-
-
 # --- a reply that names one ---------------------------------------------------------------------------------
 
 
@@ -57,7 +54,7 @@ def test_a_reply_names_the_conversation_that_its_request_did_not(api, server, bo
         api.read(made) if how == "stream" else None
     answer(server)
     api.respond(conversation=CONVERSATION)
-    first, second = turns(both_modes)
+    first, second = calls(both_modes)
     for span in first, second:
         assert span.attributes["session.id"] == span.attributes["gen_ai.conversation.id"] == CONVERSATION
         assert span.attributes["llm_session.source"] == "conversation"
@@ -106,13 +103,13 @@ def test_where_spans_stay_where_they_are_it_is_the_next_one_too(api, server):
             answer(server)
             api.respond()
     assert [span.attributes["llm_session.turn"] for span in spans] == [1, 2]
-    assert len(turns(spans)[1].links) == 1
+    assert len(calls(spans)[1].links) == 1
 
 
 def test_one_that_may_be_anybodys_is_named_with_its_server(api, server, spans):
     answer(server, "conv_1")
     api.respond()
-    named = turns(spans)[0].attributes
+    named = calls(spans)[0].attributes
     assert named["session.id"].startswith("conv_1@127.0.0.1:")
     assert named["gen_ai.conversation.id"] == "conv_1"
 
@@ -121,7 +118,7 @@ def test_one_that_may_be_anybodys_is_named_with_its_server(api, server, spans):
 def test_what_is_no_conversation_names_none(api, server, spans, odd):
     answer(server, odd)
     made = api.respond()
-    assert turns(spans)[0].attributes["session.id"] == made.id
+    assert calls(spans)[0].attributes["session.id"] == made.id
 
 
 def test_a_session_that_the_request_has_is_kept(api, server, spans):
@@ -131,8 +128,8 @@ def test_a_session_that_the_request_has_is_kept(api, server, spans):
     answer(server)
     with session("mine"):
         api.respond()
-    assert [span.attributes["session.id"] for span in turns(spans)] == [first.id, first.id, "mine"]
-    assert [span.attributes.get("gen_ai.conversation.id") for span in turns(spans)] == [
+    assert [span.attributes["session.id"] for span in calls(spans)] == [first.id, first.id, "mine"]
+    assert [span.attributes.get("gen_ai.conversation.id") for span in calls(spans)] == [
         None,
         CONVERSATION,
         CONVERSATION,
@@ -151,4 +148,4 @@ def test_where_nobody_sees_the_call_its_session_goes_on(api, server, stream):
         with provider.get_tracer("the application's").start_as_current_span("request"):
             answer(server)
             api.respond(conversation=CONVERSATION)
-    assert turns(spans)[0].attributes["llm_session.turn"] == 2
+    assert calls(spans)[0].attributes["llm_session.turn"] == 2

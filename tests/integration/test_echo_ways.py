@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -30,7 +29,6 @@ from held_backend import HeldBackend
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from session_kit import calls
-from store_kit import Proxy
 from waiting import until
 
 from otel_llm_sessions.stores.guarded import GuardedStore
@@ -206,21 +204,13 @@ def test_a_response_that_was_made_in_the_background_has_left_what_it_is_fetched_
     assert is_one(spans)
 
 
-@pytest.fixture
-def far(redis: Any) -> Iterator[Proxy]:
-    """A Redis that answers after all that a call waits for."""
-    proxy = Proxy(redis.port)
-    yield proxy
-    proxy.close()
-
-
-def test_of_a_store_that_answers_late(loop, redis, far):
+def test_of_a_store_that_answers_late(loop, redis, proxy):
     with capture_spans(store=redis.url) as spans:
         loop.call()
         (first,) = calls(spans)
-    with capture_spans(store=far.url) as spans:
+    with capture_spans(store=proxy.url) as spans:
         loop.api.respond()  # connects
-        far.delay = 0.1
+        proxy.delay = 0.1
         loop.call(is_first=False)
         until(lambda: len(calls(spans)) == 2)
     second = calls(spans)[-1]

@@ -232,21 +232,13 @@ def test_other_servers_and_other_apis_know_ids_that_are_one_of_a_kind(api, serve
     assert places(spans) == [(1, "new", 1), (1, "item", 2)]
 
 
-@pytest.fixture(params=["redis", "sqlite"])
-def shared(request, tmp_path):
-    """The address of a store that processes share."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'sessions.db'}"
-    return request.getfixturevalue("redis").url
-
-
 @pytest.mark.parametrize("id_", [NINE, "call_7rYooqsGfzqpUt2do4ecR0T6"])
-def test_another_process_ties_by_the_same_ids(api, server, shared, id_):
+def test_another_process_ties_by_the_same_ids(api, server, shared_url, id_):
     tool = tool_call(id_)
     found = []
     for answer, sent in ((called(tool), []), (said(), [called(tool), *gave_back(tool)])):
         server.script(completion(answer), path=PATH)
-        with capture_spans(store=shared) as spans:
+        with capture_spans(store=shared_url) as spans:
             api.chat(messages=[user(), *sent])
         found += calls(spans)
     first, second = found
@@ -255,7 +247,7 @@ def test_another_process_ties_by_the_same_ids(api, server, shared, id_):
 
 
 @pytest.mark.usefixtures("patient")
-def test_the_output_alone_of_a_call_with_a_short_id_ties_in_no_other_process(api, server, shared, monkeypatch):
+def test_the_output_alone_of_a_call_with_a_short_id_ties_in_no_other_process(api, server, shared_url, monkeypatch):
     tool, found = tool_call(NINE), []
     alone, with_its_call = gave_back(tool), [called(tool), *gave_back(tool)]
     for process, answer, sent in (
@@ -266,7 +258,7 @@ def test_the_output_alone_of_a_call_with_a_short_id_ties_in_no_other_process(api
     ):
         monkeypatch.setattr(PROCESS, "token", process)
         server.script(completion(answer), path=PATH)
-        with capture_spans(store=shared) as spans:
+        with capture_spans(store=shared_url) as spans:
             api.chat(messages=[user(), *sent])
         found += calls(spans)
     assert places(found) == [(1, "new", 1), (None, None, None), (1, "tool_call", 2), (1, "tool_call", 2)]

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -16,15 +16,13 @@ from hypothesis import strategies as st
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
-from store_kit import Proxy
+from session_kit import a_process
 from waiting import until
 
 from otel_llm_sessions import aevaluate, evaluate, session, session_trace_id
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.telemetry import events
-from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
 SAID = {"score": 1, "label": "up", "explanation": "It\nhelped."}
 TOLD = {
@@ -52,13 +50,6 @@ def logged(monkeypatch) -> Iterator[InMemoryLogRecordExporter]:
     monkeypatch.setattr(events, "get_logger_provider", lambda: provider)
     yield exporter
     provider.shutdown()
-
-
-@contextmanager
-def a_process(**settings: Any) -> Iterator[tuple[CapturedSpans, Any]]:
-    provider = TracerProvider(shutdown_on_exit=False, sampler=settings.pop("sampler", None))
-    with capture_spans(tracer_provider=provider, **settings) as spans:
-        yield spans, provider.get_tracer("the application's")
 
 
 def named(spans: Any, name: str) -> Any:
@@ -351,11 +342,10 @@ def test_it_never_hurts(say, logged, monkeypatch, what):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["session_id", "response_id"])
-def test_a_late_answer_holds_nobody_up_and_is_used_when_it_comes(client, say, logged, redis, by):
+def test_a_late_answer_holds_nobody_up_and_is_used_when_it_comes(client, say, logged, redis, proxy, by):
     with a_process(store=redis.url) as (spans, _):
         reply = client.responses.create(model="m", input="Hello")
     root, turn = named(spans, "session"), named(spans, "chat")
-    proxy = Proxy(redis.port)
     with a_process(store=proxy.url) as (spans, _):
         client.chat.completions.create(model="m", messages=[], extra_headers={"x-session-id": "other"})
         proxy.delay = 0.2
@@ -369,7 +359,6 @@ def test_a_late_answer_holds_nobody_up_and_is_used_when_it_comes(client, say, lo
             assert event_in(logged).span_id == turn.context.span_id
         else:
             assert f"{span.context.trace_id:032x}" == session_trace_id(reply.id)
-    proxy.close()
 
 
 @pytest.mark.slow

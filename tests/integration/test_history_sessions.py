@@ -9,7 +9,7 @@ import pytest
 from history_kit import WAYS, Talk
 from loopback_client import MODEL
 from provider_kit import CHAT_TOOL
-from session_kit import calls, sessions_of
+from session_kit import attribute, calls, linked_to, sessions_of
 
 from otel_llm_sessions import session
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
@@ -21,14 +21,6 @@ SYSTEM = {"role": "system", "content": "Be brief."}
 def spans(request: pytest.FixtureRequest) -> Iterator[CapturedSpans]:
     with capture_spans(history=True, traces=request.param) as captured:
         yield captured
-
-
-def said(spans: CapturedSpans, name: str) -> list[Any]:
-    return [span.attributes.get(f"llm_session.{name}") for span in calls(spans)]
-
-
-def before(span: Any) -> list[int]:
-    return [link.context.span_id for link in span.links if link.attributes["llm_session.link"] == "previous_turn"]
 
 
 BACK = {
@@ -48,9 +40,9 @@ def test_the_turns_of_a_conversation_are_one_session(api, spans, way, back):
         talk.say(text)
     first, second, third = calls(spans)
     assert sessions_of(spans) == [first.attributes["gen_ai.response.id"]] * 3
-    assert said(spans, "source") == ["new", "history", "history"]
-    assert said(spans, "turn") == [1, 2, 3]
-    assert (before(second), before(third)) == ([first.context.span_id], [second.context.span_id])
+    assert attribute(spans, "llm_session.source") == ["new", "history", "history"]
+    assert attribute(spans, "llm_session.turn") == [1, 2, 3]
+    assert (linked_to(second), linked_to(third)) == ([first.context.span_id], [second.context.span_id])
     assert [span.attributes.get("gen_ai.conversation.id") for span in calls(spans)] == [None] * 3
 
 
@@ -73,7 +65,7 @@ def test_conversations_that_open_alike_are_apart_as_soon_as_they_differ(api, spa
         bob.say(f"I am Bob, tell me about {text}")
     found = sessions_of(spans)
     assert found[2] == found[4] != found[3] == found[5]
-    assert said(spans, "source") == ["new"] * 4 + ["history"] * 2
+    assert attribute(spans, "llm_session.source") == ["new"] * 4 + ["history"] * 2
 
 
 def test_without_the_setting_a_history_says_nothing(api):
@@ -92,10 +84,10 @@ def test_the_same_beginning_continued_twice_is_one_session(api, spans):
     fork.say("Tell me about roots")
     fork.say("Thanks")
     assert len({*sessions_of(spans)}) == 1
-    assert said(spans, "turn") == [1, 2, 2, 3]
+    assert attribute(spans, "llm_session.turn") == [1, 2, 2, 3]
     first, _, other, last = calls(spans)
-    assert before(other) == [first.context.span_id]
-    assert before(last) == [other.context.span_id]
+    assert linked_to(other) == [first.context.span_id]
+    assert linked_to(last) == [other.context.span_id]
 
 
 def test_a_reply_made_anew_is_of_the_same_session(api, spans):
@@ -106,7 +98,7 @@ def test_a_reply_made_anew_is_of_the_same_session(api, spans):
     talk.messages.append(talk.asked(temperature=2))
     talk.say("Thanks")
     assert len({*sessions_of(spans)}) == 1
-    assert said(spans, "turn") == [1, 2, 2, 3]
+    assert attribute(spans, "llm_session.turn") == [1, 2, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +118,7 @@ def test_a_history_that_was_changed_tells_nothing(api, spans, change):
     talk.say("Thanks")
     first, second, third = sessions_of(spans)
     assert first == second != third
-    assert said(spans, "source") == ["new", "history", "new"]
+    assert attribute(spans, "llm_session.source") == ["new", "history", "new"]
 
 
 def test_what_counts_is_the_last_reply_that_is_sent_back(api, spans):
@@ -136,7 +128,7 @@ def test_what_counts_is_the_last_reply_that_is_sent_back(api, spans):
     del talk.messages[-1]
     talk.say("Are you there?")
     assert len({*sessions_of(spans)}) == 1
-    assert said(spans, "turn") == [1, 2, 2]
+    assert attribute(spans, "llm_session.turn") == [1, 2, 2]
 
 
 def test_examples_in_a_prompt_are_nobodys_turns(api, spans):
@@ -147,7 +139,7 @@ def test_examples_in_a_prompt_are_nobodys_turns(api, spans):
         talk.say("Thanks")
     one, same, other, same_again = sessions_of(spans)
     assert one == same != other == same_again
-    assert said(spans, "source") == ["new", "history"] * 2
+    assert attribute(spans, "llm_session.source") == ["new", "history"] * 2
 
 
 def test_turns_at_once_go_on_from_the_same_turn(api, spans):
@@ -157,7 +149,7 @@ def test_turns_at_once_go_on_from_the_same_turn(api, spans):
     for number, branch in enumerate(branches):
         branch.say(f"Question {number}")
     assert len({*sessions_of(spans)}) == 1
-    assert said(spans, "turn") == [1, 2, 2, 2, 2]
+    assert attribute(spans, "llm_session.turn") == [1, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("way", ["stream=False", "stream=True"])
@@ -187,7 +179,7 @@ def test_of_a_stream_that_was_left_what_was_read_is_known(api, spans, left):
     talk.messages.append({"role": "assistant", "content": read})
     talk.say("Go on")
     assert len({*sessions_of(spans)}) == 1
-    assert said(spans, "source") == ["new", "history"]
+    assert attribute(spans, "llm_session.source") == ["new", "history"]
 
 
 def test_an_explicit_session_is_inherited_and_wins(api, spans):
@@ -197,8 +189,8 @@ def test_an_explicit_session_is_inherited_and_wins(api, spans):
     talk.say("Go on")
     talk.say("Thanks", extra_headers={"x-session-id": "another"})
     assert sessions_of(spans) == ["mine", "mine", "another"]
-    assert said(spans, "source") == ["context", "history", "header"]
-    assert before(calls(spans)[2]) == [calls(spans)[1].context.span_id]
+    assert attribute(spans, "llm_session.source") == ["context", "history", "header"]
+    assert linked_to(calls(spans)[2]) == [calls(spans)[1].context.span_id]
 
 
 def test_a_failed_call_leaves_nothing(api, spans):
@@ -262,7 +254,7 @@ def test_a_stream_that_says_that_it_is_complete_is_remembered_before_it_is_left(
     talk.say("Thanks")
     api.finish(stream.close())
     assert len({*sessions_of(spans)}) == 1
-    assert said(spans, "turn") == [2, 3, 1]  # by their ends
+    assert attribute(spans, "llm_session.turn") == [2, 3, 1]  # by their ends
 
 
 @pytest.mark.parametrize("way", ["stream=False", "stream=True"])
@@ -277,5 +269,5 @@ def test_an_agents_tools_are_part_of_its_history(api, spans, way, ids, source):
         talk.messages.append({"role": "tool", "tool_call_id": call["id"], "content": "Sunny"})
         talk.messages.append(talk.back(talk.asked(**arguments)))
     assert len({*sessions_of(spans)}) == 1
-    assert said(spans, "source") == ["new", *[source] * 3]
-    assert said(spans, "turn") == [1, 2, 3, 4]
+    assert attribute(spans, "llm_session.source") == ["new", *[source] * 3]
+    assert attribute(spans, "llm_session.turn") == [1, 2, 3, 4]

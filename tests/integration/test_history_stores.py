@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from history_kit import Talk
 from session_kit import calls, sessions_of
-from store_kit import SERVERS, Proxy, RedisServer, require_program
+from store_kit import SERVERS, RedisServer, require_program
 from waiting import until
 
 from otel_llm_sessions.openai import flow
@@ -90,8 +90,7 @@ def test_a_store_holds_no_word_of_a_conversation(api, tmp_path):
         assert words.encode() not in kept
 
 
-def test_a_turn_asks_once_and_is_recorded_once(api, redis):
-    proxy = Proxy(redis.port)
+def test_a_turn_asks_once_and_is_recorded_once(api, proxy):
     store = GuardedStore(RedisBackend(proxy.url), time_limit=5)
     talk, trips = Talk(api), []
     with capture_spans(history=True, store=store):
@@ -101,7 +100,6 @@ def test_a_turn_asks_once_and_is_recorded_once(api, redis):
             talk.say(text)
             trips.append(proxy.sent - before)
     store.close()
-    proxy.close()
     assert trips[0] == 2, "the claim of what it leaves, and the record"
     assert trips[1] == 4, "the look-up, the claim of the session's root, that of what it leaves, the record"
     assert trips[2:] == [3, 3]

@@ -6,7 +6,6 @@ import asyncio
 import statistics
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.baggage import set_baggage
 from opentelemetry.context import attach, detach
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from store_kit import Lateness, Proxy, a_link, redis_backend
+from store_kit import Lateness, a_link, redis_backend
 from waiting import until
 
 from otel_llm_sessions import session, session_trace_id
@@ -35,14 +34,6 @@ FAR = 0.04
 TURNS = 25
 FIRST = 10
 """Calls in which a process finds out how far it is."""
-
-
-@pytest.fixture
-def proxy(redis: Any) -> Iterator[Proxy]:
-    """A Redis that answers late, once its ``delay`` is set."""
-    proxy = Proxy(redis.port)
-    yield proxy
-    proxy.close()
 
 
 def calls(spans: Any) -> list[Any]:

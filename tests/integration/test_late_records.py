@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from fake_backend import FakeBackend
+from lookup_kit import calls
 from loopback_client import MODEL
-from opentelemetry import trace
-from store_kit import Proxy, a_link, redis_backend, until
+from store_kit import a_link, redis_backend, until
 from waiting import AT_MOST, auntil
 
 from otel_llm_sessions.openai import course, flow
@@ -30,23 +30,11 @@ from otel_llm_sessions.testing import capture_spans
 
 
 @pytest.fixture
-def proxy(redis: Any) -> Iterator[Proxy]:
-    """A Redis that answers late, once its ``delay`` is set."""
-    proxy = Proxy(redis.port)
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
 def other(redis: Any) -> Iterator[Any]:
     """The store as another process has it."""
     store = open_store(redis.url)
     yield store
     store.close()
-
-
-def calls(spans: Any) -> list[Any]:
-    return [span for span in spans if span.kind is trace.SpanKind.CLIENT]
 
 
 def test_a_store_that_was_late_is_asked_again_for_what_another_process_is_still_writing(client, proxy, other, chain):

@@ -12,8 +12,9 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from lookup_kit import BRIEF, LATE, SLOW, calls, found, retrieved
+from lookup_kit import BRIEF, LATE, SLOW, calls, retrieved
 from loopback_client import MODEL, THINKING, options_for
+from session_kit import found
 
 from otel_llm_sessions.openai import provider_lookup
 

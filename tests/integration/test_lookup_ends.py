@@ -14,19 +14,10 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from lookup_kit import (
-    BRIEF,
-    LATE,
-    SLOW,
-    answer_late,
-    calls,
-    found,
-    no_walk_is_left,
-    retrieved,
-    the_call,
-)
+from lookup_kit import BRIEF, LATE, SLOW, answer_late, calls, no_walk_is_left, retrieved, the_call
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from session_kit import found
 from waiting import auntil, until
 
 from otel_llm_sessions.openai import course, provider_lookup

@@ -9,20 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from lookup_kit import (
-    BRIEF,
-    LATE,
-    answer_late,
-    calls,
-    found,
-    no_walk_is_left,
-    retrieved,
-    the_call,
-)
+from lookup_kit import BRIEF, LATE, answer_late, calls, no_walk_is_left, retrieved, the_call
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
+from session_kit import found
 from waiting import until
 
 from otel_llm_sessions import session

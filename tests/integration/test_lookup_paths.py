@@ -9,8 +9,9 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lookup_kit import BRIEF, calls, found, no_walk_is_left, retrieved
+from lookup_kit import BRIEF, calls, no_walk_is_left, retrieved
 from loopback_client import THINKING
+from session_kit import found
 from waiting import until
 
 from otel_llm_sessions.testing import capture_spans

@@ -32,14 +32,6 @@ def group(request, tmp_path) -> Iterator[Any]:
         yield running
 
 
-@pytest.fixture(params=["redis", "sqlite"])
-def store_url(request, tmp_path) -> str:
-    """A shared store that nothing has been put into."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'sessions.db'}"
-    return request.getfixturevalue("redis").url
-
-
 @contextmanager
 def busy_machine() -> Iterator[None]:
     """Two other processes take all that they get of the machine."""
@@ -78,13 +70,13 @@ def a_fleet(store_url: str, limit: float | None = None) -> Iterator[tuple[Fleet,
             yield fleet, receiver
 
 
-def test_eight_processes_share_two_thousand_sessions_without_a_mistake(store_url):
-    check(store_url, 2_000, limit=PATIENT)
+def test_eight_processes_share_two_thousand_sessions_without_a_mistake(shared_url):
+    check(shared_url, 2_000, limit=PATIENT)
 
 
 @pytest.mark.alone
-def test_eight_processes_on_a_busy_machine_make_no_mistake_with_the_limits_that_applications_have(store_url):
-    check(store_url, 250, is_busy=True)
+def test_eight_processes_on_a_busy_machine_make_no_mistake_with_the_limits_that_applications_have(shared_url):
+    check(shared_url, 250, is_busy=True)
 
 
 @pytest.mark.alone

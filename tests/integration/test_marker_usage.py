@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-
-from otel_llm_sessions.testing import capture_spans
+from session_kit import a_process
 
 USED = ("llm_session.usage.input_tokens", "llm_session.usage.output_tokens")
 NAMED: dict[str, Any] = {"extra_body": {"metadata": {"session_id": "X"}}}
@@ -15,9 +13,8 @@ NAMED: dict[str, Any] = {"extra_body": {"metadata": {"session_id": "X"}}}
 
 @pytest.fixture
 def traced():
-    provider = TracerProvider(shutdown_on_exit=False)
-    with capture_spans(tracer_provider=provider) as spans:
-        yield spans, provider.get_tracer("the application's")
+    with a_process() as process:
+        yield process
 
 
 def used(spans: list[Any]) -> list[tuple[Any, ...]]:

@@ -12,10 +12,11 @@ from typing import Any
 
 import openai
 import pytest
-from lookup_kit import calls, found
+from lookup_kit import calls
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
+from session_kit import found
 
 from otel_llm_sessions import session, session_trace_id
 from otel_llm_sessions.openai import provider_lookup

@@ -13,17 +13,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from lookup_kit import (
-    BRIEF,
-    LATE,
-    SLOW,
-    answer_late,
-    calls,
-    found,
-    no_walk_is_left,
-    retrieved,
-    the_call,
-)
+from lookup_kit import BRIEF, LATE, SLOW, answer_late, calls, no_walk_is_left, retrieved, the_call
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import (
@@ -31,6 +21,7 @@ from opentelemetry.instrumentation.utils import (
     is_instrumentation_enabled,
 )
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from session_kit import found
 from waiting import auntil, until
 
 from otel_llm_sessions import session_trace_id

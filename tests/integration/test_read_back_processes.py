@@ -10,16 +10,13 @@ from typing import Any
 
 import pytest
 from delta_kit import CONTENT, Recorded, context_of
-from fleet import Fleet
-from otlp_receiver import OtlpReceiver
+from visitors_kit import hold
 
 from otel_llm_sessions.demo.provider.text import answer
 
 pytestmark = pytest.mark.slow
 
 CONVERSATIONS, TURNS, CALLS_AT_ONCE = 24, 6, 8
-PATIENT = 5.0
-"""The store's time limit: a machine that has too much to do makes no answer late."""
 
 Said = tuple[str, str]
 
@@ -41,6 +38,10 @@ class Conversation:
     @property
     def is_chain(self) -> bool:
         return self.number % 3 == 0
+
+    @property
+    def api(self) -> str:
+        return "responses" if self.is_chain else "chat"
 
     def ask(self) -> dict[str, Any]:
         """The arguments of the next call."""
@@ -69,40 +70,18 @@ class Conversation:
         self.messages.append(said)
 
 
-def hold(fleet: Fleet, conversations: list[Conversation], chance: random.Random) -> None:
-    """Have all conversations held, many at once, each turn in a process chosen at random."""
-    waiting, in_flight = list(conversations), dict[int, Conversation]()
-    while waiting or in_flight:
-        while waiting and len(in_flight) < CALLS_AT_ONCE:
-            conversation = waiting.pop(chance.randrange(len(waiting)))
-            api, worker = "responses" if conversation.is_chain else "chat", chance.randrange(len(fleet.workers))
-            in_flight[fleet.order(worker, api, conversation.ask())] = conversation
-        done = fleet.next_answer()
-        assert done["error"] is None, done["error"]
-        conversation = in_flight.pop(done["order"])
-        conversation.take(done["response"])
-        if len(conversation.responses) < TURNS:
-            waiting.append(conversation)
-
-
 def texts_in(messages: Any) -> list[Said]:
     return [(message["role"], part["content"]) for message in messages for part in message["parts"]]
 
 
-@pytest.mark.parametrize("kind", ["redis", "sqlite"])
-def test_what_another_process_has_recorded_is_not_recorded_again(kind, request, tmp_path, server, monkeypatch):
+def test_what_another_process_has_recorded_is_not_recorded_again(shared_url, server, monkeypatch):
     monkeypatch.setenv(CONTENT, "SPAN_ONLY")
-    store = request.getfixturevalue("redis").url if kind == "redis" else f"sqlite:///{tmp_path}/sessions.db"
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
     conversations = [Conversation(number, chance) for number in range(CONVERSATIONS)]
-    with OtlpReceiver() as receiver:
-        options = {"store": store, "base_url": server.base_url, "endpoint": receiver.endpoint, "time_limit": PATIENT}
-        with Fleet(["sync", "async"], **options) as fleet:
-            hold(fleet, conversations, chance)
-            fleet.finish()
-            printed = fleet.printed
-    recorded = read(receiver.spans)
+    fleet = {"kinds": ["sync", "async"], "store": shared_url, "base_url": server.base_url}
+    spans, printed = hold(conversations, TURNS, chance, at_once=CALLS_AT_ONCE, **fleet)
+    recorded = read(spans)
     kinds = Counter[str]()
     for conversation in conversations:
         for response, context in conversation.contexts.items():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
@@ -12,10 +10,11 @@ import pytest
 from opentelemetry.context import attach, get_current, set_value
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, Sampler, SamplingResult
+from session_kit import a_process, by_kind, calls
 from traces_kit import Elsewhere
 
 from otel_llm_sessions import session
-from otel_llm_sessions.testing import CapturedSpans, capture_spans
+from otel_llm_sessions.testing import capture_spans
 
 NAME = "llm_session.name"
 ROOT = "llm_session.root"
@@ -25,23 +24,10 @@ def roots(spans: Any) -> list[ReadableSpan]:
     return [span for span in spans if span.attributes.get(ROOT) is True]
 
 
-def kind_of(span: ReadableSpan) -> str:
-    return "chat" if span.name.startswith("chat ") else span.name
-
-
-def names_of(spans: Any) -> dict[str, list[str | None]]:
-    """Return what the spans say the session's name is, by the spans' names."""
-    found: dict[str, list[str | None]] = {}
-    for span in spans:
-        found.setdefault(kind_of(span), []).append(span.attributes.get(NAME))
-    return found
-
-
-@contextmanager
-def a_process(**settings: Any) -> Iterator[tuple[CapturedSpans, Any]]:
-    provider = TracerProvider(shutdown_on_exit=False)
-    with capture_spans(tracer_provider=provider, **settings) as spans:
-        yield spans, provider.get_tracer("the application's")
+def name_in(span: Any) -> str | None:
+    """What a span says the session's name is."""
+    name: str | None = span.attributes.get(NAME)
+    return name
 
 
 def test_a_name_stands_on_root_turns_markers_and_everything_inside(api):
@@ -52,13 +38,13 @@ def test_a_name_stands_on_root_turns_markers_and_everything_inside(api):
                 api.chat()
         api.chat(metadata={"session_id": "Y"})
     everywhere = {"session refund": ["refund"], "chat": ["refund"] * 2 + [None], "tool": ["refund"]}
-    assert names_of(spans) == {**everywhere, "session": [None]}
+    assert by_kind(spans, name_in) == {**everywhere, "session": [None]}
 
 
 def test_a_marker_has_the_name(api):
     with a_process() as (spans, tracer), tracer.start_as_current_span("request"), session("X", name="refund"):
         api.chat()
-    assert names_of(spans) == {
+    assert by_kind(spans, name_in) == {
         "session refund": ["refund"],
         "chat": ["refund"],
         "turn": ["refund"],
@@ -96,7 +82,7 @@ def test_an_inner_block_of_the_same_session_keeps_the_name_and_one_of_another_do
             api.chat()
         api.chat(metadata={"session_id": "Z"})
         api.chat(metadata={"session_id": "X"})
-    said = [(s.attributes["session.id"], s.attributes.get(NAME)) for s in spans if kind_of(s) == "chat"]
+    said = [(span.attributes["session.id"], name_in(span)) for span in calls(spans)]
     assert said == [("X", "refund"), ("X", "complaint"), ("Y", None), ("Z", None), ("X", "refund")]
 
 
@@ -106,7 +92,7 @@ def test_what_another_mechanism_names_inside_has_no_name(api):
         attach(set_value("session.id", "Y"))  # OpenInference's using_session, which ``session()`` is nearer than
         tracer.start_span("tool", attributes={"session.id": "Y"}).end()
         attach(outer)
-    assert names_of(spans)["tool"] == [None]
+    assert by_kind(spans, name_in)["tool"] == [None]
 
 
 @pytest.mark.parametrize("how", ["a decorator", "async"])
@@ -123,7 +109,7 @@ def test_a_name_works_in_each_form_of_a_block(client, how):
 
     with capture_spans() as spans:
         decorated() if how == "a decorator" else asyncio.run(inside())
-    assert names_of(spans) == {"session refund": ["refund"], "chat": ["refund"]}
+    assert by_kind(spans, name_in) == {"session refund": ["refund"], "chat": ["refund"]}
 
 
 def test_a_job_takes_the_name_along_with_its_session(client):
@@ -136,7 +122,7 @@ def test_a_job_takes_the_name_along_with_its_session(client):
         with session("Y"):
             pool.submit(job).result()
         pool.submit(job).result()
-    assert names_of(spans) == {"session refund": ["refund"], "session": [None], "chat": ["refund", None, None]}
+    assert by_kind(spans, name_in) == {"session refund": ["refund"], "session": [None], "chat": ["refund", None, None]}
 
 
 class Label(str, Enum):
@@ -167,7 +153,7 @@ def test_the_turn_after_has_the_name_in_another_process_too(client, tmp_path):
     with capture_spans(store=url, max_turns=2) as spans:
         client.responses.create(model="m", input="x", previous_response_id=first.id)
         client.chat.completions.create(model="m", messages=[], extra_headers={"x-session-id": "X"})
-    assert names_of(spans) == {"session refund continued": ["refund"], "chat": ["refund", "refund"]}
+    assert by_kind(spans, name_in) == {"session refund continued": ["refund"], "chat": ["refund", "refund"]}
 
 
 class ByName(Sampler):

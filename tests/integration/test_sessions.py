@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import pytest
 from openai import Omit, OpenAI
@@ -11,10 +10,10 @@ from openinference.instrumentation import using_session
 from opentelemetry import baggage
 from opentelemetry.context import attach, detach
 from opentelemetry.util.genai._conversation_context import with_conversation_id
-from session_kit import calls
+from session_kit import attribute, calls, linked_to
 
 from otel_llm_sessions.stores.memory import MemoryStore
-from otel_llm_sessions.testing import CapturedSpans, capture_spans
+from otel_llm_sessions.testing import capture_spans
 
 UNKNOWN = "resp_0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a6978"
 
@@ -25,14 +24,6 @@ def spans(request: pytest.FixtureRequest):
         yield captured
 
 
-def attribute(spans: CapturedSpans, name: str) -> list[Any]:
-    return [span.attributes.get(name) for span in calls(spans)]
-
-
-def links(span: Any, kind: str = "previous_turn") -> list[int]:
-    return [link.context.span_id for link in span.links if link.attributes["llm_session.link"] == kind]
-
-
 def test_litellms_chat_form_names_the_session_of_both_calls(api, spans):
     for _ in range(2):
         api.chat(extra_body={"metadata": {"litellm_session_id": "X"}})
@@ -41,8 +32,8 @@ def test_litellms_chat_form_names_the_session_of_both_calls(api, spans):
     assert attribute(spans, "llm_session.turn") == [1, 2]
     assert attribute(spans, "gen_ai.conversation.id") == ["X", "X"]
     first, second = calls(spans)
-    assert links(second) == [first.context.span_id]
-    assert links(first) == []
+    assert linked_to(second) == [first.context.span_id]
+    assert linked_to(first) == []
 
 
 def test_litellms_responses_form_is_one_session_named_by_the_first_response(api, spans):
@@ -52,7 +43,7 @@ def test_litellms_responses_form_is_one_session_named_by_the_first_response(api,
     assert attribute(spans, "llm_session.source") == ["new", "chain"]
     assert attribute(spans, "llm_session.turn") == [1, 2]
     assert attribute(spans, "gen_ai.conversation.id") == [None, None]
-    assert links(calls(spans)[1]) == [calls(spans)[0].context.span_id]
+    assert linked_to(calls(spans)[1]) == [calls(spans)[0].context.span_id]
 
 
 def test_three_turns_and_a_fork_share_the_session(api, spans):
@@ -63,8 +54,8 @@ def test_three_turns_and_a_fork_share_the_session(api, spans):
     one, two, three, fork = calls(spans)
     assert attribute(spans, "session.id") == [first.id] * 4
     assert attribute(spans, "llm_session.turn") == [1, 2, 3, 3]
-    assert links(three) == links(fork) == [two.context.span_id]
-    assert links(two) == [one.context.span_id]
+    assert linked_to(three) == linked_to(fork) == [two.context.span_id]
+    assert linked_to(two) == [one.context.span_id]
 
 
 def test_a_chain_inherits_an_explicit_session(api, spans):
@@ -81,8 +72,8 @@ def test_an_explicit_session_wins_over_the_chain_and_still_links_to_the_previous
     api.respond(previous_response_id=first.id, metadata={"session_id": "mine"})
     one, two = calls(spans)
     assert attribute(spans, "session.id") == [first.id, "mine"]
-    assert links(two) == [one.context.span_id]
-    assert len(links(two, "other_session")) == 1
+    assert linked_to(two) == [one.context.span_id]
+    assert len(linked_to(two, "other_session")) == 1
 
 
 def test_an_unknown_previous_response_names_the_session(api, spans, server):

@@ -31,13 +31,6 @@ from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
 
 
-@pytest.fixture
-def proxy(redis):
-    proxy = Proxy(redis.port)
-    yield proxy
-    proxy.close()
-
-
 class Trips:
     """Makes calls in processes that have stores of their own, and counts their round trips."""
 
@@ -160,13 +153,11 @@ PROGRAM = Path(fork_process.__file__)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["fork", "multiprocessing"])
-@pytest.mark.parametrize("kind", ["redis", "sqlite"])
-def test_children_and_their_threads_share_sessions_with_their_parent(request, server, tmp_path, kind, way):
-    store = f"sqlite:///{tmp_path / 'sessions.db'}" if kind == "sqlite" else request.getfixturevalue("redis").url
+def test_children_and_their_threads_share_sessions_with_their_parent(shared_url, server, tmp_path, way):
     written = tmp_path / "spans"
     written.mkdir()
     done = subprocess.run(
-        [sys.executable, PROGRAM, store, server.base_url, way, written],
+        [sys.executable, PROGRAM, shared_url, server.base_url, way, written],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,

@@ -6,18 +6,18 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+import session_kit
 from opentelemetry import baggage
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from store_kit import Proxy
+from session_kit import a_process
 from waiting import until
 
 from otel_llm_sessions import session
-from otel_llm_sessions.testing import CapturedSpans, capture_spans
+from otel_llm_sessions.testing import capture_spans
 
 USER, NAME, TAGS = "user.id", "llm_session.name", "llm_session.tags"
 SAID = {"user": "u-1", "name": "refund", "tags": ["beta", "de"]}
@@ -29,17 +29,8 @@ def told(span: Any) -> dict[str, Any]:
 
 
 def by_kind(spans: Any) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for span in spans:
-        found.setdefault(span.name.split(" ")[0], []).append(told(span))
-    return found
-
-
-@contextmanager
-def a_process(**settings: Any) -> Iterator[tuple[CapturedSpans, Any]]:
-    provider = TracerProvider(shutdown_on_exit=False, sampler=settings.pop("sampler", None))
-    with capture_spans(tracer_provider=provider, **settings) as spans:
-        yield spans, provider.get_tracer("the application's")
+    """What the spans say, by the first words of their names."""
+    return session_kit.by_kind(spans, told, lambda span: str(span.name.split(" ")[0]))
 
 
 def chat(client: Any, **arguments: Any) -> None:
@@ -249,17 +240,15 @@ def test_two_processes_over_redis(client, redis, nested):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_turn_whose_answer_comes_late_is_told_what_is_remembered(client, redis, nested):
+def test_a_turn_whose_answer_comes_late_is_told_what_is_remembered(client, redis, proxy, nested):
     with a_process(store=redis.url), session("X", **SAID):
         first = client.responses.create(model="m", input="x")
-    proxy = Proxy(redis.port)
     with a_process(store=proxy.url) as (spans, tracer):
         chat(client, extra_headers=named("other"))
         proxy.delay = 0.2
         with tracer.start_as_current_span("request") if nested else nullcontext():
             client.responses.create(model="m", input="x", previous_response_id=first.id)
         until(lambda: len(by_kind(spans).get("turn", [])) == 1)
-    proxy.close()
     found = by_kind(spans)
     assert (found["chat"], found["turn"]) == ([{}, TOLD], [TOLD])
 
