@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from failures import warnings_of
 
 # Where Python is told to keep no bytecode, each of the hundreds of processes that tests start compiles all of it again.
 sys.dont_write_bytecode = False
@@ -246,7 +247,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No failure of ours goes unseen."""
     with caplog.at_level(logging.WARNING, logger="otel_llm_sessions"):
         yield
-    assert not [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
+    assert not warnings_of(caplog)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,12 +74,6 @@ def texts(said: Any) -> list[str]:
     """The texts in messages or parts, of a span's attribute or an event's."""
     messages = json.loads(said) if isinstance(said, str) else said
     return [part["content"] for message in messages for part in message.get("parts", (message,)) if "content" in part]
-
-
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Our own warnings so far."""
-    records = [record for record in caplog.records if record.name == "otel_llm_sessions"]
-    return [record.getMessage() for record in records if record.levelno >= logging.WARNING]
 
 
 THEIR_HOOK = """

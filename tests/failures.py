@@ -6,6 +6,8 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
+import pytest
+
 Failure = tuple[str, BaseException]
 
 
@@ -19,6 +21,12 @@ class Failures(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and record.exc_info[1] is not None:
             self.reported.append((str(record.args[0]) if record.args else "", record.exc_info[1]))
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture, name: str | None = "otel_llm_sessions") -> list[str]:
+    """The warnings so far of a logger, our own if no other is named; of every logger for None."""
+    records = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    return [record.getMessage() for record in records if name is None or record.name == name]
 
 
 @contextlib.contextmanager

@@ -25,6 +25,11 @@ def retrieved(server: Any) -> list[str]:
     return [request.path.rpartition("/")[2] for request in server.requests if request.method == "GET"]
 
 
+def second_of(ids: list[str]) -> dict[str, Any]:
+    """What the provider says of the second response of a chain: which one it goes on from, and no more."""
+    return {"id": ids[1], "object": "response", "previous_response_id": ids[0]}
+
+
 def calls(spans: Any) -> list[Any]:
     return [span for span in spans if span.kind is trace.SpanKind.CLIENT]
 

@@ -48,6 +48,11 @@ def response(**fields: Any) -> dict[str, Any]:
     return {**base, "output": output, **fields}
 
 
+def empty(id_: str, **fields: Any) -> dict[str, Any]:
+    """A response in which nothing is said."""
+    return {"id": id_, "object": "response", "status": "completed", "output": [], **fields}
+
+
 def completed(**fields: Any) -> dict[str, Any]:
     """The last event of a streamed response."""
     return {"type": "response.completed", "sequence_number": 1, "response": response(**fields)}

@@ -46,6 +46,17 @@ def found_of(spans: Iterable[Any]) -> list[tuple[Any, ...]]:
     return [found(span) for span in calls(spans)]
 
 
+def place(span: Any) -> tuple[Any, ...]:
+    """The session of a call, and which turn of it the call is."""
+    return span.attributes["session.id"], span.attributes["llm_session.turn"]
+
+
+def named(spans: Iterable[Any], name: str) -> Any:
+    """The one span whose name begins so."""
+    (span,) = [span for span in spans if span.name.startswith(name)]
+    return span
+
+
 def linked_to(span: Any, kind: str = "previous_turn") -> list[int]:
     """The ids of the spans that a span links to."""
     return [link.context.span_id for link in span.links if link.attributes.get("llm_session.link") == kind]
@@ -74,6 +85,8 @@ def a_process(**settings: Any) -> Iterator[tuple[CapturedSpans, Any]]:
         yield spans, provider.get_tracer("the application's")
 
 
-def ask(client: Any, *_: Any) -> Any:
-    """One chat call that says nothing of a session."""
-    return client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hello"}])
+def ask(client: Any, *_: Any, **arguments: Any) -> Any:
+    """One chat call that says nothing of a session but what is given."""
+    return client.chat.completions.create(
+        **{"model": "m", "messages": [{"role": "user", "content": "Hello"}], **arguments}
+    )

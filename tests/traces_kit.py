@@ -18,8 +18,15 @@ def linked(span: Any, kind: str) -> list[tuple[str, str]]:
     return [(link.trace_id, link.span_id) for link in span.links if link.attributes.get(LINK) == kind]
 
 
-def ref(span: Any) -> tuple[str, str]:
+def ref(span: Any) -> tuple[Any, Any]:
+    """Which span a received span, a link or a context is."""
     return span.trace_id, span.span_id
+
+
+def traceparent_of(span: Any) -> str:
+    """The header that names a span which ended here."""
+    context = span.context
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
 def ask(client: Any, session_id: str, **arguments: Any) -> Any:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 AT_MOST: Final = 60.0
 """Seconds: what comes later than that on a busy machine does not come."""
 
 
-def until(happened: Callable[[], object], seconds: float = AT_MOST) -> None:
-    """Wait until ``happened()`` is true; fails when it is not within ``seconds``."""
+Found = TypeVar("Found")
+
+
+def until(happened: Callable[[], Found], seconds: float = AT_MOST, pause: float = 0.002) -> Found:
+    """Wait until ``happened()`` is true, and return it; fails when it is not within ``seconds``."""
     deadline = time.monotonic() + seconds
-    while not happened():
+    while not (found := happened()):
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.002)
+        time.sleep(pause)
+    return found
 
 
 async def auntil(happened: Callable[[], object], seconds: float = AT_MOST) -> None:

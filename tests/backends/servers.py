@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import waiting
 from backends.environments import BACKENDS, program
 from store_kit import free_port
 
@@ -219,11 +220,7 @@ def missing() -> str | None:
 
 def until(answer: Callable[[], Any]) -> Any:
     """Ask again until the answer is true, and return it."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := answer()):
-        assert time.monotonic() < deadline, "it did not arrive"
-        time.sleep(0.1)
-    return found
+    return waiting.until(answer, PATIENCE, pause=0.1)
 
 
 def eventually(check: Callable[[], Any]) -> Any:

@@ -11,7 +11,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from contract.matrix import Environment
 from contract.pinned import Pinned
 
 # What a user installs of each, besides the client.
@@ -41,16 +40,6 @@ PACKAGES = {
     "newrelic": ("newrelic", "openai"),
 }
 PINNED = Pinned("beside", Path(__file__).with_name("versions.txt"), "3.13", PACKAGES, extra="otlp")
-
-
-def version(peer: str, package: str) -> str:
-    """The version of a package in a peer's environment."""
-    return PINNED.version(peer, package)
-
-
-def environment(peer: str) -> Environment:
-    """A peer's environment."""
-    return PINNED.environment(peer)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from beside.environments import environment
+from beside.environments import PINNED
 from beside.peers import PEERS
 from beside.talk_forms import AGAIN, APIS, IN_A_BLOCK
 from beside.told import BOTH, EXPECTED, LOGFIRE, OWN, THEIRS
@@ -79,8 +79,8 @@ def play(peer: str, order: str) -> Played:
     HOME.mkdir(exist_ok=True)
     with (HOME / f"beside-{peer}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        make(environment(peer))
-    programs = environment(peer).directory / "bin"
+        make(PINNED.environment(peer))
+    programs = PINNED.environment(peer).directory / "bin"
     start = [] if peer in BRING_THEIR_OWN else [programs / "opentelemetry-instrument", "--service_name", peer]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OPENAI_"))}
     with LoopbackServer() as server, OtlpReceiver() as receiver:

@@ -12,7 +12,8 @@ from client_surface import MODEL, VIEWS, Client, Method, respond, settled, use
 from lookup_kit import the_call
 from loopback_client import THINKING
 from openai._models import FinalRequestOptions
-from session_kit import found
+from session_kit import found, named
+from traces_kit import ref, traceparent_of
 
 from otel_llm_sessions import session, session_trace_id
 from otel_llm_sessions.openai import provider_lookup, retrieval
@@ -64,21 +65,8 @@ def gets(server: Any) -> list[Any]:
     return [request for request in server.requests if request.method == "GET"]
 
 
-def the_marker(spans: Any) -> Any:
-    (span,) = [span for span in spans if span.name == "turn"]
-    return span
-
-
 def has_given_its_connections_back(client: Client) -> bool:
     return all(connection.is_idle() for connection in client.openai._client._transport._pool.connections)
-
-
-def ref(context: Any) -> tuple[int, int]:
-    return context.trace_id, context.span_id
-
-
-def traceparent_of(span: Any) -> str:
-    return f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-{int(span.context.trace_flags):02x}"
 
 
 # --- the provider is asked --------------------------------------------------------------------------------------
@@ -94,7 +82,7 @@ def test_a_chain_made_elsewhere_is_walked_beside_the_call(client: Client, server
     assert found(call) == (chain[0], "provider", 3)
     # The provider's answer moves no span: the session's trace has a marker of it.
     assert call.parent is None
-    marker = the_marker(spans)
+    marker = named(spans, "turn")
     assert f"{marker.context.trace_id:032x}" == session_trace_id(chain[0])
     assert [ref(link.context) for link in marker.links] == [ref(call.context)]
     assert has_given_its_connections_back(client)
@@ -225,7 +213,7 @@ def test_one_retrieve_tells_the_next_process_everything(client: Client, server: 
     call = the_call(there)
     assert found(call) == (given.get("session_id", first_id), "provider", 2)
     (root,) = [span for span in [*here, *there] if span.name == "session"]
-    marker = the_marker(there)
+    marker = named(there, "turn")
     assert ref(marker.parent) == ref(first.parent) == ref(root.context)
     assert [ref(link.context) for link in marker.links] == [ref(call.context)]
     assert ref(first.context) in [ref(link.context) for link in call.links]

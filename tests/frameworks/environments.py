@@ -11,7 +11,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from contract.matrix import Environment
 from contract.pinned import Pinned
 
 # What a user installs of each.
@@ -28,16 +27,6 @@ FRAMEWORKS = {
     "smolagents": ("smolagents[openai]",),
 }
 PINNED = Pinned("framework", Path(__file__).with_name("versions.txt"), "3.13", FRAMEWORKS, extra="otlp")
-
-
-def version(framework: str, package: str) -> str:
-    """The version of a package in a framework's environment."""
-    return PINNED.version(framework, package)
-
-
-def environment(framework: str) -> Environment:
-    """A framework's environment."""
-    return PINNED.environment(framework)
 
 
 if __name__ == "__main__":

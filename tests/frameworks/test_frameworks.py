@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from contract.matrix import HOME, make
-from frameworks.environments import environment
+from frameworks.environments import PINNED
 from frameworks.scenarios_told import SCENARIOS
 from loopback import LoopbackServer
 from otlp_receiver import OtlpReceiver
@@ -63,7 +63,7 @@ class Played:
 
 
 def play(framework: str, name: str, server: LoopbackServer, receiver: OtlpReceiver) -> subprocess.CompletedProcess[str]:
-    programs = environment(framework).directory / "bin"
+    programs = PINNED.environment(framework).directory / "bin"
     script = SCRIPTS / f"with_{framework.replace('-', '_')}.py"
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OPENAI_"))}
     settings = {
@@ -97,7 +97,7 @@ def played(framework: str, name: str) -> Played:
     HOME.mkdir(exist_ok=True)
     with (HOME / f"{framework}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        make(environment(framework))
+        make(PINNED.environment(framework))
     return Played(framework, name)
 
 

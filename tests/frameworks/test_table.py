@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 from contract.matrix import ROOT
-from frameworks.environments import FRAMEWORKS, version
+from frameworks.environments import FRAMEWORKS, PINNED
 from frameworks.scenarios_told import SCENARIOS
 
 from otel_llm_sessions.sessions.link import Source
@@ -114,7 +114,7 @@ def test_the_readme_names_the_version_of_each_framework():
 
 def versions(framework: str) -> list[str]:
     packages = [package.partition("[")[0] for package in (*FRAMEWORKS[framework], "openai")]
-    return [f"{package} {version(framework, package)}" for package in packages]
+    return [f"{package} {PINNED.version(framework, package)}" for package in packages]
 
 
 def test_every_framework_is_played():

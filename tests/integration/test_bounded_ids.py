@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 from counting import httpx
+from odd_kit import empty
 from openai import AsyncOpenAI, OpenAI
 
 from otel_llm_sessions.testing import capture_spans
@@ -58,7 +59,7 @@ def test_failed_calls_with_ids_of_many_characters_cost_no_memory():
 
 @pytest.mark.parametrize("odd", SENDABLE, ids=range(len(SENDABLE)))
 def test_a_previous_response_that_is_no_id_is_no_evidence(both_modes, odd):
-    client = answering({"id": USABLE, "object": "response", "status": "completed", "output": []})
+    client = answering(empty(USABLE))
     client.responses.create(model="m", input="x", previous_response_id=odd)
     (call,) = (span for span in both_modes if span.name == "chat m")
     assert (call.attributes["session.id"], call.attributes["llm_session.source"]) == (USABLE, "new")
@@ -89,7 +90,7 @@ def test_a_reply_whose_id_is_none_names_nothing(both_modes, odd, stream):
 
 @pytest.mark.parametrize("odd", SENDABLE, ids=range(len(SENDABLE)))
 def test_a_conversation_and_a_fetched_id_that_are_none_name_nothing(both_modes, odd):
-    client = answering({"id": USABLE, "object": "response", "status": "completed", "output": []})
+    client = answering(empty(USABLE))
     client.responses.create(model="m", input="x", conversation=odd)
     if odd.isprintable() and len(odd) < 60_000:
         client.responses.retrieve(odd)
@@ -109,7 +110,7 @@ def test_what_a_retrieved_response_carries_is_bounded_too(both_modes, odd):
 
 @pytest.mark.parametrize("id_", ["resp_bGl0ZWxs/bTpj+dXN0b21f==/Q2hhbmdlTWU9", "resp_100%2Fsure+%25/x" + "9f3c7a" * 8])
 def test_ids_with_slashes_and_percents_are_found_again_by_fetching_and_cancelling(both_modes, id_):
-    client = answering({"id": id_, "object": "response", "status": "completed", "output": []})
+    client = answering(empty(id_))
     client.responses.create(model="m", input="x")
     client.responses.retrieve(id_)
     client.responses.cancel(id_)

@@ -8,6 +8,7 @@ import openai
 import pytest
 from loopback_client import MODEL
 from openai.resources.responses import Responses
+from session_kit import place
 from traces_kit import linked, only, ref
 
 from otel_llm_sessions import session
@@ -40,7 +41,7 @@ def calls(spans: Any) -> list[Any]:
 
 
 def places(spans: Any) -> list[tuple[Any, ...]]:
-    return [(span.attributes["session.id"], span.attributes["llm_session.turn"]) for span in calls(spans)]
+    return [place(span) for span in calls(spans)]
 
 
 @pytest.mark.parametrize("how", ["plain", "raw"])

@@ -12,7 +12,8 @@ from typing import Any
 import openai
 import pydantic
 import pytest
-from content_kit import CONTENT, CUT, EXTENT, INPUT, INSTRUCTIONS, OUTPUT, TOOLS, recorded, texts, warnings_of
+from content_kit import CONTENT, CUT, EXTENT, INPUT, INSTRUCTIONS, OUTPUT, TOOLS, recorded, texts
+from failures import warnings_of
 from held_backend import HeldBackend
 from loopback.modes import STREAM_ERROR
 from loopback_client import MODEL

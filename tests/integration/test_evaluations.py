@@ -17,7 +17,8 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
-from session_kit import a_process
+from session_kit import a_process, named
+from traces_kit import ref
 from waiting import until
 
 from otel_llm_sessions import aevaluate, evaluate, session, session_trace_id
@@ -52,16 +53,6 @@ def logged(monkeypatch) -> Iterator[InMemoryLogRecordExporter]:
     provider.shutdown()
 
 
-def named(spans: Any, name: str) -> Any:
-    """The one span that is named so."""
-    (span,) = [span for span in spans if span.name.startswith(name)]
-    return span
-
-
-def ids(context: Any) -> tuple[int, int]:
-    return context.trace_id, context.span_id
-
-
 def event_in(logged: InMemoryLogRecordExporter) -> Any:
     (event,) = logged.get_finished_logs()
     return event.log_record
@@ -75,11 +66,11 @@ def test_it_stands_below_the_sessions_root_with_a_link_to_the_turn_and_as_an_eve
     span, turn, root, event = (named(spans, name) for name in ("evaluation thumbs", "chat", "session", "evaluation"))
     told = {**TOLD, "gen_ai.response.id": reply.id, "session.id": "X"}
     assert (dict(span.attributes), span.kind.name) == (told, "INTERNAL")
-    assert ids(span.parent) == ids(root.context)
-    assert [ids(link.context) for link in span.links] == [ids(turn.context)]
+    assert ref(span.parent) == ref(root.context)
+    assert [ref(link.context) for link in span.links] == [ref(turn.context)]
     event = event_in(logged)
     assert (event.event_name, dict(event.attributes)) == ("gen_ai.evaluation.result", told)
-    assert (event.trace_id, event.span_id, event.timestamp) == (*ids(turn.context), span.start_time)
+    assert (event.trace_id, event.span_id, event.timestamp) == (*ref(turn.context), span.start_time)
 
 
 def test_of_a_nested_turn_the_link_leads_to_the_call_and_the_span_stands_beside_the_marker(client, say, logged):
@@ -88,8 +79,8 @@ def test_of_a_nested_turn_the_link_leads_to_the_call_and_the_span_stands_beside_
             reply = client.responses.create(model="m", input="Hello", extra_headers=X)
         assert say("thumbs", response_id=reply.id)
     span, turn = named(spans, "evaluation"), named(spans, "chat")
-    assert ids(span.parent) == ids(named(spans, "session").context) == ids(named(spans, "turn").parent)
-    assert [ids(link.context) for link in span.links] == [ids(turn.context)]
+    assert ref(span.parent) == ref(named(spans, "session").context) == ref(named(spans, "turn").parent)
+    assert [ref(link.context) for link in span.links] == [ref(turn.context)]
 
 
 def test_it_is_of_the_current_session_where_no_id_is_named(client, say, logged):
@@ -99,9 +90,9 @@ def test_it_is_of_the_current_session_where_no_id_is_named(client, say, logged):
     span = named(spans, "evaluation")
     said = {"session.id": "X", "user.id": "u-1", "llm_session.tags": ("beta",)}
     assert span.attributes == {"gen_ai.evaluation.name": "thumbs", "gen_ai.evaluation.score.value": 0.5, **said}
-    assert (ids(span.parent), span.links) == (ids(named(spans, "session").context), ())
+    assert (ref(span.parent), span.links) == (ref(named(spans, "session").context), ())
     event = event_in(logged)
-    assert ((event.trace_id, event.span_id), event.attributes.get("user.id")) == (ids(span.context), None)
+    assert ((event.trace_id, event.span_id), event.attributes.get("user.id")) == (ref(span.context), None)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
@@ -123,7 +114,7 @@ def test_a_chat_completion_of_a_session_is_known_by_its_id(client, say, logged, 
     turns = {span.attributes["gen_ai.response.id"]: span for span in spans if span.name.startswith("chat")}
     for name, id_ in (("first", one), ("second", two)):
         judged = named(spans, f"evaluation {name}")
-        assert ids(judged.links[0].context) == ids(turns[id_].context)
+        assert ref(judged.links[0].context) == ref(turns[id_].context)
         assert judged.attributes["session.id"] == turns[id_].attributes["session.id"]
 
 
@@ -156,7 +147,7 @@ def test_a_chain_that_began_without_an_id_is_known_by_its_name(client, say, logg
         first = client.responses.create(model="m", input="Hello")
         assert say("thumbs", session_id=first.id)
     root, span = named(spans, "session"), named(spans, "evaluation")
-    assert (ids(span.parent), span.links) == (ids(root.context), ())
+    assert (ref(span.parent), span.links) == (ref(root.context), ())
 
 
 def test_an_unknown_session_is_opened_as_by_a_turn_and_once(client, say, logged):
@@ -167,7 +158,7 @@ def test_an_unknown_session_is_opened_as_by_a_turn_and_once(client, say, logged)
     root, turn = named(spans, "session"), named(spans, "chat")
     assert f"{root.context.trace_id:032x}" == session_trace_id("X")
     judged = [span for span in spans if span.name == "evaluation thumbs"]
-    assert [ids(span.parent) for span in [*judged, turn]] == [ids(root.context)] * 3
+    assert [ref(span.parent) for span in [*judged, turn]] == [ref(root.context)] * 3
     assert turn.attributes["llm_session.turn"] == 1
 
 
@@ -179,9 +170,9 @@ def test_a_weak_start_is_proven_by_a_judgement_as_by_a_second_turn(client, say, 
         assert say("thumbs", response_id=reply.id)
         client.responses.create(model="m", input="Hello", previous_response_id=reply.id)
     root, marker = named(spans, "session"), named(spans, "turn")
-    assert ids(named(spans, "evaluation").parent) == ids(marker.parent) == ids(root.context)
+    assert ref(named(spans, "evaluation").parent) == ref(marker.parent) == ref(root.context)
     second = [span for span in spans if span.name.startswith("chat")][-1]
-    assert (ids(second.parent), second.attributes["llm_session.turn"]) == (ids(root.context), 2)
+    assert (ref(second.parent), second.attributes["llm_session.turn"]) == (ref(root.context), 2)
 
 
 def test_it_stands_in_the_part_of_its_turn_and_opens_none_however_old_that_is(client, say, logged):
@@ -193,7 +184,7 @@ def test_it_stands_in_the_part_of_its_turn_and_opens_none_however_old_that_is(cl
     roots = [span for span in spans if span.name.startswith("session")]
     assert len(roots) == 2
     for response, root in zip((first, second), roots, strict=True):
-        assert ids(named(spans, f"evaluation {response.id}").parent) == ids(root.context)
+        assert ref(named(spans, f"evaluation {response.id}").parent) == ref(root.context)
 
 
 def test_with_traces_turn_it_is_a_child_of_the_turn_or_a_root_of_its_own(client, say, logged):
@@ -202,7 +193,7 @@ def test_with_traces_turn_it_is_a_child_of_the_turn_or_a_root_of_its_own(client,
         assert say("meant", response_id=reply.id)
         assert say("alone", session_id="X")
     meant, alone = named(spans, "evaluation meant"), named(spans, "evaluation alone")
-    assert (ids(meant.parent), alone.parent) == (ids(named(spans, "chat").context), None)
+    assert (ref(meant.parent), alone.parent) == (ref(named(spans, "chat").context), None)
     assert not [span for span in spans if span.name.startswith("session")]
 
 
@@ -237,7 +228,7 @@ def test_another_process_says_it_of_a_turn_that_only_the_store_knows(client, say
     with a_process(store=url) as (spans, _):
         assert say("thumbs", response_id=reply.id)
     (span,) = spans
-    assert (ids(span.parent), ids(span.links[0].context)) == (ids(root.context), ids(turn.context))
+    assert (ref(span.parent), ref(span.links[0].context)) == (ref(root.context), ref(turn.context))
 
 
 @pytest.mark.slow
@@ -249,7 +240,7 @@ def test_another_process_says_it_over_redis(client, say, logged, redis):
     with a_process(store=redis.url) as (spans, _):
         assert say("thumbs", response_id=reply.id)
         assert say("thumbs", session_id=reply.id)
-    assert {ids(span.parent) for span in spans} == {ids(root.context)}
+    assert {ref(span.parent) for span in spans} == {ref(root.context)}
 
 
 def test_nothing_happens_where_nothing_is_instrumented(client, say, logged):
@@ -355,7 +346,7 @@ def test_a_late_answer_holds_nobody_up_and_is_used_when_it_comes(client, say, lo
         until(lambda: [span for span in spans if span.name.startswith("evaluation")])
         span = named(spans, "evaluation")
         if by == "response_id":
-            assert (ids(span.parent), ids(span.links[0].context)) == (ids(root.context), ids(turn.context))
+            assert (ref(span.parent), ref(span.links[0].context)) == (ref(root.context), ref(turn.context))
             assert event_in(logged).span_id == turn.context.span_id
         else:
             assert f"{span.context.trace_id:032x}" == session_trace_id(reply.id)

@@ -10,6 +10,7 @@ import textwrap
 import threading
 
 import pytest
+from failures import warnings_of
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, session
@@ -22,7 +23,7 @@ from otel_llm_sessions.stores.sqlite import SqliteBackend
 @pytest.fixture
 def warnings(caplog, nothing_reported):
     with caplog.at_level(logging.WARNING, logger="otel_llm_sessions"):
-        yield lambda: [record.getMessage() for record in caplog.records if record.name == "otel_llm_sessions"]
+        yield lambda: warnings_of(caplog)
 
 
 def test_openai_is_imported_although_patching_it_fails():

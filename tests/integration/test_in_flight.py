@@ -15,6 +15,7 @@ from odd_kit import CHUNK
 from opentelemetry.context import attach, detach, get_current, set_value
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind
+from session_kit import named
 
 from otel_llm_sessions import session
 from otel_llm_sessions.telemetry.span import UTIL_GENAI_INFERENCE
@@ -71,11 +72,6 @@ def gateway(inner: Callable[[], Any] = guard) -> Callable[[Any], Any]:
 
 def ask(client: Any, **arguments: Any) -> Any:
     return client.chat.completions.create(**{"model": "user", "messages": MESSAGES, "extra_headers": USER, **arguments})
-
-
-def named(spans: Any, name: str) -> Any:
-    (span,) = [span for span in spans if span.name == name]
-    return span
 
 
 def root_of(spans: Any, session_id: str) -> Any:

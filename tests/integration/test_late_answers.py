@@ -15,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.baggage import set_baggage
 from opentelemetry.context import attach, detach
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from session_kit import place
 from store_kit import Lateness, a_link, redis_backend
 from waiting import until
 
@@ -42,7 +43,7 @@ def calls(spans: Any) -> list[Any]:
 
 
 def places(spans: Any) -> list[tuple[Any, ...]]:
-    return [(span.attributes["session.id"], span.attributes["llm_session.turn"]) for span in calls(spans)]
+    return [place(span) for span in calls(spans)]
 
 
 def chained(api: Any, turns: int) -> list[float]:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from lookup_kit import BRIEF, LATE, SLOW, answer_late, calls, no_walk_is_left, retrieved, the_call
+from lookup_kit import BRIEF, LATE, SLOW, answer_late, calls, no_walk_is_left, retrieved, second_of, the_call
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from session_kit import found
@@ -85,7 +85,7 @@ def test_a_walk_that_a_closed_loop_left_is_begun_anew(server, chain, spans, monk
 
 def test_a_client_that_is_closed_over_a_walk_says_nothing_of_the_provider(server, chain, spans):
     ids, others = chain(2), chain(2)
-    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+    server.script(second_of(ids), path=ids[1], **LATE)
     with openai.OpenAI(**options_for(server)) as client:
         client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
         until(lambda: retrieved(server))
@@ -97,7 +97,7 @@ def test_a_client_that_is_closed_over_a_walk_says_nothing_of_the_provider(server
 
 async def test_a_client_that_is_closed_over_a_walk_says_nothing_of_the_provider_on_a_loop_either(server, chain, spans):
     ids, others = chain(2), chain(2)
-    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+    server.script(second_of(ids), path=ids[1], **LATE)
     async with openai.AsyncOpenAI(**options_for(server)) as client:
         await client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
         await auntil(lambda: retrieved(server))
@@ -190,7 +190,7 @@ def test_uninstrumenting_over_a_walk_records_nothing_more(client, server, chain)
 async def test_a_walk_that_is_cancelled_is_one_that_found_nothing(async_client, server, chain):
     ids = chain(2)
     with capture_spans(provider_lookup=True) as spans:
-        server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+        server.script(second_of(ids), path=ids[1], **LATE)
         await async_client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
         await auntil(lambda: retrieved(server))
         (walk,) = [task for task in asyncio.all_tasks() if task.get_name() == provider_lookup.LOOKUP]
@@ -230,7 +230,7 @@ def test_an_answer_that_comes_while_the_call_ends_is_what_the_next_turn_finds(cl
 
     provider = TracerProvider(shutdown_on_exit=False)
     with capture_spans(provider_lookup=True, tracer_provider=provider) as spans:
-        server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+        server.script(second_of(ids), path=ids[1], **LATE)
         server.script({"id": ids[0], "object": "response"}, path=ids[0])
         late = client.responses.create(model=MODEL, input="x", previous_response_id=ids[1], **BRIEF)
         until(lambda: retrieved(server))

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from lookup_kit import BRIEF, LATE, answer_late, calls, no_walk_is_left, retrieved, the_call
+from lookup_kit import BRIEF, LATE, answer_late, calls, no_walk_is_left, retrieved, second_of, the_call
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -67,7 +67,7 @@ def test_a_chain_whose_beginning_is_gone_is_named_by_its_oldest_id(api, server, 
 def test_a_chain_that_is_too_long_to_walk_in_time_is_not_walked_at_each_turn(api, server, chain, spans, monkeypatch):
     monkeypatch.setattr(provider_lookup, "TIME_LIMIT", 0.6)
     ids, others = chain(2), chain(2)
-    reply = {"id": ids[1], "object": "response", "previous_response_id": ids[0]}
+    reply = second_of(ids)
     server.script(reply, path=ids[1], delay=0.4)
     server.script({"id": ids[0], "object": "response", "previous_response_id": "resp_0"}, path=ids[0], delay=0.4)
     last = api.respond(previous_response_id=ids[1], **THINKING).id

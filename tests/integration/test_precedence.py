@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
+from odd_kit import empty
 from openai import Omit
 from opentelemetry import baggage
 from opentelemetry.context import attach, detach, get_current
@@ -41,7 +42,7 @@ def answers(server: Any, turns: int) -> None:
     """Let the server answer whatever it is asked, also for a conversation or a response that it does not know."""
     for _ in range(turns):
         id_ = f"resp_{uuid.uuid4().hex}"
-        server.script({"id": id_, "object": "response", "status": "completed", "output": []}, path="/responses")
+        server.script(empty(id_), path="/responses")
 
 
 def call(spans: Any) -> Any:
@@ -82,7 +83,7 @@ def respond_with(api: Any, sources: list[str], previous: str) -> Any:
 @pytest.mark.parametrize("strongest", range(len(ORDER)), ids=ORDER)
 def test_the_strongest_source_wins(api, server, both_modes, strongest):
     first = api.respond(metadata={"session_id": "chain"})
-    server.script({"id": UNKNOWN, "object": "response", "status": "completed", "output": []})
+    server.script(empty(UNKNOWN))
     respond_with(api, ORDER[strongest:], first.id)
     name = ORDER[strongest]
     assert call(both_modes)["session.id"] == {"conversation": CONVERSATION, "new": UNKNOWN}.get(name, name)
@@ -183,8 +184,7 @@ def test_the_conversation_is_the_providers_whatever_names_the_session(api, serve
 
 
 def test_a_response_may_name_the_conversation_too(api, server, both_modes):
-    reply = {"id": UNKNOWN, "object": "response", "status": "completed", "output": []}
-    server.script({**reply, "conversation": {"id": CONVERSATION}})
+    server.script(empty(UNKNOWN, conversation={"id": CONVERSATION}))
     with session("support-42"):
         api.respond()
     assert call(both_modes)["gen_ai.conversation.id"] == CONVERSATION

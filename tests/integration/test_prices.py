@@ -14,9 +14,8 @@ import copy
 import json
 import logging
 import sys
-import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor as Gen
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
+from waiting import until
 
 from otel_llm_sessions.telemetry.prices import MAX_MODELS, Prices
 from otel_llm_sessions.testing import capture_spans
@@ -33,14 +33,6 @@ pytest.importorskip("genai_prices")  # the extra "cost"
 
 COST = "gen_ai.usage.cost."
 MILLION = 1_000_000
-PATIENCE = 30.0
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.002)
 
 
 @pytest.fixture
@@ -58,7 +50,7 @@ def until_priced(spans: Any) -> None:
         ask(wire, "gpt-4o", usage_of(1, 0, 1))
         return bool(cost_of(list(spans)[-1]))
 
-    wait_for(is_priced)
+    until(is_priced)
     wire.close()
     spans.clear()
 
@@ -293,7 +285,7 @@ def test_names_of_models_do_not_pile_up():
 
     prices = Prices()
     prices.load()
-    wait_for(lambda: prices.book)
+    until(lambda: prices.book)
     for number in range(MAX_MODELS + 50):
         prices.amount("openai", [f"gpt-4o-{number}-mine"], {"input_tokens": 1, "output_tokens": 1}, {})
     assert prices.book is not None
@@ -366,7 +358,7 @@ def test_without_the_package_there_is_one_clear_message(monkeypatch, caplog, pac
         caplog.at_level(logging.DEBUG, logger="otel_llm_sessions"),
         capture_spans(traces="turn", cost="prices") as spans,
     ):
-        wait_for(lambda: caplog.records)
+        until(lambda: caplog.records)
         wire = Wire(OPENAI)
         for _ in range(3):
             ask(wire, "gpt-4o", usage_of(100, 0, 10))

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from openai import OpenAI
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, Sampler, SamplingResult
+from session_kit import ask
+from traces_kit import ref
 
 from otel_llm_sessions import session, session_trace_id
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
@@ -44,16 +46,6 @@ class CallingSampler(Calls, Sampler):
 
     def get_description(self) -> str:
         return "Calling"
-
-
-def ask(client: OpenAI, **arguments: Any) -> Any:
-    return client.chat.completions.create(
-        model=arguments.pop("model", "m"), messages=[{"role": "user", "content": "x"}], **arguments
-    )
-
-
-def id_of(span: ReadableSpan) -> tuple[int, int]:
-    return span.context.trace_id, span.context.span_id
 
 
 WHAT: dict[str, Callable[[OpenAI, Any], Any]] = {
@@ -92,12 +84,12 @@ def test_what_is_started_while_a_root_begins_has_ids_of_its_own(client, what, wh
         calling.is_busy = False
         ask(client, metadata={"session_id": "S"})
         calling.is_busy = True
-    assert len(set(map(id_of, spans))) == len(spans)
+    assert len({ref(span.context) for span in spans}) == len(spans)
     roots = [span for span in spans if span.attributes.get("session.id") == "S" and span.parent is None]
     (root,) = roots
     assert f"{root.context.trace_id:032x}" == session_trace_id("S")
     (call,) = [span for span in spans if span.name == "chat m"]
-    assert (call.context.trace_id, call.parent.span_id) == id_of(root)
+    assert (call.context.trace_id, call.parent.span_id) == ref(root.context)
     assert_own_traces(spans)
 
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import openai
 import pytest
-from lookup_kit import calls
+from lookup_kit import calls, retrieved
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
 from session_kit import found
+from traces_kit import traceparent_of
 
 from otel_llm_sessions import session, session_trace_id
 from otel_llm_sessions.openai import provider_lookup
@@ -38,11 +39,6 @@ def metadata_on():
 def sent(server: Any) -> Any:
     """The body of the newest request."""
     return server.requests[-1].body
-
-
-def traceparent_of(span: Any) -> str:
-    context = span.context
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
 # --- metadata: what is written ------------------------------------------------------------------------------
@@ -197,10 +193,6 @@ class Elsewhere:
         return spans
 
 
-def gets(server: Any) -> int:
-    return sum(request.method == "GET" for request in server.requests)
-
-
 @pytest.mark.parametrize("named", [False, True], ids=["chain", "named"])
 @pytest.mark.parametrize("nested", [False, True], ids=["alone", "nested"])
 @pytest.mark.parametrize("turns", [1, 2, 3])
@@ -220,7 +212,7 @@ def test_one_retrieve_tells_the_next_process_everything(api, server, turns, nest
     before = Elsewhere().run(talk)
     server.requests.clear()
     after = Elsewhere(provider_lookup=True).run(lambda _: api.respond(previous_response_id=ids[-1], **THINKING))
-    assert gets(server) == 1
+    assert len(retrieved(server)) == 1
     last, call = calls(before)[-1], calls(after)[0]
     assert found(call) == ("mine" if named else ids[0], "provider", turns + 1)
     assert ("gen_ai.conversation.id" in call.attributes) == named

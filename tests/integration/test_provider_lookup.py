@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from lookup_kit import BRIEF, LATE, SLOW, answer_late, calls, no_walk_is_left, retrieved, the_call
+from lookup_kit import BRIEF, LATE, SLOW, answer_late, calls, no_walk_is_left, retrieved, second_of, the_call
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import (
@@ -156,7 +156,7 @@ def test_a_chain_that_goes_on_before_the_answer_comes_is_put_right_when_it_does(
     ids = chain(2)
     last = ids[1]
     for _ in range(3):
-        server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+        server.script(second_of(ids), path=ids[1], **LATE)
         last = client.responses.create(model=MODEL, input="x", previous_response_id=last).id
     until(lambda: retrieved(server))  # by the first alone: the others follow it
     answer_late(server)
@@ -229,7 +229,7 @@ def test_an_answer_that_comes_after_the_span_has_ended_is_there_for_the_next_tur
     ids = chain(2)
     provider = TracerProvider(shutdown_on_exit=False)
     with capture_spans(provider_lookup=True, tracer_provider=provider) as spans:
-        server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+        server.script(second_of(ids), path=ids[1], **LATE)
         third = client.responses.create(model=MODEL, input="x", previous_response_id=ids[1])
         provider.force_flush()
         answer_late(server)
@@ -242,7 +242,7 @@ def test_an_answer_that_comes_after_the_span_has_ended_is_there_for_the_next_tur
 
 def test_an_answer_that_is_late_is_the_turns_and_the_next_turns(api, server, chain, spans):
     ids = chain(2)
-    server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+    server.script(second_of(ids), path=ids[1], **LATE)
     third = api.respond(previous_response_id=ids[1])
     api.answer_late(server)
     until(lambda: calls(spans))
@@ -351,7 +351,7 @@ def test_the_span_is_there_while_a_stream_still_goes_on(client, server, chain):
 def test_every_ending_ends_the_span_once(client, server, chain, spans, way, answer):
     ids = chain(2)
     if answer == "late":
-        server.script({"id": ids[1], "object": "response", "previous_response_id": ids[0]}, path=ids[1], **LATE)
+        server.script(second_of(ids), path=ids[1], **LATE)
     delay = [THINKING["extra_headers"]["x-loopback-mode"]] if answer == "in time" else []
     modes = {"fails": ["status=429"], "breaks": ["break=2"]}.get(way, [])
     arguments = {"model": MODEL, "input": "x", "previous_response_id": ids[1]}

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from otlp_receiver import OtlpReceiver
 from store_kit import free_port
+from traces_kit import ref
 from waiting import until
 
 from otel_llm_sessions import session
@@ -76,12 +77,7 @@ def test_it_is_told_again_byte_for_byte_and_once(api, spans, way):
     talk(api, way, 4, before)
     first, again = roots_of(spans)
     assert encode_spans([first]).SerializeToString() == encode_spans([again]).SerializeToString()
-    assert len({id_of(span) for span in spans}) == len(spans) - 1
-
-
-def id_of(span: ReadableSpan) -> tuple[int, int]:
-    assert span.context is not None
-    return span.context.trace_id, span.context.span_id
+    assert len({ref(span.context) for span in spans}) == len(spans) - 1
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -138,10 +134,10 @@ class Counting(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         self.ended += 1
-        if self._raises and id_of(span) in self._seen:
+        if self._raises and ref(span.context) in self._seen:
             self.raised += 1
             raise RuntimeError("a processor of the application's")
-        self._seen.add(id_of(span))
+        self._seen.add(ref(span.context))
 
 
 def test_a_processor_that_raises_costs_the_call_nothing(api, nothing_reported, caplog):

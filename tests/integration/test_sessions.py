@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from odd_kit import empty
 from openai import Omit, OpenAI
 from openinference.instrumentation import using_session
 from opentelemetry import baggage
@@ -201,7 +202,7 @@ def test_a_fetched_response_belongs_to_its_session_and_is_no_turn(api, spans):
 def test_a_retrieved_id_is_an_alias(api, spans, server):
     first = api.respond()
     alias = "resp_" + "0a1b2c3d4e5f" * 4
-    server.script({"id": alias, "object": "response", "status": "completed", "output": []})
+    server.script(empty(alias))
     api.retrieve(first.id)
     server.script({"id": "resp_" + "f0e1d2c3b4a5" * 4, "object": "response", "status": "completed", "output": []})
     api.respond(previous_response_id=alias)
@@ -245,7 +246,7 @@ def test_a_turn_whose_session_nobody_can_tell_keeps_the_key_of_the_turn_before_i
     second, third = (f"resp_{hashlib.sha256(word).hexdigest()[:48]}" for word in (b"second", b"third"))
     with capture_spans(store=store):
         for asked, id_ in ((UNKNOWN, second), (second, third)):
-            server.script({"id": id_, "object": "response", "status": "completed", "output": []})
+            server.script(empty(id_))
             api.respond(previous_response_id=asked)
     left = store.get_all([f"r:{second}", f"r:{third}"])
     assert [link.source for link in left] == ["chain_partial", "chain_partial"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import pytest
+from traces_kit import ref
 
 
 @dataclass
@@ -86,14 +87,10 @@ def turn(span: Any, call: Any, by_ref: dict[Any, Any]) -> Turn:
     )
 
 
-def ref(link: Any) -> tuple[str, str]:
-    return link.trace_id, link.span_id
-
-
 def chained(roots: list[Any], by_ref: dict[Any, Any]) -> list[int]:
     """Return the parts from the first on, by following the links backwards from the last."""
     linked = {ref(link) for root in roots for link in root.links if link.attributes["llm_session.link"] == "session"}
-    (last,) = [root for root in roots if (root.trace_id, root.span_id) not in linked]
+    (last,) = [root for root in roots if ref(root) not in linked]
     order = [last]
     while order[-1].links:
         order.append(by_ref[ref(order[-1].links[0])])

@@ -12,7 +12,7 @@ from openai import OpenAI
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import TraceState
-from session_kit import a_process, by_kind
+from session_kit import a_process, ask, by_kind
 from traces_kit import Elsewhere
 
 from otel_llm_sessions import session
@@ -45,10 +45,6 @@ def stating(state: dict[str, str] = STATE, **settings: Any) -> AbstractContextMa
 
 def state_of(span: ReadableSpan) -> dict[str, str]:
     return dict(span.context.trace_state)
-
-
-def ask(client: OpenAI, **arguments: Any) -> Any:
-    return client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], **arguments)
 
 
 NAMED: dict[str, Any] = {"metadata": {"session_id": "X"}}

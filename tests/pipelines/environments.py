@@ -11,7 +11,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from contract.matrix import Environment
 from contract.pinned import Pinned
 
 PIPELINES = {
@@ -23,16 +22,6 @@ PIPELINES = {
     "lambda": ("awslambdaric", "opentelemetry-instrumentation-aws-lambda", "openai"),
 }
 PINNED = Pinned("pipelines", Path(__file__).with_name("versions.txt"), "3.13", PIPELINES, extra="otlp,redis")
-
-
-def version(pipeline: str, package: str) -> str:
-    """The version of a package in a pipeline's environment."""
-    return PINNED.version(pipeline, package)
-
-
-def environment(pipeline: str) -> Environment:
-    """A pipeline's environment."""
-    return PINNED.environment(pipeline)
 
 
 if __name__ == "__main__":

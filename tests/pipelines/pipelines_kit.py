@@ -21,7 +21,7 @@ import grpc
 from contract.matrix import HOME, make
 from loopback import LoopbackServer
 from otlp_receiver import OtlpReceiver
-from pipelines.environments import environment
+from pipelines.environments import PINNED
 from pipelines.page import Section, sections
 from process_group import ProcessGroup
 from store_kit import RedisServer, free_port
@@ -90,7 +90,7 @@ class Pipeline:
     def settings(self, protocol: str = "http/protobuf", **more: str) -> dict[str, str]:
         """The environment variables of its processes."""
         port = self.receiver.grpc_port if protocol == "grpc" else self.receiver.http_port
-        programs = str(environment(self.name).directory / "bin")
+        programs = str(PINNED.environment(self.name).directory / "bin")
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OPENAI_"))}
         return {
             **inherited,
@@ -146,7 +146,7 @@ class Pipeline:
 
     def program(self, name: str) -> str:
         """The program of a name in the pipeline's environment."""
-        return str(environment(self.name).directory / "bin" / name)
+        return str(PINNED.environment(self.name).directory / "bin" / name)
 
     # --- a web server's visitors ------------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ def pipeline(name: str, title: str, directory: Path, redis: RedisServer, *, as_i
     HOME.mkdir(exist_ok=True)
     with (HOME / f"pipelines-{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        make(environment(name))
+        make(PINNED.environment(name))
     with LoopbackServer() as server, Receiver() as receiver:
         made = Pipeline(name, sections()[title], directory, server, receiver, redis)
         made.write(**(sections()[as_in].files if as_in else {}))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from pipelines.pipelines_kit import SENDS_NOTHING, Pipeline, calls, check_whole, pipeline, wait_for_all
+from pipelines.pipelines_kit import SENDS_NOTHING, Pipeline, calls, chains_of, check_whole, pipeline, wait_for_all
 from store_kit import RedisServer
 
 CELERY = "Celery"
@@ -39,10 +39,6 @@ def ask(at: Pipeline, talks: int = TALKS, turns: int = TURNS) -> list[list[dict]
     return json.loads(done.stdout)
 
 
-def ids(talks: list[list[dict]]) -> list[list[str]]:
-    return [[reply["id"] for reply in talk] for talk in talks]
-
-
 def test_tasks_of_a_conversation_in_one_process_after_the_other_are_one_session(tmp_path: Path, redis: RedisServer):
     with pipeline("celery", CELERY, tmp_path, redis) as at:
         with at.start(at.section.command("celery"), settings_of(at)) as group:
@@ -51,8 +47,8 @@ def test_tasks_of_a_conversation_in_one_process_after_the_other_are_one_session(
             assert len(processes) > 2, "each process has ended after two tasks"
             group.stop(STOPS_WITHIN)
             printed = group.printed
-        wait_for_all(at.receiver, ids(talks))
-        check_whole(at.receiver.spans, ids(talks), below="CONSUMER")
+        wait_for_all(at.receiver, chains_of(talks))
+        check_whole(at.receiver.spans, chains_of(talks), below="CONSUMER")
         assert "Traceback" not in printed, printed
 
 

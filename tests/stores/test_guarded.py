@@ -9,6 +9,7 @@ import threading
 import weakref
 
 import pytest
+from failures import warnings_of
 from fake_backend import FakeBackend
 from store_kit import a_link, in_child
 from waiting import until
@@ -192,10 +193,6 @@ def test_a_kind_of_failure_is_one_warning(guard, quick, inner, caplog):
     assert [record.levelname for record in caplog.records if record.levelname == "WARNING"] == ["WARNING"]
 
 
-def warnings_of(caplog) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-
-
 @pytest.mark.parametrize("fault", [StoreDown("down"), StoreRefused("full")])
 def test_a_store_that_is_shut_says_so_once_whichever_thread_found_out(guard, inner, caplog, fault):
     inner.fail(fault)
@@ -204,7 +201,7 @@ def test_a_store_that_is_shut_says_so_once_whichever_thread_found_out(guard, inn
     guard.put(["s:2"], a_link())
     guard.get_all(["s:2"])
     guard.claim("root")
-    (said,) = warnings_of(caplog)
+    (said,) = warnings_of(caplog, None)
     assert "use the session store, which is left alone" in said
 
 

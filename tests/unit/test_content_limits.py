@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from effort_kit import own_seconds
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,12 +17,6 @@ from otel_llm_sessions.telemetry.content.values import Content
 
 MOST_TIMES = 10
 """How often as long it takes to limit what is much too long as to write it; it takes three times as long."""
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    begun = time.thread_time()
-    work()
-    return time.thread_time() - begun
 
 
 def message(text: str, role: str = "user") -> dict[str, Any]:
@@ -119,7 +112,8 @@ def test_of_a_message_of_very_many_parts_the_first_are_recorded_soon():
     said = {"role": "user", "parts": [{"type": "text", "content": f"text {number}"} for number in range(20_000)]}
     whole = Content([said], [], [], [])
     took, takes_to_write = (
-        min(map(seconds, [work] * 3)) for work in (lambda: limited(whole, 1000, None), lambda: encode(Plain().of(said)))
+        min(map(own_seconds, [work] * 3))
+        for work in (lambda: limited(whole, 1000, None), lambda: encode(Plain().of(said)))
     )
     assert took < MOST_TIMES * takes_to_write
     left = limited(whole, 1000, None)

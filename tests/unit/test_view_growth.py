@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from effort_kit import own_seconds
 from view_kit import call, link, response, root, span
 
 from otel_llm_sessions.view.server.conversation import rows
@@ -62,14 +60,6 @@ def read(spans: list[Any]) -> None:
         rows(session.turns)
 
 
-def seconds(work: Callable[[Any], object], spans: list[Any]) -> float:
-    """Of this thread's own time: what else the machine does is not counted."""
-    gc.collect()
-    begun = time.thread_time()
-    work(spans)
-    return time.thread_time() - begun
-
-
 @pytest.mark.parametrize(
     ("work", "scene", "number"),
     [
@@ -85,6 +75,6 @@ def seconds(work: Callable[[Any], object], spans: list[Any]) -> float:
 )
 def test_ten_times_as_much_takes_about_ten_times_as_long(work, scene, number):
     fewer, more = scene(number), scene(10 * number)
-    few = min(seconds(work, fewer) for _ in range(3))
+    few = min(own_seconds(lambda: work(fewer)) for _ in range(3))
     # Of three times the least, which is not waited for where the first is short enough.
-    assert any(seconds(work, more) < 25 * few for _ in range(3))
+    assert any(own_seconds(lambda: work(more)) < 25 * few for _ in range(3))
