@@ -114,6 +114,13 @@ class Api:
             return self.finish(self._aread(stream, at_most))
         return _read(stream, at_most)
 
+    def parsed(self, opened: Any) -> Any:
+        """What the client makes of a streaming response."""
+        if isinstance(self.client, AsyncOpenAI):
+            return self.finish(_aparsed(opened))
+        with opened as response:
+            return response.parse()
+
     async def _aread(self, stream: Any, at_most: int | None) -> list[Any]:
         pieces: list[Any] = []
         async with stream:
@@ -123,6 +130,11 @@ class Api:
                 except StopAsyncIteration:
                     break
         return pieces
+
+
+async def _aparsed(opened: Any) -> Any:
+    async with opened as response:
+        return await response.parse()
 
 
 def _read(stream: Any, at_most: int | None) -> list[Any]:
@@ -327,6 +339,15 @@ def _nothing_left_behind() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def _receiver() -> Iterator[Any]:
     # Imported here: the contract's environments have no exporter.
+    from otlp_receiver import OtlpReceiver
+
+    with OtlpReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def receiver() -> Iterator[Any]:
+    """An OTLP receiver of the test's own."""
     from otlp_receiver import OtlpReceiver
 
     with OtlpReceiver() as receiver:

@@ -6,12 +6,7 @@ import itertools
 import json
 from typing import Any
 
-from openai import OpenAI
-
-try:
-    import httpx2 as httpx
-except ImportError:  # openai before 3
-    import httpx  # type: ignore[no-redef]
+from answered import client_of, httpx
 
 
 class CountingServer:
@@ -22,10 +17,7 @@ class CountingServer:
         self.host = host
         self._first = first
         self.restart()
-        transport = httpx.MockTransport(self._answer)
-        self.client = OpenAI(
-            api_key="x", base_url=f"http://{host}/v1", max_retries=0, http_client=httpx.Client(transport=transport)
-        )
+        self.client = client_of(self._answer, base_url=f"http://{host}/v1")
 
     def restart(self) -> None:
         """Begin again."""

@@ -19,8 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import Tracer
-from opentelemetry.trace import TracerProvider as BareProvider
+from wrapped_provider import WrappedProvider
 
 from otel_llm_sessions import evaluate, session
 from otel_llm_sessions.demo.provider.server import ProviderServer
@@ -435,29 +434,6 @@ def other_session(stage: Stage) -> Books:
         named = process.respond(previous_response_id=first.id, metadata={"session_id": "umläut ✓ 漢字/%2F"})
     told = [turn(1, named, source="metadata")]
     return [book(first.id, [turn(1, first)]), book("umläut ✓ 漢字/%2F", [{**told[0], "turn": 2}])]
-
-
-class WrappedTracer(Tracer):
-    """A vendor's tracer, that has no ids to give."""
-
-    def __init__(self, inner: Tracer) -> None:
-        self.start_span = inner.start_span
-        self.start_as_current_span = inner.start_as_current_span
-
-    def start_span(self, *args: Any, **kwargs: Any) -> Any: ...
-
-    def start_as_current_span(self, *args: Any, **kwargs: Any) -> Any: ...
-
-
-class WrappedProvider(BareProvider):
-    """A vendor's tracer provider, whose tracers have no ids to give: traces of sessions have random ones."""
-
-    def __init__(self, inner: TracerProvider) -> None:
-        self.add_span_processor = inner.add_span_processor
-        self._inner = inner
-
-    def get_tracer(self, *args: Any, **kwargs: Any) -> Tracer:
-        return WrappedTracer(self._inner.get_tracer(*args, **kwargs))
 
 
 def random_ids(stage: Stage) -> Books:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import openai
+from answered import async_client_of, client_of
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.metrics import MeterProvider
@@ -88,10 +89,8 @@ class Wire:
     def __init__(self, base_url: str = "http://server/v1", **arguments: Any) -> None:
         self.content, self.content_type, self.size = b"", JSON, 4096
         self.loop = asyncio.new_event_loop()
-        transport = httpx2.MockTransport(self._answer)
-        arguments = {"base_url": base_url, "api_key": "x", "max_retries": 0, **arguments}
-        self.client = openai.OpenAI(http_client=httpx2.Client(transport=transport), **arguments)
-        self.async_client = openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=transport), **arguments)
+        self.client = client_of(self._answer, base_url=base_url, **arguments)
+        self.async_client = async_client_of(self._answer, base_url=base_url, **arguments)
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         stream = Pieces(self.content, self.size)
@@ -116,6 +115,11 @@ class Wire:
         if kind == "async":
             return self.loop.run_until_complete(acall_by(resource_of(self.async_client, api), how, asked))
         return call_by(resource_of(self.client, api), how, asked)
+
+    def ask(self, api: str, stream: bool = False, reply: dict[str, Any] | None = None, **asked: Any) -> None:
+        """Make a call that is answered with some fields of the test's own."""
+        self.answer(body(api, stream, **(reply or {})), EVENTS if stream else JSON)
+        self.call(api, stream=stream, **asked)
 
     def outcome(self, *arguments: Any, **named: Any) -> Any:
         """As ``call``; an exception is an outcome like any other."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from loopback_client import MODEL
@@ -33,8 +33,20 @@ def outcome(scenario: Callable[[], Any]) -> Any:
     try:
         return scenario()
     except BaseException as error:
-        cause = error.__cause__
-        return type(error), str(error), getattr(error, "body", None), type(cause), str(cause)
+        return _raised(error)
+
+
+async def aoutcome(awaitable: Awaitable[Any]) -> Any:
+    """The same of something that is awaited."""
+    try:
+        return await awaitable
+    except BaseException as error:
+        return _raised(error)
+
+
+def _raised(error: BaseException) -> Any:
+    cause = error.__cause__
+    return type(error), str(error), getattr(error, "body", None), type(cause), str(cause)
 
 
 def same_with_and_without(scenario: Callable[[], Any], **settings: Any) -> Any:

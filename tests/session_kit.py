@@ -51,6 +51,11 @@ def place(span: Any) -> tuple[Any, ...]:
     return span.attributes["session.id"], span.attributes["llm_session.turn"]
 
 
+def places(calls: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """The same of each."""
+    return [place(call) for call in calls]
+
+
 def named(spans: Iterable[Any], name: str) -> Any:
     """The one span whose name begins so."""
     (span,) = [span for span in spans if span.name.startswith(name)]

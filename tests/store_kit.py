@@ -42,6 +42,20 @@ def require_program(kind: str) -> str:
     return found
 
 
+class Interrupting(str):
+    """A key at which a signal comes in, wherever a store looks it up."""
+
+    def __hash__(self) -> int:
+        signal.raise_signal(signal.SIGALRM)
+        return str.__hash__(self)
+
+
+async def put_and_got(store: Any) -> Any:
+    """Put a link into a store, on this loop, and get it back."""
+    await store.aput(["s:1"], a_link())
+    return (await store.aget_all(["s:1"]))[0]
+
+
 def a_link(turn: int = 1, session: str = "session-1", *, ended: bool = True, start: int | None = None) -> SessionLink:
     """A link as the package writes them: a later turn starts later."""
     now = time.time_ns() if start is None else start

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 AT_MOST: Final = 60.0
@@ -29,3 +30,22 @@ async def auntil(happened: Callable[[], object], seconds: float = AT_MOST) -> No
     while not happened():
         assert time.monotonic() < deadline, "it did not happen in time"
         await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def gaps_of_another_task() -> AsyncIterator[list[float]]:
+    """For how long another task of the loop did not come to its turn, each time; all is there when the block ends."""
+    turns, gaps, is_over = list[float](), list[float](), asyncio.Event()
+
+    async def beat() -> None:
+        while not is_over.is_set():
+            turns.append(time.perf_counter())
+            await asyncio.sleep(0.001)
+
+    beating = asyncio.ensure_future(beat())
+    try:
+        yield gaps
+    finally:
+        is_over.set()
+        await beating
+    gaps += [later - earlier for earlier, later in zip(turns, turns[1:])]

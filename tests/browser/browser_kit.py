@@ -25,6 +25,11 @@ class Viewer:
         self.database.settle()
 
 
+def unfold(page: Any) -> None:
+    """Open all of the page that can be opened."""
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+
+
 @contextmanager
 def viewing(*spans: ReceivedSpan, **options: Any) -> Iterator[Viewer]:
     database = Database()

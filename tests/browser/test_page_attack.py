@@ -6,6 +6,7 @@ import json
 from urllib.parse import quote
 
 import pytest
+from browser_kit import unfold
 from playwright.sync_api import expect
 from viewer_kit import called, message, resulted, root, span_id_of, trace_id_of, turn
 
@@ -94,7 +95,7 @@ def test_nothing_that_spans_say_runs_or_becomes_part_of_the_page(start, opened, 
     for address in addresses(viewer.url, ID):
         page = opened(address)
         expect(page.locator("html.scripted main")).to_have_count(1)
-        page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+        unfold(page)
         assert page.evaluate("window.ran") is None
         assert page.locator(SPIES).count() == 0
         assert page.locator("a[href^='javascript:' i]").count() == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from browser_kit import unfold
 from playwright.sync_api import expect
 from showcase import ID, TRACE, others, showcase
 from starlette.requests import Request
@@ -71,7 +72,7 @@ CONTRASTS = """() => {
 def test_every_text_can_be_told_from_what_it_stands_on(viewer, opened, name, scheme):
     page = opened(viewer.url + PAGES[name], color_scheme=scheme)
     expect(page.locator("html.scripted")).to_have_count(1)
-    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    unfold(page)
     found = page.evaluate(CONTRASTS)
     assert len(found) >= 3
     assert [pair for pair in found if pair["ratio"] < 4.5] == []
@@ -92,7 +93,7 @@ def test_light_and_dark_are_the_systems(viewer, opened):
 @pytest.mark.parametrize("name", PAGES)
 def test_no_page_is_wider_than_its_window(viewer, opened, name, width):
     page = opened(viewer.url + PAGES[name], width=width)
-    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    unfold(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     beyond = page.evaluate(
         """() => [...document.querySelectorAll("main *, .bar *")].filter((each) => {

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from answered import client_of, httpx
 from exported import Exported
 from failures import Failure, failures_of_ours
 from loopback import LoopbackServer
@@ -19,6 +19,8 @@ from odd_kit import Telemetry, Wire, telemetry
 from openai import OpenAI
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from store_kit import SERVERS, Proxy, RedisServer, require_program
 from traces_kit import CHAT_REPLY
 
@@ -105,10 +107,22 @@ def tracer(exported: Exported) -> trace.Tracer:
 @pytest.fixture
 def quick_client():
     """A client that is answered without a socket, for very many calls."""
-    http: Any = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
-    transport = http.MockTransport(lambda request: http.Response(200, json=CHAT_REPLY))
-    with http.Client(transport=transport) as http_client:
-        yield OpenAI(base_url="http://127.0.0.1:9/v1", api_key="x", http_client=http_client)
+    with client_of(lambda request: httpx.Response(200, json=CHAT_REPLY)) as client:
+        yield client
+
+
+@pytest.fixture
+def reader() -> InMemoryMetricReader:
+    return InMemoryMetricReader()
+
+
+@pytest.fixture
+def metered(reader: InMemoryMetricReader) -> Iterator[CapturedSpans]:
+    """The spans of the test's calls, whose metrics go to the reader."""
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    with capture_spans(meter_provider=provider, traces="turn") as spans:
+        yield spans
+    provider.shutdown()
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import openai
 import pytest
+from answered import async_client_of, client_of, httpx
 from echo_kit import (
     called,
     chunks,
@@ -41,18 +42,10 @@ from waiting import until
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.testing import capture_spans
 
-try:
-    import httpx2 as httpx
-except ImportError:  # openai before 3
-    import httpx  # type: ignore[no-redef]
-
 Json = dict[str, Any]
 
 SHARED_IDS = ("0G84QFMp3", "Zk31mVb9q", "call_x8k2m9qa")
 """Ids of 40 to 80 bits, which calls of several agents have."""
-
-
-OPTIONS: Json = {"api_key": "x", "base_url": "http://a.test/v1", "max_retries": 0}
 
 
 class Agent:
@@ -160,7 +153,7 @@ def at_once_in_threads(agents: Sequence[Agent], turns: int) -> None:
         with pytest.raises(StopIteration):  # a blocking client never suspends it
             work.send(None)
 
-    client = openai.OpenAI(**OPTIONS, http_client=httpx.Client(transport=transport(agents)))
+    client = client_of(answering(agents))
     threads = [threading.Thread(target=finish, args=(agent.work(client, turns),)) for agent in agents]
     for thread in threads:
         thread.start()
@@ -172,15 +165,15 @@ def at_once_on_a_loop(agents: Sequence[Agent], turns: int) -> None:
     """Each agent in a task of its own, with one client."""
 
     async def work() -> None:
-        client = openai.AsyncOpenAI(**OPTIONS, http_client=httpx.AsyncClient(transport=transport(agents)))
+        client = async_client_of(answering(agents))
         await asyncio.gather(*(agent.work(client, turns) for agent in agents))
 
     asyncio.run(work())
 
 
-def transport(agents: Sequence[Agent]) -> Any:
+def answering(agents: Sequence[Agent]) -> Callable[[Any], Any]:
     by_name = {agent.name: agent for agent in agents}
-    return httpx.MockTransport(lambda request: by_name[json.loads(request.content)["model"]].answer(request))
+    return lambda request: by_name[json.loads(request.content)["model"]].answer(request)
 
 
 @pytest.mark.slow

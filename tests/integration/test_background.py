@@ -21,21 +21,8 @@ def fetched(api: Any, response_id: str, how: str) -> Any:
     if how == "raw":
         return api.finish(responses.with_raw_response.retrieve(response_id)).parse()
     if how == "streaming response":
-        return api.finish(_whole(responses, response_id, api.client))
+        return api.parsed(responses.with_streaming_response.retrieve(response_id))
     return api.retrieve(response_id)
-
-
-def _whole(responses: Any, response_id: str, client: Any) -> Any:
-    opened = responses.with_streaming_response.retrieve(response_id)
-    if hasattr(opened, "__aenter__"):
-
-        async def aread() -> Any:
-            async with opened as response:
-                return await response.parse()
-
-        return aread()
-    with opened as response:
-        return response.parse()
 
 
 def until_done(api: Any, made: Any, how: str = "plain") -> Any:

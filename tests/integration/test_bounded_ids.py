@@ -8,9 +8,9 @@ from typing import Any
 
 import openai
 import pytest
-from counting import httpx
+from answered import async_client_of, client_of, httpx
 from odd_kit import empty
-from openai import AsyncOpenAI, OpenAI
+from openai import OpenAI
 
 from otel_llm_sessions.testing import capture_spans
 
@@ -29,10 +29,7 @@ def resident() -> int:
 
 
 def answering(reply: Any, status: int = 200) -> OpenAI:
-    transport = httpx.MockTransport(lambda request: httpx.Response(status, content=json.dumps(reply)))
-    return OpenAI(
-        api_key="x", base_url="http://a.test/v1", max_retries=0, http_client=httpx.Client(transport=transport)
-    )
+    return client_of(lambda request: httpx.Response(status, content=json.dumps(reply)))
 
 
 def said(spans: Any) -> str:
@@ -76,8 +73,7 @@ def test_a_reply_whose_id_is_none_names_nothing(both_modes, odd, stream):
     if stream:
         body = f'event: response.completed\ndata: {{"type": "response.completed", "response": {body}}}\n\n'
     headers = {"content-type": "text/event-stream" if stream else "application/json"}
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=body, headers=headers))
-    client = OpenAI(api_key="x", base_url="http://a.test/v1", http_client=httpx.Client(transport=transport))
+    client = client_of(lambda request: httpx.Response(200, content=body, headers=headers))
     result = client.responses.create(model="m", input="x", stream=stream)
     if stream:
         list(result)
@@ -122,10 +118,7 @@ def test_ids_with_slashes_and_percents_are_found_again_by_fetching_and_cancellin
 
 
 async def test_ids_of_a_megabyte_are_no_evidence_on_an_event_loop_either():
-    transport = httpx.MockTransport(lambda request: httpx.Response(404, json={}))
-    client = AsyncOpenAI(
-        api_key="x", base_url="http://a.test/v1", max_retries=0, http_client=httpx.AsyncClient(transport=transport)
-    )
+    client = async_client_of(lambda request: httpx.Response(404, json={}))
     with capture_spans(provider_lookup=True) as spans:
         with pytest.raises(openai.NotFoundError):
             await client.responses.create(model="m", input="x", previous_response_id=MEGABYTE)

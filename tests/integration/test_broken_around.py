@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from broken_kit import BrokenExporter, BrokenSampler, provider_with
 from loopback_client import MESSAGES, MODEL
 from openai import OpenAI
 from opentelemetry import trace
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from promises_kit import CHAT, STREAM, outcome, same_with_and_without, seen
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, guard, session
@@ -39,22 +39,9 @@ class BrokenStore:
         """Nothing to close."""
 
 
-class BrokenExporter(SpanExporter):
-    def export(self, spans: Any) -> Any:
-        raise OSError("the exporter is down")
-
-
 class BrokenIds(RandomIdGenerator):
     def generate_span_id(self) -> int:
         raise OSError("no ids today")
-
-
-class BrokenSampler(Sampler):
-    def should_sample(self, *args: Any, **kwargs: Any) -> Any:
-        raise OSError("no sampling today")
-
-    def get_description(self) -> str:
-        return "broken"
 
 
 class BrokenStart(SpanProcessor):
@@ -65,15 +52,6 @@ class BrokenStart(SpanProcessor):
 class BrokenEnd(SpanProcessor):
     def on_end(self, span: Any) -> None:
         raise OSError("no end today")
-
-
-def provider_with(
-    processor: Any = None, ids: IdGenerator | None = None, sampler: Sampler = ALWAYS_ON
-) -> TracerProvider:
-    provider = TracerProvider(id_generator=ids, sampler=sampler, shutdown_on_exit=False)
-    if processor is not None:
-        provider.add_span_processor(processor)
-    return provider
 
 
 BROKEN: dict[str, Callable[[], dict[str, Any]]] = {

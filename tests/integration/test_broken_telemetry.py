@@ -6,9 +6,10 @@ import logging
 from typing import Any
 
 import pytest
+from broken_kit import BrokenExporter, provider_with
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 
 from otel_llm_sessions.stores.memory import MemoryStore
@@ -33,12 +34,7 @@ class Broken(SpanProcessor):
             raise RuntimeError(f"no {name}")
 
 
-class BrokenExporter(SpanExporter):
-    def export(self, spans: Any) -> Any:
-        raise RuntimeError("no disk")
-
-
-class BrokenSampler(Sampler):
+class OnceBrokenSampler(Sampler):
     """Raises once."""
 
     def __init__(self) -> None:
@@ -75,14 +71,8 @@ PROVIDERS = {
     "a processor as a marker starts": lambda: provider_with(Broken("start", "turn")),
     "a processor as a marker ends": lambda: provider_with(Broken("end", "turn")),
     "an exporter": lambda: provider_with(SimpleSpanProcessor(BrokenExporter())),
-    "a sampler": lambda: TracerProvider(sampler=BrokenSampler(), shutdown_on_exit=False),
+    "a sampler": lambda: TracerProvider(sampler=OnceBrokenSampler(), shutdown_on_exit=False),
 }
-
-
-def provider_with(processor: SpanProcessor) -> TracerProvider:
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(processor)
-    return provider
 
 
 @pytest.mark.parametrize("nested", [False, True])

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from openai import AsyncOpenAI, OpenAI
+from answered import async_client_of, client_of
 from opentelemetry import baggage
 from opentelemetry.context import attach, detach, get_current, set_value
 from opentelemetry.sdk.trace import TracerProvider
@@ -56,13 +56,11 @@ def wired():
 @pytest.fixture(params=["sync", "async"])
 def ask(request, wired):
     """Make a call through the wire."""
-    transport: Any = httpx2.MockTransport(wired[1])
-    options = {"api_key": "x", "base_url": "http://a.test/v1", "max_retries": 0}
     if request.param == "sync":
-        with OpenAI(**options, http_client=httpx2.Client(transport=transport)) as client:
+        with client_of(wired[1]) as client:
             yield lambda **more: client.chat.completions.create(**ASK, **more)
         return
-    async_client = AsyncOpenAI(**options, http_client=httpx2.AsyncClient(transport=transport))
+    async_client = async_client_of(wired[1])
 
     async def acall(more: Any) -> Any:
         return await async_client.chat.completions.create(**ASK, **more)
@@ -144,9 +142,8 @@ def test_while_a_session_is_looked_up_it_is_the_calls_too():
         return httpx2.Response(200, json=REPLY) if request.method == "POST" else httpx2.Response(404)
 
     seen: list[Any] = []
-    http_client = httpx2.Client(transport=httpx2.MockTransport(transport))
     with capture_spans(provider_lookup=True), session("A"):
-        with OpenAI(api_key="x", base_url="http://a.test/v1", max_retries=0, http_client=http_client) as client:
+        with client_of(transport) as client:
             unknown = "resp_68af4030592c81938ec0a5fbab4a3e9f05438e46b5f69a3b"
             client.post("/responses", cast_to=object, body={"previous_response_id": unknown, "session_id": "B"})
     assert seen == ["B"]

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 import httpx2
-import openai
 import pytest
+from answered import client_of
 from odd_kit import CHUNK
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -30,8 +30,7 @@ def test_a_step_of_the_clock_neither_lengthens_nor_turns_a_call(monkeypatch, ste
         events = b"".join(b"data: %s\n\n" % data for data in (json.dumps(CHUNK).encode(), b"[DONE]"))
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=events)
 
-    http = httpx2.Client(transport=httpx2.MockTransport(handle))
-    client = openai.OpenAI(base_url="http://model.test", api_key="k", http_client=http)
+    client = client_of(handle)
     reader = InMemoryMetricReader()
     began = time.monotonic_ns()
     with capture_spans(meter_provider=MeterProvider([reader])) as spans:

@@ -8,7 +8,7 @@ import openai
 import pytest
 from loopback_client import MODEL
 from openai.resources.responses import Responses
-from session_kit import place
+from session_kit import places
 from traces_kit import linked, only, ref
 
 from otel_llm_sessions import session
@@ -40,10 +40,6 @@ def calls(spans: Any) -> list[Any]:
     return [span for span in spans if span.name.startswith(("chat", "compact"))]
 
 
-def places(spans: Any) -> list[tuple[Any, ...]]:
-    return [place(span) for span in calls(spans)]
-
-
 @pytest.mark.parametrize("how", ["plain", "raw"])
 def test_a_chain_that_is_compacted_goes_on_from_what_took_its_place(api, both_modes, how):
     first = api.respond()
@@ -51,7 +47,7 @@ def test_a_chain_that_is_compacted_goes_on_from_what_took_its_place(api, both_mo
     third = api.respond(input=[*items, said("And now?")])
     api.respond(input=[*items, said("And now?"), *items_of(third), said("Thanks")])
     api.respond(previous_response_id=third.id)
-    assert places(both_modes) == [(first.id, turn) for turn in (1, 2, 3, 4, 4)]
+    assert places(calls(both_modes)) == [(first.id, turn) for turn in (1, 2, 3, 4, 4)]
     assert [span.attributes["llm_session.source"] for span in calls(both_modes)] == [
         "new", "chain", "item", "item", "chain"
     ]  # fmt: skip
@@ -81,7 +77,7 @@ def test_a_server_that_compacts_on_the_way_changes_no_session(api, spans, stream
     first = ask()
     second = ask(previous_response_id=first.id)
     ask(input=[*items_of(second), said("And now?")])
-    assert places(spans) == [(first.id, 1), (first.id, 2), (first.id, 3)]
+    assert places(calls(spans)) == [(first.id, 1), (first.id, 2), (first.id, 3)]
     assert [span.attributes[COMPACTED] for span in calls(spans)] == [True] * 3
 
 
@@ -90,14 +86,14 @@ def test_a_stream_that_is_left_after_the_compaction_has_left_its_item(api, spans
     item = next(event.item for event in events if event.type == "response.output_item.done")
     assert item.type == "compaction"
     api.respond(input=[item.to_dict(), said("And now?")])
-    assert places(spans) == [(events[0].response.id, 1), (events[0].response.id, 2)]
+    assert places(calls(spans)) == [(events[0].response.id, 1), (events[0].response.id, 2)]
 
 
 def test_what_is_compacted_in_a_named_session_goes_on_in_it_elsewhere(api, spans):
     with session("mine"):
         items = compacted(api, input=[said("Hello")])
     api.respond(input=[*items, said("And now?")])
-    assert places(spans) == [("mine", 1), ("mine", 2)]
+    assert places(calls(spans)) == [("mine", 1), ("mine", 2)]
 
 
 def test_to_compact_begins_a_session_where_nothing_was_before(api, spans):
@@ -105,7 +101,7 @@ def test_to_compact_begins_a_session_where_nothing_was_before(api, spans):
     api.respond(input=[*items, said("And now?")])
     named = calls(spans)[0].attributes
     assert named["session.id"] == named["gen_ai.response.id"]
-    assert places(spans) == [(named["session.id"], 1), (named["session.id"], 2)]
+    assert places(calls(spans)) == [(named["session.id"], 1), (named["session.id"], 2)]
 
 
 def test_two_conversations_that_are_compacted_stay_apart(api, spans):
@@ -113,7 +109,7 @@ def test_two_conversations_that_are_compacted_stay_apart(api, spans):
     items = [compacted(api, previous_response_id=first.id) for first in firsts]
     for each in items:
         api.respond(input=[*each, said("And now?")])
-    assert [session_id for session_id, _ in places(spans)] == [first.id for first in firsts] * 3
+    assert [session_id for session_id, _ in places(calls(spans))] == [first.id for first in firsts] * 3
 
 
 def test_a_failure_to_compact_is_a_turn_that_left_nothing(api, spans):
@@ -121,7 +117,7 @@ def test_a_failure_to_compact_is_a_turn_that_left_nothing(api, spans):
     with pytest.raises(openai.InternalServerError):
         compacted(api, previous_response_id=first.id, extra_headers={"x-loopback-mode": "status=500"})
     api.respond(previous_response_id=first.id)
-    assert places(spans) == [(first.id, 1), (first.id, 2), (first.id, 2)]
+    assert places(calls(spans)) == [(first.id, 1), (first.id, 2), (first.id, 2)]
     assert calls(spans)[1].attributes["error.type"] == "openai.InternalServerError"
 
 
@@ -132,5 +128,5 @@ def test_another_process_goes_on_from_the_compacted(api, shared_url, exported):
         items = compacted(api, previous_response_id=first.id)
     with capture_spans(tracer_provider=exported.provider, store=shared_url):
         api.respond(input=[*items, said("And now?")])
-    assert places(exported.spans) == [(first.id, turn) for turn in (1, 2, 3)]
+    assert places(calls(exported.spans)) == [(first.id, turn) for turn in (1, 2, 3)]
     assert only(exported.named("session")).attributes["session.id"] == first.id

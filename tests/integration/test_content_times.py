@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from answered import client_of
 from content_kit import EXTENT
 from delta_kit import CONTENT
 from effort_kit import Effort, Efforts
-from openai import OpenAI
 
 from otel_llm_sessions import session
 from otel_llm_sessions.openai.content import CallContent
@@ -48,10 +48,7 @@ class Talk:
         self.is_rebuilt = is_rebuilt
         self.answering = 0.0
         """Seconds that the model took, which is neither the client nor the package."""
-        transport = httpx2.MockTransport(self._answer)
-        self._client = OpenAI(
-            api_key="key", base_url="http://model.test/v1", http_client=httpx2.Client(transport=transport)
-        )
+        self._client = client_of(self._answer)
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         begun = time.thread_time()

@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from odd_kit import EVENTS, JSON, Telemetry, Wire, attributes, body, sse, telemetry
+from odd_kit import EVENTS, Telemetry, Wire, attributes, body, sse, telemetry
 
 from otel_llm_sessions import session
 
@@ -35,8 +35,7 @@ def seen() -> Iterator[Telemetry]:
 
 
 def ask(wire: Wire, api: str = "chat", stream: bool = False, reply: dict[str, Any] | None = None, **asked: Any) -> None:
-    wire.answer(body(api, stream, **(reply or {})), EVENTS if stream else JSON)
-    wire.call(api, stream=stream, **asked)
+    wire.ask(api, stream, reply, **asked)
 
 
 def said_of(seen: Telemetry) -> dict[str, Any]:

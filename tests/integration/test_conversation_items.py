@@ -62,19 +62,8 @@ class Talk:
             raw = getattr(resource.with_raw_response, name)(**arguments)
             return self._api.finish(raw).parse()
         if self._how == "streaming response":
-            return self._api.finish(self._read(getattr(resource.with_streaming_response, name)(**arguments)))
+            return self._api.parsed(getattr(resource.with_streaming_response, name)(**arguments))
         return self._api.finish(getattr(resource, name)(**arguments))
-
-    def _read(self, opened: Any) -> Any:
-        if not hasattr(opened, "__aenter__"):
-            with opened as response:
-                return response.parse()
-
-        async def read() -> Any:
-            async with opened as response:
-                return await response.parse()
-
-        return read()
 
 
 @pytest.fixture

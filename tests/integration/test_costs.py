@@ -281,18 +281,11 @@ def test_a_nested_turn_counts_once(client, server):
 # --- the metric -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def reader():
-    return InMemoryMetricReader()
-
-
 @pytest.fixture(params=["", "gen_ai_latest_experimental"])
-def metered(request, monkeypatch, reader):
+def metered(request, monkeypatch):
+    """The fixture that others have, under the conventions of both ages."""
     monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", request.param)
-    provider = MeterProvider([reader], shutdown_on_exit=False)
-    with capture_spans(meter_provider=provider, traces="turn") as spans:
-        yield spans
-    provider.shutdown()
+    return request.getfixturevalue("metered")
 
 
 def cost_metrics(reader: InMemoryMetricReader) -> list[Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from answered import async_client_of, client_of
 from endings_kit import MESSAGES, kinds, only
 from loopback_client import MODEL
 from opentelemetry.trace import StatusCode
@@ -271,8 +272,7 @@ def test_ctrl_c_while_a_chunk_is_waited_for(spans):
     def answer(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=Interrupting())
 
-    http = httpx2.Client(transport=httpx2.MockTransport(answer))
-    with openai.OpenAI(base_url="http://server", api_key="x", http_client=http) as client:
+    with client_of(answer) as client:
         with pytest.raises(KeyboardInterrupt):
             list(open_stream(client, "chat"))
     assert only(spans).status.status_code is StatusCode.UNSET
@@ -282,8 +282,7 @@ def test_ctrl_c_while_the_reply_is_waited_for(spans):
     def answer(request: httpx2.Request) -> httpx2.Response:
         raise KeyboardInterrupt
 
-    http = httpx2.Client(transport=httpx2.MockTransport(answer))
-    with openai.OpenAI(base_url="http://server", api_key="x", http_client=http) as client:
+    with client_of(answer) as client:
         with pytest.raises(KeyboardInterrupt):
             open_stream(client, "chat")
     assert only(spans).attributes["error.type"] == "KeyboardInterrupt"
@@ -382,10 +381,7 @@ def test_a_coroutine_that_is_closed_waits_for_no_store(monkeypatch):
         yield "paused"
 
     async def app() -> None:
-        http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
-        client = openai.AsyncOpenAI(base_url="http://server", api_key="x", http_client=http)
-        client._platform = "Other"
-        stream = await open_stream(client, "responses")
+        stream = await open_stream(async_client_of(answer), "responses")
         async with stream:
             await anext(stream)
             await pause()

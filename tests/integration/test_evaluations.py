@@ -11,12 +11,13 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from broken_kit import BrokenSampler
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from session_kit import a_process, named
 from traces_kit import ref
 from waiting import until
@@ -298,14 +299,6 @@ def what_is_said_is_bounded_and_can_be_sent(spans, explanation, score):
     assert len(told.encode()) <= 4 * 16_384 and isinstance(attributes["gen_ai.evaluation.score.value"], float)
 
 
-class Raising(Sampler):
-    def should_sample(self, *arguments: Any, **named: Any) -> Any:
-        raise RuntimeError("a sampler of the application's")
-
-    def get_description(self) -> str:
-        return "Raising"
-
-
 class Broken(MemoryStore):
     def get_all(self, keys: Any) -> Any:
         raise RuntimeError("a store of the application's")
@@ -320,7 +313,7 @@ def test_it_never_hurts(say, logged, monkeypatch, what):
 
         __repr__ = __float__  # type: ignore[assignment]
 
-    settings = {"sampler": {"sampler": Raising()}, "store": {"store": Broken()}}.get(what, {})
+    settings = {"sampler": {"sampler": BrokenSampler()}, "store": {"store": Broken()}}.get(what, {})
     if what == "logs":
         monkeypatch.setattr(events, "get_logger_provider", lambda: None)
     with a_process(**settings) as (_, _):

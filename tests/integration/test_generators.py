@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from openai import OpenAI
+from answered import client_of
 from opentelemetry import baggage
 from opentelemetry.context import get_current
 from opentelemetry.sdk.trace import TracerProvider
@@ -165,8 +165,7 @@ def test_what_is_started_below_a_call_has_the_generators_session_and_its_baggage
             yield
 
     seen: list[Any] = []
-    http_client = httpx2.Client(transport=httpx2.MockTransport(transport))
-    with OpenAI(api_key="x", max_retries=0, http_client=http_client) as client:
+    with client_of(transport) as client:
         for _ in talk(client):
             assert baggage.get_baggage("session.id") is None
     assert seen == [("mine", "mine")]

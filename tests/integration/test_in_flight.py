@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
-import openai
 import pytest
+from answered import async_client_of, client_of
 from loopback_client import MESSAGES
 from odd_kit import CHUNK
 from opentelemetry.context import attach, detach, get_current, set_value
@@ -46,20 +46,10 @@ def reply(request: Any) -> Any:
     return httpx2.Response(200, json=completion)
 
 
-def client_of(handler: Callable[[Any], Any] = reply) -> openai.OpenAI:
-    http = httpx2.Client(transport=httpx2.MockTransport(handler))
-    return openai.OpenAI(base_url="http://model.test", api_key="k", max_retries=0, http_client=http)
-
-
-def async_client_of(handler: Callable[[Any], Any] = reply) -> openai.AsyncOpenAI:
-    http = httpx2.AsyncClient(transport=httpx2.MockTransport(handler))
-    return openai.AsyncOpenAI(base_url="http://model.test", api_key="k", max_retries=0, http_client=http)
-
-
 def guard(**arguments: Any) -> Any:
     """Asks another model."""
     arguments = {"extra_headers": GUARD, "model": "guard", **arguments}
-    return client_of().chat.completions.create(messages=MESSAGES, **arguments)
+    return client_of(reply).chat.completions.create(messages=MESSAGES, **arguments)
 
 
 def gateway(inner: Callable[[], Any] = guard) -> Callable[[Any], Any]:
@@ -103,7 +93,7 @@ def test_a_call_in_the_transport_of_another_has_a_session_of_its_own(spans, oute
 @pytest.mark.parametrize("outer", [False, True])
 async def test_an_async_call_in_the_transport_of_another(spans, outer):
     async def handle(request: Any) -> Any:
-        await ask(async_client_of(), model="guard", extra_headers=GUARD)
+        await ask(async_client_of(reply), model="guard", extra_headers=GUARD)
         return reply(request)
 
     answer = await ask(async_client_of(handle), stream=outer)
@@ -164,7 +154,7 @@ def test_a_call_left_behind_by_a_transport_is_nobodys_part(spans):
         async def handle(request: Any) -> Any:
             async def later() -> None:
                 await over.wait()
-                await ask(async_client_of(), model="guard", extra_headers=GUARD)
+                await ask(async_client_of(reply), model="guard", extra_headers=GUARD)
 
             tasks.append(asyncio.create_task(later()))
             return reply(request)
@@ -225,5 +215,5 @@ class Asking(SpanProcessor):
 @pytest.mark.parametrize("at", ["start", "end"])
 def test_a_call_that_a_processor_makes_has_a_session_of_its_own(provider, spans, at):
     provider.add_span_processor(Asking(at))
-    ask(client_of())
+    ask(client_of(reply))
     check_apart(spans)

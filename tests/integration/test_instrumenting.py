@@ -18,7 +18,6 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from otlp_receiver import OtlpReceiver
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, SessionSpanProcessor, session
 from otel_llm_sessions.stores.urls import ALLOWED
@@ -203,12 +202,6 @@ def others() -> str:
     """The other instrumentations of this environment, which a user with ours alone does not have."""
     installed = metadata.entry_points(group="opentelemetry_instrumentor")
     return ",".join(entry.name for entry in installed if entry.name != "openai_sessions")
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with OtlpReceiver() as receiver:
-        yield receiver
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import httpx2
 import openai
 import pytest
 from amid import Lines
+from answered import client_of
 from loopback_client import MESSAGES
 from odd_kit import CHUNK
 from opentelemetry.context import get_current
@@ -60,8 +61,7 @@ def reply(request: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[openai.OpenAI]:
-    http = httpx2.Client(transport=httpx2.MockTransport(reply))
-    with openai.OpenAI(base_url="http://model.test", api_key="k", max_retries=0, http_client=http) as client:
+    with client_of(reply) as client:
         yield client
 
 

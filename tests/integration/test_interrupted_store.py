@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from openai import OpenAI
-from store_kit import a_link, locked, redis_backend
+from answered import client_of
+from store_kit import Interrupting, a_link, locked, redis_backend
 from waiting import until
 
 from otel_llm_sessions.stores.guarded import GuardedStore
@@ -29,14 +29,6 @@ class SoftTimeLimitExceeded(Exception):
 
 RAISED = [SoftTimeLimitExceeded, TimeoutError, ConnectionError, KeyboardInterrupt]
 """The second and third are what a store's own failures are."""
-
-
-class Interrupting(str):
-    """A key at which a signal comes in, wherever a store looks it up."""
-
-    def __hash__(self) -> int:
-        signal.raise_signal(signal.SIGALRM)
-        return str.__hash__(self)
 
 
 class Custom(MemoryStore):
@@ -173,8 +165,7 @@ def test_a_call_that_is_interrupted_while_it_waits_for_a_store_ends_as_the_appli
     message = {"role": "assistant", "content": "Hello"}
     choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
     reply = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices}
-    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, json=reply))
-    client = OpenAI(api_key="x", http_client=httpx2.Client(transport=transport))
+    client = client_of(lambda request: httpx2.Response(200, json=reply))
 
     def call(session: str) -> None:
         messages: Any = [{"role": "user", "content": "Hello"}]

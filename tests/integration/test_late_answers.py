@@ -15,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.baggage import set_baggage
 from opentelemetry.context import attach, detach
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from session_kit import place
+from session_kit import places
 from store_kit import Lateness, a_link, redis_backend
 from waiting import until
 
@@ -40,10 +40,6 @@ FIRST = 10
 def calls(spans: Any) -> list[Any]:
     """The spans of calls, as they began."""
     return sorted((span for span in spans if span.kind is trace.SpanKind.CLIENT), key=lambda span: span.start_time)
-
-
-def places(spans: Any) -> list[tuple[Any, ...]]:
-    return [place(span) for span in calls(spans)]
 
 
 def chained(api: Any, turns: int) -> list[float]:
@@ -85,7 +81,7 @@ def test_a_redis_that_is_far_away_costs_calls_next_to_nothing(api, proxy, talk):
         until(lambda: len(calls(spans)) == TURNS)
     ids = {span.attributes["session.id"] for span in calls(spans)}
     assert len(ids) == 1
-    assert [turn for _, turn in places(spans)] == list(range(1, TURNS + 1))
+    assert [turn for _, turn in places(calls(spans))] == list(range(1, TURNS + 1))
     assert statistics.median(took) - bare < late.limit(0.002)
 
 
@@ -119,7 +115,7 @@ async def test_a_time_limit_that_a_call_keeps_without_us_is_kept_with_us(async_c
         assert max(took) < late.limit(0.12)
         await asyncio.sleep(0)
         until(lambda: len(calls(spans)) == 10)
-    assert {id_ for id_, _ in places(spans)} == {"X"}
+    assert {id_ for id_, _ in places(calls(spans))} == {"X"}
 
 
 def test_a_call_whose_answer_is_late_stands_at_once_and_is_told_where_it_belongs(client, proxy):
@@ -134,7 +130,7 @@ def test_a_call_whose_answer_is_late_stands_at_once_and_is_told_where_it_belongs
     (call,) = calls(spans)
     assert call.parent is None
     assert call.end_time <= ended
-    assert places(spans) == [("X", 2)]
+    assert places(calls(spans)) == [("X", 2)]
     (marker,) = [span for span in spans if span.name == "turn"]
     assert f"{marker.context.trace_id:032x}" == session_trace_id("X")
     assert marker.links[0].context.span_id == call.context.span_id
@@ -153,7 +149,7 @@ def test_a_turn_waits_for_the_turn_before_it_whose_session_is_not_known_yet(clie
         client.responses.create(model=MODEL, input="x", previous_response_id=first.id)
         named_by(client, "X")
         until(lambda: len(calls(spans)) == 2)
-    assert places(spans) == [("X", 2), ("X", 3)]
+    assert places(calls(spans)) == [("X", 2), ("X", 3)]
 
 
 class LateClaims(GuardedStore):
@@ -190,7 +186,7 @@ def test_without_an_answer_a_turn_goes_by_what_its_process_knows(client, proxy):
             named_by(client, "X")
         proxy.delay = 60.0
         named_by(client, "X")
-    assert places(spans) == [("X", 1), ("X", 2), ("X", 3)]
+    assert places(calls(spans)) == [("X", 1), ("X", 2), ("X", 3)]
 
 
 def named_by(client: Any, session_id: str) -> Any:
@@ -287,7 +283,7 @@ def test_a_block_is_entered_in_time_and_its_root_follows(client, proxy):
     (call,) = calls(spans)
     assert f"{root.context.trace_id:032x}" == session_trace_id("X")
     assert call.parent.span_id == root.context.span_id
-    assert places(spans) == [("X", 1)]
+    assert places(calls(spans)) == [("X", 1)]
 
 
 def test_what_the_store_does_not_know_yet_is_asked_once_more(client, server, redis, chain):
@@ -303,7 +299,7 @@ def test_what_the_store_does_not_know_yet_is_asked_once_more(client, server, red
             list(stream)
         until(lambda: calls(spans))
     store.close()
-    assert places(spans) == [("session-1", 2)]
+    assert places(calls(spans)) == [("session-1", 2)]
 
 
 def test_what_nobody_knows_is_partial_and_its_span_waits_for_that(client, redis, chain):
@@ -312,7 +308,7 @@ def test_what_nobody_knows_is_partial_and_its_span_waits_for_that(client, redis,
         client.responses.create(model=MODEL, input="x", previous_response_id=first)
         assert not calls(spans), "it is not known yet whether nobody knows"
         until(lambda: calls(spans))
-    assert places(spans) == [(first, 2)]
+    assert places(calls(spans)) == [(first, 2)]
     assert calls(spans)[0].attributes["llm_session.source"] == "chain_partial"
 
 
@@ -330,7 +326,7 @@ def test_what_a_late_store_does_not_know_is_asked_again_as_soon(client, proxy, c
             until(lambda: len(calls(spans)) == 2)
             took = time.monotonic() - began
         assert took < late.limit(1.0), "it was not given up after two seconds"
-    assert places(spans)[1] == (first, 2)
+    assert places(calls(spans))[1] == (first, 2)
 
 
 def test_an_outage_heals(client, server, redis):
@@ -349,7 +345,7 @@ def test_an_outage_heals(client, server, redis):
         until(lambda: len(calls(spans)) == 4)
         until(lambda: store.get_all([f"r:{second}"])[0].session_id == "session-1")
         store.close()
-    assert places(spans)[2:] == [("session-1", 4), ("session-1", 5)]
+    assert places(calls(spans))[2:] == [("session-1", 4), ("session-1", 5)]
     by_id = {span.context.span_id: span for span in calls(spans)}
     for before, after in zip(calls(spans)[1:], calls(spans)[2:]):
         (link,) = [link for link in after.links if link.attributes["llm_session.link"] == "previous_turn"]

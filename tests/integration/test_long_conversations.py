@@ -9,16 +9,12 @@ from typing import Any
 
 import openai
 import pytest
+from answered import client_of, httpx
 from delta_kit import CONTENT
 from echo_kit import called, completion, gave_back, message, response, tool_call
 
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
-
-try:
-    import httpx2 as httpx
-except ImportError:  # openai before 3
-    import httpx  # type: ignore[no-redef]
 
 TURNS, TALK = 100, 80_000
 MOST_RECORDED = 2 * TALK
@@ -90,8 +86,7 @@ class Talk:
 
 def held(talk: Talk, turns: int = TURNS) -> None:
     """Hold a conversation."""
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=talk.made))
-    client = openai.OpenAI(api_key="x", base_url="http://a.test/v1", http_client=httpx.Client(transport=transport))
+    client = client_of(lambda _: httpx.Response(200, json=talk.made))
     for number in range(1, turns + 1):
         talk.ask(client, number)
     client.close()

@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx2
 import pytest
+from answered import client_of
 from echo_kit import called, completion, function_call, message, output_of, response, said, tool_call, user
-from openai import OpenAI
 
 from otel_llm_sessions.openai.echoes import MAX_LEFT
 from otel_llm_sessions.settings import Settings
@@ -64,9 +64,7 @@ class Provider:
 
     def __init__(self) -> None:
         self.reply: dict[str, Any] = {}
-        transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=json.dumps(self.reply)))
-        self.http = httpx2.Client(transport=transport)
-        self.client = OpenAI(base_url="http://a.test/v1", api_key="x", http_client=self.http)
+        self.client = client_of(lambda _: httpx2.Response(200, content=json.dumps(self.reply)))
 
     def respond(self, reply: dict[str, Any], **arguments: Any) -> None:
         self.reply = reply
@@ -80,7 +78,7 @@ class Provider:
 @pytest.fixture
 def provider():
     provider = Provider()
-    with provider.http:
+    with provider.client:
         yield provider
 
 

@@ -24,19 +24,6 @@ API_PROVIDER = "opentelemetry.metrics._internal._METER_PROVIDER"
 MESSAGES = [{"role": "user", "content": "Hello there"}]
 
 
-@pytest.fixture
-def reader():
-    return InMemoryMetricReader()
-
-
-@pytest.fixture
-def metered(reader):
-    provider = MeterProvider([reader], shutdown_on_exit=False)
-    with capture_spans(meter_provider=provider, traces="turn") as spans:
-        yield spans
-    provider.shutdown()
-
-
 def points(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
     data = reader.get_metrics_data()
     found: dict[str, list[Any]] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from openai import OpenAI
+from answered import client_of
 from opentelemetry.trace import SpanKind
 from store_kit import redis_backend
 
@@ -63,7 +63,7 @@ def test_a_slow_turn_that_ends_last_does_not_set_its_session_back(make_store):
         reply = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices}
         return httpx2.Response(200, json=reply)
 
-    client = OpenAI(api_key="x", http_client=httpx2.Client(transport=httpx2.MockTransport(answer)))
+    client = client_of(answer)
 
     def turn(text: str = "Hello") -> None:
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": text}], **SESSION)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
+from answered import client_of
 from loopback_client import MESSAGES, MODEL
 from openai import OpenAI
 from opentelemetry.sdk.trace import TracerProvider
@@ -74,8 +75,7 @@ def instrument(**settings: Any) -> None:
 
 def test_nothing_grows_with_the_number_of_calls():
     instrument()
-    http = httpx2.Client(transport=httpx2.MockTransport(canned))
-    with OpenAI(base_url="http://server/v1", api_key="x", http_client=http) as client:
+    with client_of(canned) as client:
 
         def work() -> None:
             client.chat.completions.create(model=MODEL, messages=MESSAGES)
@@ -92,8 +92,7 @@ def test_nothing_grows_with_the_number_of_calls():
 
 def test_nothing_grows_with_the_number_of_conversations():
     instrument(traces="turn")
-    http = httpx2.Client(transport=httpx2.MockTransport(canned))
-    with OpenAI(base_url="http://server/v1", api_key="x", http_client=http) as client:
+    with client_of(canned) as client:
 
         def work() -> None:
             with session(f"{next(COUNT)}"), session(f"{next(COUNT)}"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 import pytest
-from odd_kit import EVENTS, JSON, MODEL, Wire, attributes, body, telemetry
+from odd_kit import EVENTS, MODEL, Wire, attributes, body, telemetry
 
 from otel_llm_sessions.telemetry.cardinality import MAX_SETS, MAX_VALUES
 from otel_llm_sessions.telemetry.values import MAX_COUNT, MAX_TEXT
@@ -23,8 +23,7 @@ STREAM = pytest.mark.parametrize("stream", [False, True])
 
 
 def ask(wire: Wire, api: str, stream: bool = False, asked: dict[str, Any] | None = None, **reply: Any) -> None:
-    wire.answer(body(api, stream, **reply), EVENTS if stream else JSON)
-    wire.call(api, stream=stream, **(asked or {}))
+    wire.ask(api, stream, reply, **(asked or {}))
 
 
 # --- counts ---------------------------------------------------------------------------------------------------

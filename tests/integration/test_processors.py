@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from broken_kit import BrokenSampler
 from openai import OpenAI
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, Sampler, SamplingResult
@@ -166,15 +167,8 @@ def test_turns_stay_below_a_root_whose_processor_raised(client, when):
 
 
 def test_a_sampler_that_raises_for_roots_costs_no_call(client, caplog):
-    class Broken(Sampler):
-        def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
-            raise RuntimeError("sampler")
-
-        def get_description(self) -> str:
-            return "Broken"
-
     caplog.set_level(logging.CRITICAL)
-    provider = TracerProvider(sampler=ParentBased(Broken()), shutdown_on_exit=False)
+    provider = TracerProvider(sampler=ParentBased(BrokenSampler()), shutdown_on_exit=False)
     with capture_spans(tracer_provider=provider) as spans:
         ask(client, metadata={"session_id": "S"})
         with session("B"):

@@ -15,7 +15,7 @@ import pytest
 from loopback_client import MESSAGES, MODEL
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion
-from promises_kit import CHAT, STREAM, outcome, same_with_and_without, seen
+from promises_kit import CHAT, STREAM, aoutcome, outcome, same_with_and_without, seen
 
 from otel_llm_sessions.testing import capture_spans
 
@@ -193,13 +193,6 @@ def test_a_stream_behaves_as_it_would(server, client, ours, name):
 
     assert len(same_with_and_without(scenario)) == 1
     assert not ours
-
-
-async def aoutcome(awaitable: Any) -> Any:
-    try:
-        return await awaitable
-    except BaseException as error:
-        return type(error), str(error)
 
 
 async def _async_all(stream: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import pytest
+from answered import client_of, httpx
 from delta_kit import CONTENT, KINDS, Recorded, Talker, Turn, context_of, is_context
 from echo_kit import chunks, completion, events, in_pieces, response
 from held_backend import LateBackend
@@ -21,13 +22,6 @@ from waiting import until
 from otel_llm_sessions import session
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
-
-try:
-    import httpx2 as httpx
-except ImportError:  # openai before 3
-    import httpx  # type: ignore[no-redef]
-
-OPTIONS: dict[str, Any] = {"api_key": "x", "base_url": "http://a.test/v1", "max_retries": 0}
 
 NAMED = ("header", "block", "nobody")
 """Who says which session a conversation is: a header, a block, or only the ids in it."""
@@ -149,8 +143,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.world: World | None = None
-        transport = httpx.MockTransport(lambda request: self.on_stage.answer(request))
-        self.client = openai.OpenAI(**OPTIONS, http_client=httpx.Client(transport=transport))
+        self.client = client_of(lambda request: self.on_stage.answer(request))
 
     @property
     def on_stage(self) -> World:

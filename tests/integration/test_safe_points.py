@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Any
 
-import httpx2
-import openai
 import pytest
+from answered import async_client_of
 from endings_kit import MESSAGES
 from loopback_client import MODEL
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -92,10 +91,7 @@ def coroutine(_: Any) -> Callable[[], None]:
     async def wait(request: Any) -> Any:
         await pause()
 
-    http = httpx2.AsyncClient(transport=httpx2.MockTransport(wait))
-    async_client = openai.AsyncOpenAI(base_url="http://server", api_key="x", http_client=http)
-    async_client._platform = "Other"  # type: ignore[assignment]  # else asked for in a thread
-    kept = [async_client.chat.completions.create(model=MODEL, messages=MESSAGES)]
+    kept = [async_client_of(wait).chat.completions.create(model=MODEL, messages=MESSAGES)]
     assert copy_context().run(kept[0].send, None) == "paused"  # in a task's own context
     return kept.clear
 

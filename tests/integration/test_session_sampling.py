@@ -31,14 +31,11 @@ from otel_llm_sessions.testing import capture_spans
 SAMPLED = """
     import json, sys
     sys.path.insert(0, sys.argv[1])
-    from importlib import import_module
-    import openai
+    from answered import client_of, httpx
     from test_session_sampling import sampled_sessions
     from traces_kit import CHAT_REPLY
 
-    http = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
-    transport = http.MockTransport(lambda request: http.Response(200, json=CHAT_REPLY))
-    client = openai.OpenAI(base_url="http://127.0.0.1:9/v1", api_key="x", http_client=http.Client(transport=transport))
+    client = client_of(lambda request: httpx.Response(200, json=CHAT_REPLY))
     print(json.dumps(sampled_sessions(client, sys.argv[2])))
 """
 

@@ -15,34 +15,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from traces_kit import ask, linked, only, ref
+from wrapped_provider import WrappedProvider, WrappedTracer
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, session, session_trace_id
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
 
 # --- providers ----------------------------------------------------------------------------------------------
-
-
-class WrappedTracer(trace.Tracer):
-    def __init__(self, inner: trace.Tracer) -> None:
-        self._inner = inner
-
-    def start_span(self, *args: Any, **kwargs: Any) -> Any:
-        return self._inner.start_span(*args, **kwargs)
-
-    def start_as_current_span(self, *args: Any, **kwargs: Any) -> Any:
-        return self._inner.start_as_current_span(*args, **kwargs)
-
-
-class WrappedProvider(trace.TracerProvider):
-    """A vendor's wrapper: an API provider whose tracers have no id generator."""
-
-    def __init__(self, inner: TracerProvider) -> None:
-        self.add_span_processor = inner.add_span_processor
-        self._inner = inner
-
-    def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
-        return WrappedTracer(self._inner.get_tracer(*args, **kwargs))
 
 
 def test_a_wrapper_without_an_id_generator_gets_session_traces_with_random_ids(client, exported, caplog):
@@ -137,15 +116,15 @@ def test_a_foreign_tracer_with_ids_but_no_sampler_is_taken_to_sample(client, exp
     class HalfTracer(WrappedTracer):
         @property
         def id_generator(self) -> Any:
-            return self._inner.id_generator
+            return self.inner.id_generator
 
         @id_generator.setter
         def id_generator(self, value: Any) -> None:
-            self._inner.id_generator = value
+            self.inner.id_generator = value
 
     class HalfProvider(WrappedProvider):
         def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
-            return HalfTracer(self._inner.get_tracer(*args, **kwargs))
+            return HalfTracer(self.inner.get_tracer(*args, **kwargs))
 
     class Lost(MemoryStore):
         def claim(self, key: str) -> bool:

@@ -15,7 +15,9 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from answered import async_client_of, client_of
 from odd_kit import completed, sse
+from promises_kit import outcome
 
 from otel_llm_sessions.testing import capture_spans
 
@@ -79,26 +81,19 @@ class _Counting:
         raise StopAsyncIteration
 
 
+def answering(make: Callable[[], Any]) -> Callable[[Any], httpx2.Response]:
+    """Answers with streams which ``make`` makes."""
+    return lambda request: httpx2.Response(200, headers=HEADERS, stream=make())
+
+
 def client_for(make: Callable[[], Any], hook: Any = None) -> openai.OpenAI:
     """A client that is answered with streams which ``make`` makes; ``hook`` sees each response first."""
-
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, headers=HEADERS, stream=make())
-
-    hooks = {"response": [hook]} if hook else {}
-    http = httpx2.Client(transport=httpx2.MockTransport(answer), event_hooks=hooks)
-    return openai.OpenAI(base_url="http://server/v1", api_key="x", max_retries=0, http_client=http)
+    return client_of(answering(make), {"response": [hook]} if hook else None)
 
 
 def async_client_for(make: Callable[[], Any], hook: Any = None) -> openai.AsyncOpenAI:
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, headers=HEADERS, stream=make())
-
-    hooks = {"response": [hook]} if hook else {}
-    http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer), event_hooks=hooks)
-    client = openai.AsyncOpenAI(base_url="http://server/v1", api_key="x", max_retries=0, http_client=http)
-    client._platform = "Other"
-    return client
+    """The same with an asynchronous client."""
+    return async_client_of(answering(make), {"response": [hook]} if hook else None)
 
 
 def same(scenario: Callable[[], Any], count: int = 1) -> Any:
@@ -236,18 +231,11 @@ def test_who_wraps_the_stream_after_us_keeps_his_wrapper(spans):
 def test_elapsed_is_what_it_would_be():
     def scenario() -> Any:
         with client_for(Both) as client, client.responses.create(**ASKED) as stream:
-            before = _outcome(lambda: stream.response.elapsed)
+            before = outcome(lambda: stream.response.elapsed)
             list(stream)
             return before, type(stream.response.elapsed)
 
     same(scenario)
-
-
-def _outcome(attempt: Callable[[], Any]) -> Any:
-    try:
-        return attempt()
-    except Exception as error:
-        return type(error), str(error)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -266,11 +254,11 @@ def test_a_reply_that_a_hook_has_read_has_ended(stream, way):
     def scenario() -> Any:
         with client_for(make, read) as client:
             with client.responses.with_streaming_response.create(**asked) as raw:
-                seen = [_outcome(raw.read), raw.is_closed]
+                seen = [outcome(raw.read), raw.is_closed]
             if stream and way == "read":
                 with client.responses.create(**asked) as events:
                     first = next(events).type
-                    return [*seen, first, events.close(), _outcome(lambda: [event.type for event in events])]
+                    return [*seen, first, events.close(), outcome(lambda: [event.type for event in events])]
             return seen
 
     spans = same(scenario, 2 if stream and way == "read" else 1)
@@ -413,7 +401,7 @@ def test_a_raw_reply_closed_by_another_thread_while_it_is_read(server, client):
         with client.responses.with_streaming_response.create(**ASKED) as raw:
             lines = raw.iter_lines()
             next(lines)
-            reader = threading.Thread(target=lambda: _outcome(lambda: list(lines)))
+            reader = threading.Thread(target=lambda: outcome(lambda: list(lines)))
             reader.start()
             while not lines.gi_running:
                 pass

@@ -9,6 +9,7 @@ import openai
 import pytest
 from loopback_client import MESSAGES, MODEL
 from odd_kit import chat, response
+from promises_kit import outcome
 
 from otel_llm_sessions.testing import capture_spans
 
@@ -297,13 +298,6 @@ def seen(reply: Any, stream: bool) -> Any:
     return type(reply), repr(reply)
 
 
-def outcome(*arguments: Any) -> Any:
-    try:
-        return call(*arguments)
-    except Exception as error:
-        return type(error), str(error), getattr(error, "body", None)
-
-
 def begun_by(attributes: Any) -> str:
     """The response that names the span's session; the name of one with a short id goes on, to be one of a kind."""
     name, at, _ = attributes[SESSION].partition("@127.0.0.1:")
@@ -337,10 +331,10 @@ def run(server: Any, client: Any, api: str, how: str, case: Case, stream: bool) 
             server.script(case.sent, content_type=case.content_type)
 
     script()
-    bare = outcome(client, api, how, stream)
+    bare = outcome(lambda: call(client, api, how, stream))
     script()
     with capture_spans(traces="turn") as spans:
-        assert outcome(client, api, how, stream) == bare
+        assert outcome(lambda: call(client, api, how, stream)) == bare
     assert len(spans) == 1
     check(case.expected, spans[0].attributes)
 
@@ -473,7 +467,7 @@ def test_the_model_may_be_in_the_path_or_in_the_reply_only(server):
 def test_error_bodies(server, client, ours, status, body):
     def scenario() -> Any:
         server.script(body, status=status)
-        return outcome(client, "chat", "parsed", False)
+        return outcome(lambda: call(client, "chat", "parsed", False))
 
     bare = scenario()
     with capture_spans(traces="turn") as spans:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from answered import async_client_of, client_of
 from failures import failures_of_ours
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -112,10 +113,7 @@ class Wire:
     def __init__(self, ends: Ends, reported: list[Any]) -> None:
         self.content, self.content_type, self.size = b"", "", 1
         self.ends, self.reported = ends, reported
-        arguments: dict[str, Any] = {"base_url": "http://server", "api_key": "x", "max_retries": 0}
-        transport = httpx2.MockTransport(self._answer)
-        self.client = openai.OpenAI(http_client=httpx2.Client(transport=transport), **arguments)
-        self.async_client = openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=transport), **arguments)
+        self.client, self.async_client = client_of(self._answer), async_client_of(self._answer)
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(

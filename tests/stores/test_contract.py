@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from store_kit import KINDS, SHARED, Direct, a_link
+from store_kit import KINDS, SHARED, Direct, a_link, put_and_got
 from waiting import until
 
 from otel_llm_sessions.stores.protocol import SessionStore
@@ -207,11 +207,7 @@ def test_a_session_is_forgotten_when_its_time_is_over(kind, open_another):
 
 @every_store
 def test_a_store_is_used_from_one_loop_after_another_without_leaving_anything_open(kind, store):
-    async def turn():
-        await store.aput(["s:1"], a_link())
-        return (await store.aget_all(["s:1"]))[0]
-
-    assert all(asyncio.run(turn()) is not None for _ in range(3))
+    assert all(asyncio.run(put_and_got(store)) is not None for _ in range(3))
 
 
 @every_store

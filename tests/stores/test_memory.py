@@ -8,7 +8,7 @@ import signal
 import weakref
 
 import pytest
-from store_kit import a_link, in_child
+from store_kit import Interrupting, a_link, in_child
 
 from otel_llm_sessions.stores.memory import MemoryStore
 
@@ -46,14 +46,6 @@ def test_a_store_that_is_no_longer_used_is_freed():
     assert gone() is None
 
 
-class Interrupting(str):
-    """A key at which a signal comes in, wherever a store looks it up."""
-
-    def __hash__(self) -> int:
-        signal.raise_signal(signal.SIGUSR1)
-        return str.__hash__(self)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_signal_handler_that_makes_a_call_amid_another_is_answered():
     def check():
@@ -63,7 +55,7 @@ def test_a_signal_handler_that_makes_a_call_amid_another_is_answered():
             store.put(["s:handler"], a_link(7))
             answered.append((store.get_all(["s:handler"])[0].turn, store.claim(f"root:{len(answered)}")))
 
-        signal.signal(signal.SIGUSR1, handler)
+        signal.signal(signal.SIGALRM, handler)
         store.put([Interrupting("s:1")], a_link(1))
         store.get_all([Interrupting("s:1")])[0]
         store.claim(Interrupting("root"))

@@ -21,11 +21,12 @@ from store_kit import (
     calls_of,
     free_port,
     in_child,
+    put_and_got,
     redis_backend,
     redis_direct,
 )
 from tls_front import TlsFront
-from waiting import until
+from waiting import gaps_of_another_task, until
 
 from otel_llm_sessions.stores.codec import hashed
 from otel_llm_sessions.stores.guarded import GuardedStore
@@ -272,22 +273,13 @@ async def test_a_slow_redis_does_not_delay_another_task(proxy, closing):
     store = closing(GuardedStore(redis_backend(proxy.url), time_limit=5))
     (await store.aget_all(["s:1"]))[0]
     proxy.delay = 0.05
-    gaps, done = [], asyncio.Event()
-
-    async def beat():
-        while not done.is_set():
-            gaps.append(time.perf_counter())
-            await asyncio.sleep(0.001)
-
     with Lateness() as late:
-        beats = asyncio.ensure_future(beat())
-        begun = time.perf_counter()
-        await store.aput(["s:1"], a_link())
-        took = time.perf_counter() - begun
-        done.set()
-        await beats
+        async with gaps_of_another_task() as gaps:
+            begun = time.perf_counter()
+            await store.aput(["s:1"], a_link())
+            took = time.perf_counter() - begun
     assert took > 0.05
-    assert max(later - earlier for earlier, later in zip(gaps, gaps[1:])) < late.limit(0.03)
+    assert max(gaps) < late.limit(0.03)
 
 
 def test_a_connection_that_takes_long_to_make_is_used_once_it_is_made(proxy, closing):
@@ -338,14 +330,10 @@ def test_a_child_makes_its_own_connection_and_its_parent_keeps_its(redis_server,
 def test_a_child_runs_a_loop_of_its_own(redis_server, closing):
     store = closing(GuardedStore(redis_backend(redis_server.url), time_limit=5))
 
-    async def turn():
-        await store.aput(["s:1"], a_link())
-        return (await store.aget_all(["s:1"]))[0]
-
     async def parent():
-        await turn()
-        await asyncio.to_thread(in_child, lambda: asyncio.run(turn()))
-        return await turn()
+        await put_and_got(store)
+        await asyncio.to_thread(in_child, lambda: asyncio.run(put_and_got(store)))
+        return await put_and_got(store)
 
     assert asyncio.run(parent()).turn == 1
 

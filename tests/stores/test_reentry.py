@@ -10,7 +10,7 @@ import time
 import warnings
 
 import pytest
-from store_kit import KINDS, a_link, in_child
+from store_kit import KINDS, a_link, in_child, put_and_got
 
 SECONDS = 0.4
 
@@ -50,15 +50,11 @@ def test_a_signal_handler_may_ask_whatever_it_interrupts(kind, open_another):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loop_that_is_just_closed_leaves_nothing_open(kind, store):
-    async def turn() -> object:
-        await store.aput(["s:1"], a_link())
-        return (await store.aget_all(["s:1"]))[0]
-
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for _ in range(2):
             loop = asyncio.new_event_loop()
-            assert loop.run_until_complete(turn()) is not None
+            assert loop.run_until_complete(put_and_got(store)) is not None
             loop.close()  # not as asyncio.run does it
             del loop
             gc.collect()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import os
@@ -26,7 +25,7 @@ from store_kit import (
     locked,
     sqlite_direct,
 )
-from waiting import until
+from waiting import gaps_of_another_task, until
 
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.shared import Claim, Lookup, Put, StoreDown, StoreRefused
@@ -85,6 +84,11 @@ def test_records_that_are_garbage_older_or_newer_are_unknown(path, other, record
     assert other.get_all(["s:1"]) == [link]
 
 
+def rows(path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT count(*) FROM links").fetchone()[0]
+
+
 def test_what_expired_is_deleted_and_the_log_does_not_grow(path, closing):
     store = closing(GuardedStore(SqliteBackend(path, ttl=-1), time_limit=PATIENT))
     numbers = itertools.count(1)
@@ -93,14 +97,10 @@ def test_what_expired_is_deleted_and_the_log_does_not_grow(path, closing):
         number = next(numbers)
         store.put([f"s:{number}:{part}" for part in range(20)], a_link(number))
 
-    def rows() -> int:
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            return connection.execute("SELECT count(*) FROM links").fetchone()[0]
-
     seen = [0]
 
     def is_small_and_in_the_database() -> bool:
-        seen.append(rows())
+        seen.append(rows(path))
         if seen[-1] >= seen[-2]:
             put()  # a cleaning follows writes
         return seen[-1] < 1_000 and os.path.getsize(path) > 40_000
@@ -135,16 +135,12 @@ def test_what_expired_is_found_wherever_it_is(path, other):
     with contextlib.closing(sqlite_direct(path, ttl=-1)) as expiring:
         expiring.put_all([(f"s:expired:{number}", a_link()) for number in range(200)])
 
-    def rows() -> int:
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            return connection.execute("SELECT count(*) FROM links").fetchone()[0]
-
-    assert rows() > 4 * SAMPLE
+    assert rows(path) > 4 * SAMPLE
     for _ in range(400):  # each finds a part of what is left
         other.backend.tidy()
-        if rows() == 20 * (SAMPLE // 5):
+        if rows(path) == 20 * (SAMPLE // 5):
             return
-    raise AssertionError(f"{rows()} rows are left")
+    raise AssertionError(f"{rows(path)} rows are left")
 
 
 def test_a_locked_file_holds_up_one_call(path, guarded, other):
@@ -255,25 +251,16 @@ def test_a_file_that_may_not_grow_harms_nobody(path):
 @pytest.mark.slow
 @pytest.mark.alone
 async def test_a_locked_file_does_not_delay_another_task(path, other):
-    gaps, done = [], asyncio.Event()
-
-    async def beat():
-        while not done.is_set():
-            gaps.append(time.perf_counter())
-            await asyncio.sleep(0.001)
-
     store = GuardedStore(SqliteBackend(path))
     (await store.aget_all(["s:1"]))[0]
     with locked(path), Lateness() as late:
-        beats = asyncio.ensure_future(beat())
-        begun = time.perf_counter()
-        await store.aput(["s:1"], a_link())
-        took = time.perf_counter() - begun
-        done.set()
-        await beats
+        async with gaps_of_another_task() as gaps:
+            begun = time.perf_counter()
+            await store.aput(["s:1"], a_link())
+            took = time.perf_counter() - begun
     store.close()
     assert took > 0.035
-    assert max(later - earlier for earlier, later in zip(gaps, gaps[1:])) < late.limit(0.03)
+    assert max(gaps) < late.limit(0.03)
 
 
 def is_intact(path) -> bool:

@@ -20,12 +20,6 @@ from otlp_receiver import OtlpReceiver
 from otel_llm_sessions.view.spans import ReceivedEvent, ReceivedLink
 
 
-@pytest.fixture
-def receiver():
-    with OtlpReceiver() as receiver:
-        yield receiver
-
-
 def provider_for(receiver, compression=Compression.NoCompression):
     provider = TracerProvider(resource=Resource({"service.name": "shop"}), shutdown_on_exit=False)
     exporter = OTLPSpanExporter(endpoint=f"{receiver.endpoint}/v1/traces", compression=compression)

@@ -7,15 +7,14 @@ from itertools import count
 
 import pytest
 from rich.console import Console
+from view_kit import REQUEST_1, REQUEST_2, RESOURCE, SESSION_TRACE, link
 
 from otel_llm_sessions.view.costs import cost_in
 from otel_llm_sessions.view.sessions import sessions_of
-from otel_llm_sessions.view.spans import ReceivedLink, ReceivedSpan
+from otel_llm_sessions.view.spans import ReceivedSpan
 from otel_llm_sessions.view.terminal.facts import both_ends
 from otel_llm_sessions.view.terminal.tree import trees
 
-RESOURCE = {"service.name": "shop"}
-SESSION_TRACE, REQUEST_1, REQUEST_2 = "5e" * 16, "a1" * 16, "a2" * 16
 ids = count(1)
 
 
@@ -47,10 +46,6 @@ def call(turn, trace_id, session="s-1", source="metadata", tokens=(12, 34), **kw
         llm_session__source=source,
         **kwargs,
     )
-
-
-def link(to, kind=None):
-    return ReceivedLink(to.trace_id, to.span_id, {"llm_session.link": kind} if kind else {})
 
 
 def drawn(spans):
