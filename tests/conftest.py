@@ -346,6 +346,17 @@ def _receiver() -> Iterator[Any]:
 
 
 @pytest.fixture
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Redis of the test's own, which it may kill; a Valkey where there is no Redis."""
+    from store_kit import SERVERS, RedisServer, require_program
+
+    server = RedisServer(tmp_path_factory.mktemp("redis"), program=require_program(SERVERS[0]))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
 def receiver() -> Iterator[Any]:
     """An OTLP receiver of the test's own."""
     from otlp_receiver import OtlpReceiver

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from session_kit import calls, linked_to
@@ -129,6 +129,12 @@ def in_pieces(tools: Iterable[Json], *, indexed: bool = True) -> list[Json]:
         for piece in (arguments[:3], arguments[3:]):
             deltas.append({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
     return deltas
+
+
+def iterated(api: Any, stream: Any) -> Iterator[Any]:
+    """The pieces of a stream by either client, without an end of its own: it is as the client's iterator."""
+    while True:
+        yield api.finish(anext(stream)) if hasattr(stream, "__anext__") else next(stream)
 
 
 # --- what is seen -----------------------------------------------------------------------------------------------

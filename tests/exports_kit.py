@@ -29,7 +29,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from otlp_reading import read_logs, read_spans
 
-from otel_llm_sessions.view.sessions import Session
+from otel_llm_sessions.view.sessions import Session, sessions_of
 from otel_llm_sessions.view.spans import ReceivedLog, ReceivedSpan
 
 FOLDER = Path(__file__).parent / "data" / "exports"
@@ -108,6 +108,24 @@ def differences(expected: Iterable[dict[str, Any]], found: Iterable[Session]) ->
     for id_ in sorted(books.keys() & sessions.keys()):
         wrong += [f"{id_}: {each}" for each in _differences(books[id_], sessions[id_])]
     return wrong
+
+
+def misread(exports: Iterable[Export], source: Any, lacking: dict[str, str]) -> list[tuple[str, str]]:
+    """What a source tells wrongly of recorded sessions, each read alone.
+
+    Args:
+        exports: what the source has.
+        source: asked for one session after the other.
+        lacking: for exports of which something cannot be read from there, a word of each difference.
+    """
+    wrong: list[tuple[str, str]] = []
+    for export in exports:
+        for book in export.sessions:
+            arrived = source.session(book["id"])
+            found = [one for one in sessions_of(arrived.spans) if one.id == book["id"]] if arrived else []
+            wrong += [(export.name, each) for each in differences([book], found)]
+    assert {name for name, _ in wrong} == lacking.keys()
+    return [(name, each) for name, each in wrong if lacking.get(name, "-") not in each]
 
 
 def _differences(book: dict[str, Any], session: Session) -> Iterator[str]:

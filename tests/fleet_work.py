@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fleet import Fleet
+from traces_kit import linked as links
 from traces_kit import ref
 
 from otel_llm_sessions.view.spans import ReceivedSpan
@@ -135,10 +136,6 @@ class Work:
 
 
 # --- what arrived -----------------------------------------------------------------------------------------------
-
-
-def links(span: ReceivedSpan, kind: str | None) -> list[tuple[str, str]]:
-    return [ref(link) for link in span.links if link.attributes.get("llm_session.link") == kind]
 
 
 def mistakes(spans: list[ReceivedSpan], sessions: list[Session], down: Down = NEVER) -> list[str]:

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from exports_kit import Export, differences, load_all
+from exports_kit import Export, load_all, misread
 from servers import Jaeger
 from web_kit import Asked, web
 
@@ -81,14 +81,7 @@ def test_all_recorded_sessions_are_listed_as_the_receiver_has_them(source, fille
 
 
 def test_each_recorded_session_is_read_whole(source, filled):
-    wrong: list[tuple[str, str]] = []
-    for export in filled[1]:
-        for book in export.sessions:
-            arrived = source.session(book["id"])
-            found = [one for one in sessions_of(arrived.spans) if one.id == book["id"]] if arrived else []
-            wrong += [(export.name, each) for each in differences([book], found)]
-    assert [one for one in wrong if LACKING.get(one[0], "-") not in one[1]] == []
-    assert {name for name, _ in wrong} == LACKING.keys()
+    assert misread(filled[1], source, LACKING) == []
 
 
 def test_a_session_that_nobody_knows_is_none(source):

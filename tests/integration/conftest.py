@@ -1,4 +1,4 @@
-"""A Redis for tests of whole applications, and the chains that tests of look-ups begin with."""
+"""A store that is far away or shared, and the chains that tests of look-ups begin with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from store_kit import SERVERS, Proxy, RedisServer, require_program
+from store_kit import Proxy, RedisServer
 from traces_kit import CHAT_REPLY
 
 from otel_llm_sessions.openai import flow
@@ -39,15 +39,6 @@ def patient(monkeypatch) -> None:
     monkeypatch.setattr(flow, "BUDGET", PATIENT)
     monkeypatch.setattr(pace, "SLOW", PATIENT)
     monkeypatch.setitem(GuardedStore.__init__.__kwdefaults__, "time_limit", PATIENT)
-
-
-@pytest.fixture
-def redis(tmp_path) -> Iterator[RedisServer]:
-    """A Redis of the test's own, which it may kill; a Valkey where there is no Redis."""
-    server = RedisServer(tmp_path, program=require_program(SERVERS[0]))
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

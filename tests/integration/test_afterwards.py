@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import subprocess
 import sys
-import textwrap
 import warnings
 import weakref
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import openai
 import pytest
 from loopback_client import MESSAGES, MODEL, options_for
+from programs import run_code
 from waiting import until
 
 from otel_llm_sessions.stores.memory import MemoryStore
@@ -148,8 +147,7 @@ def test_what_a_closed_loop_has_kept_ends_with_the_process(server, way):
         loop.run_until_complete(main())
         loop.close()
     """
-    command = [sys.executable, "-c", textwrap.dedent(code), server.base_url, way]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = run_code(code, server.base_url, way)
     server.release()
     assert (done.returncode, done.stdout) == (0, "chat kept\n"), done.stderr
     assert "otel_llm_sessions" not in done.stderr

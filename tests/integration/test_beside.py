@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import openai
@@ -15,6 +12,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.util.genai.handler import TelemetryHandler
+from programs import run_code
 
 from otel_llm_sessions.testing import capture_spans
 
@@ -130,8 +128,7 @@ OPENLLMETRY = """
 @pytest.mark.parametrize("order", ["theirs first", "ours first"])
 def test_chat_beside_openllmetry(server, order):
     # In a process of its own: its uninstrument() (0.62.4) leaves its wrappers on the client.
-    command = [sys.executable, "-c", textwrap.dedent(OPENLLMETRY), server.base_url, order]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = run_code(OPENLLMETRY, server.base_url, order)
     assert done.stdout.splitlines() == ["openai.chat X"] * 5, done.stderr
 
 

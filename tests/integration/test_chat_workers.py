@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from programs import importing, run_to_its_end
 from store_kit import RedisServer
 
 from otel_llm_sessions.demo.runner import environment_of, instrument_command
@@ -22,10 +21,11 @@ def test_a_visitor_served_by_many_workers_has_one_session(server, exported, redi
     environment = environment_of(os.environ, exported.receiver.endpoint, provider) | {
         "OTEL_SERVICE_NAME": "chat-workers",
         "OTEL_LLM_SESSIONS_STORE": redis.url,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **importing(),
     }
     command = [*instrument_command(), str(EXAMPLE), "--drive"]
-    done = subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True, text=True)
+    done = run_to_its_end(command, environment, 120)
+    assert done.returncode == 0, done.stderr
     assert len({line.partition("worker ")[2].split(")")[0] for line in done.stdout.splitlines()}) > 1
     sessions = defaultdict(list)
     for call in exported.named("chat"):

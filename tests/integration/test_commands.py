@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 from command_kit import conversation, messages, root, run, turn, viewer
+from programs import run_code
 
 from otel_llm_sessions.cli import main
 from otel_llm_sessions.view.otlp_json import read_logs_json, read_spans_json
@@ -273,7 +272,7 @@ def test_a_source_that_does_not_answer_is_a_status_of_3_and_one_line(capsys, mon
 
 def test_without_the_extra_it_says_what_to_install():
     code = "import sys; sys.modules['rich'] = None; from otel_llm_sessions.cli import main; sys.exit(main(['list']))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = run_code(code)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "pip install '.[view]'" in done.stderr

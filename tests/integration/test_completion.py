@@ -6,11 +6,11 @@ import os
 import pty
 import shutil
 import subprocess
-import sys
 import time
 
 import pytest
 from command_kit import environment, run
+from programs import run_code
 
 from otel_llm_sessions.cli import main, parser
 
@@ -99,6 +99,6 @@ def test_without_shtab_it_says_what_to_install():
     code = (
         "import sys; sys.modules['shtab'] = None; from otel_llm_sessions.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    done = subprocess.run([sys.executable, "-c", code, "completion", "bash"], capture_output=True, text=True)
+    done = run_code(code, "completion", "bash")
     assert (done.returncode, done.stdout) == (2, "")
     assert "completion needs more packages (shtab): pip install '.[view]'" in done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.util.genai import types
+from programs import run_to_its_end
 from spans_kit import modes
 
 from otel_llm_sessions.demo.runner import environment_of, instrument_command
@@ -192,7 +192,7 @@ def test_the_example_shows_contents_in_one_line_of_configuration_without_their_n
     environment = environment_of(os.environ, _receiver.endpoint, provider)
     environment.update(word.split("=", 1) for word in line.split())
     command = [*instrument_command(), str(ROOT / "examples" / "streaming_chat.py")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = run_to_its_end(command, environment)
     assert (done.returncode, done.stderr) == (0, "")
     _receiver.wait_for(lambda received: sum(span.name.startswith("chat") for span in received.spans) == 3)
     spans = sorted((span for span in _receiver.spans if span.name.startswith("chat")), key=lambda span: span.start)

@@ -8,6 +8,7 @@ import pytest
 from echo_kit import (
     events,
     function_call,
+    iterated,
     linked_to,
     message,
     output_of,
@@ -164,21 +165,13 @@ def test_a_stream_that_is_left_early_has_left_what_it_brought(api, server, spans
     made = response(called, message())
     server.script_stream(events(made), path=PATH)
     stream = api.respond(stream=True)
-    for event in iterate(api, stream):
+    for event in iterated(api, stream):
         if event.type == "response.output_item.done":
             break
     server.script(response(message()), path=PATH)
     api.respond(input=[user(), called, output_of(called)])
     api.read(stream, at_most=0)
     assert sorted(places(spans)) == [(1, "item", 2), (1, "new", 1)]
-
-
-def iterate(api, stream):
-    while True:
-        if hasattr(stream, "__anext__"):
-            yield api.finish(anext(stream))
-        else:
-            yield next(stream)
 
 
 def test_a_long_loop_is_looked_up_by_the_last_of_its_items(agent, spans):

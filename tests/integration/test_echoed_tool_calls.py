@@ -13,6 +13,7 @@ from echo_kit import (
     completion,
     gave_back,
     in_pieces,
+    iterated,
     linked_to,
     places,
     previous_turns,
@@ -197,11 +198,6 @@ def test_a_stream_that_is_cut_short_has_left_the_ids_that_it_brought(api, server
     server.script(completion(said()), path=PATH)
     api.chat(messages=[user(), called(tool), *gave_back(tool)])
     assert places(spans) == [(1, "new", 1), (1, "tool_call", 2)]
-
-
-def iterated(api: Any, stream: Any) -> Any:
-    while True:
-        yield api.finish(anext(stream)) if hasattr(stream, "__anext__") else next(stream)
 
 
 @pytest.mark.parametrize(

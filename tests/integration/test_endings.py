@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import types
@@ -21,6 +18,7 @@ from endings_kit import MESSAGES, kinds, only
 from loopback_client import MODEL
 from opentelemetry.trace import StatusCode
 from otlp_receiver import OtlpReceiver
+from programs import run_code
 
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans
@@ -315,36 +313,30 @@ def test_hooks_of_others_stay(client, spans):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["read", "forgotten"])
-def test_a_forked_child_leaves_its_parents_streams_alone(server, tmp_path, way):
-    app = tmp_path / "app.py"
-    app.write_text(
-        textwrap.dedent(
-            """
-            import gc, os, sys, time
-            from openai import OpenAI
-            from otel_llm_sessions.testing import capture_spans
-            with capture_spans(traces="turn") as spans:
-                stream = OpenAI(base_url=sys.argv[1], api_key="x").responses.create(model="m", input="x", stream=True)
-                next(stream)
-                if sys.argv[2] == "forgotten":  # its call is to be ended by the next one, or a moment later
-                    del stream
-                    gc.collect()
-                child = os.fork()
-                if child == 0:
-                    stream = None
-                    gc.collect()
-                    time.sleep(0.3)
-                    print("child", len(spans), flush=True)
-                    sys.exit(0)
-                os.waitpid(child, 0)
-                if sys.argv[2] == "read":
-                    print("parent", len(spans), len(list(stream)) > 3)
-            print("parent", len(spans))
-            """
-        )
-    )
-    command = [sys.executable, str(app), server.base_url, way]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+def test_a_forked_child_leaves_its_parents_streams_alone(server, way):
+    code = """
+        import gc, os, sys, time
+        from openai import OpenAI
+        from otel_llm_sessions.testing import capture_spans
+        with capture_spans(traces="turn") as spans:
+            stream = OpenAI(base_url=sys.argv[1], api_key="x").responses.create(model="m", input="x", stream=True)
+            next(stream)
+            if sys.argv[2] == "forgotten":  # its call is to be ended by the next one, or a moment later
+                del stream
+                gc.collect()
+            child = os.fork()
+            if child == 0:
+                stream = None
+                gc.collect()
+                time.sleep(0.3)
+                print("child", len(spans), flush=True)
+                sys.exit(0)
+            os.waitpid(child, 0)
+            if sys.argv[2] == "read":
+                print("parent", len(spans), len(list(stream)) > 3)
+        print("parent", len(spans))
+    """
+    done = run_code(code, server.base_url, way)
     read = "parent 0 True\n" if way == "read" else ""
     assert (done.stdout, done.stderr) == (f"child 0\n{read}parent 1\n", "")
 
@@ -419,32 +411,25 @@ async def test_a_stream_closed_by_another_task_while_it_is_waited_for(async_clie
 
 
 @pytest.mark.slow
-def test_a_span_still_open_when_the_process_exits_is_exported(server, tmp_path):
-    app = tmp_path / "app.py"
-    app.write_text(
-        textwrap.dedent(
-            """
-            import sys
-            from openai import OpenAI
-            from opentelemetry import trace
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            from opentelemetry.sdk.trace import TracerProvider
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor
-            from otel_llm_sessions import OpenAISessionsInstrumentor
-            provider = TracerProvider()
-            provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(sys.argv[2] + "/v1/traces")))
-            trace.set_tracer_provider(provider)
-            OpenAISessionsInstrumentor().instrument()
-            client = OpenAI(base_url=sys.argv[1], api_key="x")
-            stream = client.responses.create(model="m", input="x", stream=True)
-            print(next(stream).type)
-            """
-        )
-    )
+def test_a_span_still_open_when_the_process_exits_is_exported(server):
+    code = """
+        import sys
+        from openai import OpenAI
+        from opentelemetry import trace
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from otel_llm_sessions import OpenAISessionsInstrumentor
+        provider = TracerProvider()
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(sys.argv[2] + "/v1/traces")))
+        trace.set_tracer_provider(provider)
+        OpenAISessionsInstrumentor().instrument()
+        client = OpenAI(base_url=sys.argv[1], api_key="x")
+        stream = client.responses.create(model="m", input="x", stream=True)
+        print(next(stream).type)
+    """
     with OtlpReceiver() as receiver:
-        done = subprocess.run(
-            [sys.executable, str(app), server.base_url, receiver.endpoint], capture_output=True, text=True, timeout=60
-        )
+        done = run_code(code, server.base_url, receiver.endpoint)
         assert done.stdout == "response.created\n"
         assert done.stderr == ""
         assert sorted(span.name for span in receiver.spans) == ["chat m", "session"]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from programs import importing, run_to_its_end
 
 from otel_llm_sessions.demo.runner import environment_of, instrument_command
 
@@ -20,10 +19,10 @@ def test_what_visitors_think_of_an_answer_stands_in_its_sessions_trace_with_a_li
     environment = environment_of(os.environ, exported.receiver.endpoint, provider) | {
         "OTEL_SERVICE_NAME": "feedback",
         "OTEL_LOGS_EXPORTER": "otlp_proto_http",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **importing(),
     }
     command = [*instrument_command(), str(EXAMPLE), "--drive"]
-    done = subprocess.run(command, env=environment, timeout=120, capture_output=True, text=True)
+    done = run_to_its_end(command, environment, 120)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 4
     judged, calls = exported.named("evaluation"), {call.span_id: call for call in exported.named("chat")}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
-import textwrap
 import threading
 
 import pytest
 from failures import warnings_of
 from opentelemetry.sdk.trace import TracerProvider
+from programs import run_code
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, session
 from otel_llm_sessions.openai.runtime import Runtime
@@ -37,7 +36,7 @@ def test_openai_is_imported_although_patching_it_fails():
         import openai
         print(openai.OpenAI.__name__)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    done = run_code(program)
     assert done.stdout == "OpenAI\n", done.stderr
     assert done.stderr.count("otel-llm-sessions failed to patch the client") == 1
 
@@ -119,13 +118,7 @@ def test_a_provider_that_the_environment_names_wrongly():
         with session("named"):
             print("entered")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "OTEL_PYTHON_TRACER_PROVIDER": "nonsense"},
-    )
+    done = run_code(program, env={**os.environ, "OTEL_PYTHON_TRACER_PROVIDER": "nonsense"})
     assert done.stdout == "entered\n", done.stderr
 
 

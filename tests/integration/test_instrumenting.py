@@ -18,6 +18,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from programs import run_code, run_to_its_end
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, SessionSpanProcessor, session
 from otel_llm_sessions.stores.urls import ALLOWED
@@ -48,13 +49,17 @@ def environment(server: Any, **more: str) -> dict[str, str]:
 
 def run(command: list[str], env: dict[str, str]) -> str:
     """Run a process to its end and return what it printed; fails with all it said if it failed."""
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    return succeeded(run_to_its_end(command, env))
+
+
+def succeeded(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def run_code(code: str, env: dict[str, str]) -> str:
-    return run([sys.executable, "-W", "error", "-c", textwrap.dedent(code)], env)
+def printed_by(code: str, env: dict[str, str]) -> str:
+    """Run a program's text without a warning, and return what it printed."""
+    return succeeded(run_code(code, flags=["-W", "error"], env=env))
 
 
 # --- in any order -------------------------------------------------------------------------------------------
@@ -102,7 +107,7 @@ ORDERS = [
 @pytest.mark.parametrize("order", ORDERS, ids=" ".join)
 def test_the_order_of_importing_instrumenting_and_setting_the_provider_does_not_matter(server, order):
     steps = "".join(f"\n    {step}()" for step in order)
-    printed = run_code(SET_UP + steps + CALL, environment(server))
+    printed = printed_by(SET_UP + steps + CALL, environment(server))
     assert printed.splitlines() == ["chat gpt-4o-mini s-1", "step s-1"]
 
 
@@ -124,7 +129,7 @@ def test_a_client_made_before_instrumenting_is_traced_after_it(server):
     print(len(exporter.get_finished_spans()))
     """
     )
-    assert run_code(code, environment(server)) == "1\n"
+    assert printed_by(code, environment(server)) == "1\n"
 
 
 @pytest.mark.slow
@@ -143,7 +148,7 @@ def test_instrumenting_while_another_thread_imports_the_client_waits_for_it(serv
     import openai
     print(begun, "request" in vars(openai.OpenAI))
     """
-    assert run_code(code, environment(server)) == "True True\n"
+    assert printed_by(code, environment(server)) == "True True\n"
 
 
 @pytest.mark.slow
@@ -160,7 +165,7 @@ def test_uninstrumenting_before_the_client_is_imported_leaves_it_alone(server):
     print(len(exporter.get_finished_spans()), "request" in vars(openai.OpenAI))
     """
     )
-    assert run_code(code, environment(server)) == "0 False\n"
+    assert printed_by(code, environment(server)) == "0 False\n"
 
 
 @pytest.mark.slow
@@ -175,7 +180,7 @@ def test_without_an_sdk_calls_go_through_and_keep_their_sessions(server):
         list(client.responses.create(model="gpt-4o-mini", input="Go on", previous_response_id=first.id, stream=True))
         print(current_session().id)
     """
-    assert run_code(code, environment(server)) == "s-1\n"
+    assert printed_by(code, environment(server)) == "s-1\n"
 
 
 @pytest.mark.slow
@@ -188,7 +193,7 @@ def test_the_client_is_not_imported_for_an_application_that_does_not_use_it(serv
     unwanted = {"openai", "httpx", "httpx2", "pydantic", "redis", "sqlite3"}
     print(unwanted & {name.partition(".")[0] for name in sys.modules})
     """
-    assert run_code(code, environment(server)) == "set()\n"
+    assert printed_by(code, environment(server)) == "set()\n"
 
 
 # --- opentelemetry-instrument -------------------------------------------------------------------------------
@@ -205,6 +210,13 @@ def others() -> str:
 
 
 @pytest.fixture
+def app(tmp_path) -> str:
+    """Where the application is."""
+    (tmp_path / "app.py").write_text(textwrap.dedent(APP))
+    return str(tmp_path / "app.py")
+
+
+@pytest.fixture
 def exporting(server, receiver) -> dict[str, str]:
     """The environment of a user who has set where OTLP goes, and nothing else."""
     return environment(
@@ -216,10 +228,8 @@ def exporting(server, receiver) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_an_unmodified_application_is_instrumented_by_the_command(tmp_path, exporting, receiver):
-    app = tmp_path / "app.py"
-    app.write_text(textwrap.dedent(APP))
-    chain = run(instrument_command(sys.executable, str(app)), exporting).strip()
+def test_an_unmodified_application_is_instrumented_by_the_command(app, exporting, receiver):
+    chain = run(instrument_command(sys.executable, app), exporting).strip()
     calls = [span for span in receiver.spans if span.kind == "CLIENT"]
     assert {span.scope for span in calls} == {"otel_llm_sessions"}
     assert [(span.attributes["session.id"], span.attributes["llm_session.source"]) for span in calls] == [
@@ -231,10 +241,8 @@ def test_an_unmodified_application_is_instrumented_by_the_command(tmp_path, expo
 
 
 @pytest.mark.slow
-def test_metrics_arrive_over_otlp_too_and_name_no_session(tmp_path, exporting, receiver):
-    app = tmp_path / "app.py"
-    app.write_text(textwrap.dedent(APP))
-    run(instrument_command(sys.executable, str(app)), exporting)
+def test_metrics_arrive_over_otlp_too_and_name_no_session(app, exporting, receiver):
+    run(instrument_command(sys.executable, app), exporting)
     arrived = {metric.name: metric for metric in receiver.metrics if metric.scope == "otel_llm_sessions"}
     assert {name: (metric.unit, metric.type) for name, metric in arrived.items()} == {
         "gen_ai.client.operation.duration": ("s", "histogram"),
@@ -250,29 +258,22 @@ def test_metrics_arrive_over_otlp_too_and_name_no_session(tmp_path, exporting, r
 
 
 @pytest.mark.slow
-def test_the_command_reads_the_settings_from_the_environment(tmp_path, exporting, receiver):
-    app = tmp_path / "app.py"
-    app.write_text(textwrap.dedent(APP))
-    run(instrument_command(sys.executable, str(app)), {**exporting, "OTEL_LLM_SESSIONS_METADATA_KEYS": "my_key"})
+def test_the_command_reads_the_settings_from_the_environment(app, exporting, receiver):
+    run(instrument_command(sys.executable, app), {**exporting, "OTEL_LLM_SESSIONS_METADATA_KEYS": "my_key"})
     assert "chat-42" not in {span.attributes.get("session.id") for span in receiver.spans}
     assert len([span for span in receiver.spans if span.kind == "CLIENT"]) == 3
 
 
 @pytest.mark.slow
-def test_under_the_command_the_client_is_imported_only_by_the_application(tmp_path, exporting):
-    app = tmp_path / "app.py"
-    app.write_text("import sys; print('openai' in sys.modules, 'otel_llm_sessions.instrumentor' in sys.modules)")
-    assert run(instrument_command(sys.executable, str(app)), exporting) == "False True\n"
+def test_under_the_command_the_client_is_imported_only_by_the_application(exporting):
+    code = "import sys; print('openai' in sys.modules, 'otel_llm_sessions.instrumentor' in sys.modules)"
+    assert run(instrument_command(sys.executable, "-c", code), exporting) == "False True\n"
 
 
 @pytest.mark.slow
-def test_under_the_command_a_wrong_store_is_one_line_and_the_application_is_instrumented(tmp_path, exporting, receiver):
-    app = tmp_path / "app.py"
-    app.write_text(textwrap.dedent(APP))
+def test_under_the_command_a_wrong_store_is_one_line_and_the_application_is_instrumented(app, exporting, receiver):
     env = {**exporting, "OTEL_LLM_SESSIONS_STORE": "redis://:hunter2@localhost:port"}
-    done = subprocess.run(
-        instrument_command(sys.executable, str(app)), env=env, capture_output=True, text=True, timeout=60
-    )
+    done = run_to_its_end(instrument_command(sys.executable, app), env)
     (line,) = done.stderr.splitlines()
     assert "OTEL_LLM_SESSIONS_STORE='redis://***@localhost:port'" in line
     assert "hunter2" not in line

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
+from programs import run_code
 
 PACKAGE = """
     {sleep}
@@ -131,9 +131,7 @@ def run(tmp_path):
         told = program.format(**values)
         source = before + textwrap.dedent(APPLICATION) + textwrap.dedent(told)
         path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
-        environment = {**os.environ, "PYTHONPATH": path}
-        command = [sys.executable, "-c", source]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+        done = run_code(source, env={**os.environ, "PYTHONPATH": path})
         assert done.returncode == 0, done.stderr
         return done
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import openai
@@ -16,6 +13,7 @@ from lookup_kit import calls, retrieved
 from loopback_client import MODEL, THINKING, options_for
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
+from programs import importing, run_code
 from session_kit import found
 from traces_kit import traceparent_of
 
@@ -338,12 +336,13 @@ def test_two_real_processes_without_a_store_share_a_session(server, exported):
         "OTEL_EXPORTER_OTLP_ENDPOINT": exported.receiver.endpoint,
         "OTEL_LLM_SESSIONS_PROPAGATE": "metadata",
         "OTEL_LLM_SESSIONS_PROVIDER_LOOKUP": "true",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **importing(),
     }
 
     def run(*arguments: str) -> str:
-        command = [sys.executable, "-c", textwrap.dedent(PROGRAM), *arguments]
-        return subprocess.run(command, env=env, check=True, timeout=60, capture_output=True, text=True).stdout.strip()
+        done = run_code(PROGRAM, *arguments, env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     first = run()
     run(first)

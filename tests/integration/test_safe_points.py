@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 import traceback
@@ -19,6 +17,7 @@ from answered import async_client_of
 from endings_kit import MESSAGES
 from loopback_client import MODEL
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from programs import run_code
 from waiting import until
 
 from otel_llm_sessions.testing import capture_spans
@@ -184,29 +183,24 @@ def test_there_is_a_thread_only_while_something_is_to_be_ended(client, locking):
 
 
 @pytest.mark.slow
-def test_what_was_abandoned_at_the_end_of_the_program_ends(server, tmp_path):
-    app = tmp_path / "app.py"
-    app.write_text(
-        textwrap.dedent(
-            """
-            import sys
-            from openai import OpenAI
-            from opentelemetry.sdk.trace import TracerProvider
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
-            from otel_llm_sessions import OpenAISessionsInstrumentor
-            provider = TracerProvider()
-            names = ConsoleSpanExporter(formatter=lambda span: span.name + "\\n")
-            provider.add_span_processor(BatchSpanProcessor(names))
-            OpenAISessionsInstrumentor().instrument(tracer_provider=provider, traces="turn")
-            for kept in (True, False):
-                stream = OpenAI(base_url=sys.argv[1], api_key="x").responses.create(model="m", input="x", stream=True)
-                next(stream)
-                if not kept:
-                    del stream
-                else:
-                    other = stream
-            """
-        )
-    )
-    done = subprocess.run([sys.executable, str(app), server.base_url], capture_output=True, text=True, timeout=60)
+def test_what_was_abandoned_at_the_end_of_the_program_ends(server):
+    code = """
+        import sys
+        from openai import OpenAI
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+        from otel_llm_sessions import OpenAISessionsInstrumentor
+        provider = TracerProvider()
+        names = ConsoleSpanExporter(formatter=lambda span: span.name + "\\n")
+        provider.add_span_processor(BatchSpanProcessor(names))
+        OpenAISessionsInstrumentor().instrument(tracer_provider=provider, traces="turn")
+        for kept in (True, False):
+            stream = OpenAI(base_url=sys.argv[1], api_key="x").responses.create(model="m", input="x", stream=True)
+            next(stream)
+            if not kept:
+                del stream
+            else:
+                other = stream
+    """
+    done = run_code(code, server.base_url)
     assert (done.stdout, done.stderr) == ("chat m\nchat m\n", "")

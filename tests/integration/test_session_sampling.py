@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import textwrap
 from collections import defaultdict
 from typing import Any
 
@@ -22,6 +19,7 @@ from opentelemetry.sdk.trace.sampling import (
     SamplingResult,
     TraceIdRatioBased,
 )
+from programs import importing, run_code
 from traces_kit import ask
 
 from otel_llm_sessions import SessionLink
@@ -66,10 +64,9 @@ def test_of_1000_sessions_a_tenth_is_sampled_whole_below_a_sampler_by_parents(qu
 def test_of_1000_sessions_the_same_tenth_is_sampled_whole_in_two_processes(quick_client):
     here = sampled_sessions(quick_client, "traceidratio")
     assert is_a_tenth_and_whole(here)
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", textwrap.dedent(SAMPLED), os.path.dirname(__file__), "traceidratio"]
-    there = json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)
-    assert there == here
+    done = run_code(SAMPLED, os.path.dirname(__file__), "traceidratio", env=os.environ | importing())
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == here
 
 
 def test_chains_are_sampled_whole_too(client):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -25,6 +24,7 @@ from echo_kit import (
     user,
     without_ids,
 )
+from programs import importing, run_to_its_end
 from store_kit import Proxy, redis_backend
 
 from otel_llm_sessions.stores.guarded import GuardedStore
@@ -156,13 +156,8 @@ PROGRAM = Path(fork_process.__file__)
 def test_children_and_their_threads_share_sessions_with_their_parent(shared_url, server, tmp_path, way):
     written = tmp_path / "spans"
     written.mkdir()
-    done = subprocess.run(
-        [sys.executable, PROGRAM, shared_url, server.base_url, way, written],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=2 * fork_process.SECONDS,
-    )
+    command = [sys.executable, fork_process.__file__, shared_url, server.base_url, way, str(written)]
+    done = run_to_its_end(command, os.environ | importing(), 2 * fork_process.SECONDS)
     assert (done.returncode, done.stderr) == (0, "")
     sessions = defaultdict(list)
     for span in map(json.loads, "".join(file.read_text() for file in written.iterdir()).splitlines()):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
-import textwrap
 
 import pytest
 from loopback_client import MESSAGES, MODEL
@@ -15,6 +12,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from programs import run_code
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, session
 from otel_llm_sessions.stores.memory import MemoryStore
@@ -103,12 +101,7 @@ def test_a_reply_that_is_not_read_yet_is_copied_as_it_would_be_without_us(client
 
 
 def run(code: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_code(code, *arguments, flags=["-W", "error"])
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

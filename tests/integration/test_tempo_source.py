@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from exports_kit import Export, differences, load_all
+from exports_kit import Export, load_all, misread
 from tempo_kit import INDEX, Limits, answer_to, emulated, groups_of, recorded, recorded_traces, request_of
 from traceql_kit import parsed
 from viewer_kit import talk
@@ -97,17 +97,9 @@ def test_all_recorded_exports_are_listed_as_the_receiver_has_them(exports, serve
 @pytest.mark.slow
 @pytest.mark.parametrize("has_v2", [True, False], ids=["v2", "v1"])
 def test_each_recorded_session_is_read_whole(exports, has_v2):
-    wrong: list[tuple[str, str]] = []
     groups = groups_of(message for export in exports for message in export.traces)
     with emulated(groups, Limits(has_v2=has_v2)) as served:
-        source = open_source(served.url)
-        for export in exports:
-            for book in export.sessions:
-                arrived = source.session(book["id"])
-                found = [one for one in sessions_of(arrived.spans) if one.id == book["id"]] if arrived else []
-                wrong += [(export.name, each) for each in differences([book], found)]
-    assert [one for one in wrong if LACKING.get(one[0], "-") not in one[1]] == []
-    assert {name for name, _ in wrong} == LACKING.keys()
+        assert misread(exports, open_source(served.url), LACKING) == []
 
 
 def test_a_session_that_nobody_knows_is_none(served):

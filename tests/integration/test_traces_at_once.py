@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from exported import Exported
+from programs import importing
 from traces_kit import ask, only, ref
 
 from otel_llm_sessions import session_trace_id
@@ -87,7 +88,7 @@ def run(program: str, server: Any, exported: Exported) -> None:
     env = os.environ | {
         "OPENAI_BASE_URL": server.base_url,
         "OTEL_EXPORTER_OTLP_ENDPOINT": exported.receiver.endpoint,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **importing(),
     }
     source = textwrap.dedent(WORKER) + textwrap.dedent(program)
     subprocess.run([sys.executable, "-c", source], env=env, check=True, timeout=300)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import green_store
 import pytest
+from programs import importing
 
 SECONDS = 60
 
 
 def printed_by(*arguments: str) -> tuple[int, str]:
     """Run the program in a process group of its own, which ends in any case."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = os.environ | importing()
     with subprocess.Popen(
         [sys.executable, green_store.__file__, *arguments],
         env=environment,

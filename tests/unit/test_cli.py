@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
+from programs import run_code
 
 from otel_llm_sessions import session_trace_id
 from otel_llm_sessions.cli import main
@@ -53,9 +51,8 @@ def test_wrong_arguments_are_refused_with_a_reason(capsys, arguments, said):
 
 def test_it_runs_as_a_module_without_importing_the_client():
     program = "import sys; from otel_llm_sessions.cli import main; main(); assert 'openai' not in sys.modules"
-    command = [sys.executable, "-c", program, "trace-id", "X"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == session_trace_id("X")
+    done = run_code(program, "trace-id", "X")
+    assert (done.returncode, done.stdout.strip()) == (0, session_trace_id("X"))
 
 
 OTHER_SETTINGS = (
