@@ -12,7 +12,8 @@ from client_surface import MODEL, VIEWS, Client, Method, respond, settled, use
 from lookup_kit import the_call
 from loopback_client import THINKING
 from openai._models import FinalRequestOptions
-from session_kit import found, named
+from session_kit import found
+from session_kit import named as the_one_named
 from traces_kit import ref, traceparent_of
 
 from otel_llm_sessions import session, session_trace_id
@@ -82,7 +83,7 @@ def test_a_chain_made_elsewhere_is_walked_beside_the_call(client: Client, server
     assert found(call) == (chain[0], "provider", 3)
     # The provider's answer moves no span: the session's trace has a marker of it.
     assert call.parent is None
-    marker = named(spans, "turn")
+    marker = the_one_named(spans, "turn")
     assert f"{marker.context.trace_id:032x}" == session_trace_id(chain[0])
     assert [ref(link.context) for link in marker.links] == [ref(call.context)]
     assert has_given_its_connections_back(client)
@@ -213,7 +214,7 @@ def test_one_retrieve_tells_the_next_process_everything(client: Client, server: 
     call = the_call(there)
     assert found(call) == (given.get("session_id", first_id), "provider", 2)
     (root,) = [span for span in [*here, *there] if span.name == "session"]
-    marker = named(there, "turn")
+    marker = the_one_named(there, "turn")
     assert ref(marker.parent) == ref(first.parent) == ref(root.context)
     assert [ref(link.context) for link in marker.links] == [ref(call.context)]
     assert ref(first.context) in [ref(link.context) for link in call.links]
