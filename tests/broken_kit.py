@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
-from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from opentelemetry.sdk.trace.sampling import Sampler
 
 
 class BrokenExporter(SpanExporter):
@@ -21,13 +19,3 @@ class BrokenSampler(Sampler):
 
     def get_description(self) -> str:
         return "broken"
-
-
-def provider_with(
-    processor: SpanProcessor | None = None, ids: IdGenerator | None = None, sampler: Sampler = ALWAYS_ON
-) -> TracerProvider:
-    """A provider of a test's own, with what the test gives it."""
-    provider = TracerProvider(id_generator=ids, sampler=sampler, shutdown_on_exit=False)
-    if processor is not None:
-        provider.add_span_processor(processor)
-    return provider

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
+from providers_kit import loggers_to
 
 from otel_llm_sessions.telemetry.content import completion
 from otel_llm_sessions.telemetry.content.capture import VARIABLE
@@ -61,8 +61,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, mode: str | None = "SPAN_ONLY", **
     sampler, limits = settings.pop("sampler", None), settings.pop("limits", None)
     provider = TracerProvider(sampler=sampler, span_limits=limits, shutdown_on_exit=False)
     told = Recorded(provider, CapturedSpans())
-    loggers = LoggerProvider(shutdown_on_exit=False)
-    loggers.add_log_record_processor(SimpleLogRecordProcessor(told.logs))
+    loggers = loggers_to(told.logs)
     meters = MeterProvider([told.metrics], shutdown_on_exit=False)
     with capture_spans(
         tracer_provider=provider, logger_provider=loggers, meter_provider=meters, **settings

@@ -13,13 +13,11 @@ from unittest.mock import patch
 import openai
 from export_others import others
 from loopback_client import options_for
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from wrapped_provider import WrappedProvider
+from providers_kit import WrappedProvider, loggers_to, provider_to
 
 from otel_llm_sessions import evaluate, session
 from otel_llm_sessions.demo.provider.server import ProviderServer
@@ -56,16 +54,14 @@ class Stage:
 
     def provider(self) -> TracerProvider:
         """A tracer provider, as each process has one."""
-        provider = TracerProvider(resource=Resource({"service.name": self.name}), shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self.ended))
+        provider = provider_to(self.ended, resource=Resource({"service.name": self.name}))
         return provider
 
     @contextmanager
     def process(self, content: str = "", wrap: Any = lambda provider: provider, **settings: Any) -> Iterator[Process]:
         """A process of its own that is instrumented: what it remembers goes with it."""
         provider = wrap(self.provider())
-        logs = LoggerProvider(resource=Resource({"service.name": self.name}), shutdown_on_exit=False)
-        logs.add_log_record_processor(SimpleLogRecordProcessor(self.emitted))
+        logs = loggers_to(self.emitted, resource=Resource({"service.name": self.name}))
         with ExitStack() as stack:
             stack.enter_context(patch.dict(os.environ, {CAPTURE: content} if content else {}))
             settings = {"tracer_provider": provider, "logger_provider": logs, **settings}

@@ -18,10 +18,9 @@ from pathlib import Path
 
 from app_process import store_of
 from openai import DefaultHttpxClient, OpenAI
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
+from providers_kit import provider_to
 
 from otel_llm_sessions import OpenAISessionsInstrumentor
 
@@ -87,8 +86,7 @@ def fork(base_url: str, firsts: list[str], directory: str) -> int:
 
 def main(store: str, base_url: str, way: str, directory: str) -> int:
     warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which is what this is about
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    provider = provider_to(exporter)
     OpenAISessionsInstrumentor().instrument(tracer_provider=provider, store=store_of(store, 5.0))
     with client(base_url) as made:
         firsts = [ask(made) for _ in range(CHAINS)]

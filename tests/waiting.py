@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
@@ -13,6 +14,14 @@ AT_MOST: Final = 60.0
 
 
 Found = TypeVar("Found")
+
+
+def run_all(threads: Sequence[threading.Thread]) -> None:
+    """Start threads, and wait until each has ended."""
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def until(happened: Callable[[], Found], seconds: float = AT_MOST, pause: float = 0.002) -> Found:

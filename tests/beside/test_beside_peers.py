@@ -7,7 +7,6 @@ again. docs/beside-others.md has the table.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -20,7 +19,6 @@ from beside.environments import PINNED
 from beside.peers import PEERS
 from beside.talk_forms import AGAIN, APIS, IN_A_BLOCK
 from beside.told import BOTH, EXPECTED, LOGFIRE, OWN, THEIRS
-from contract.matrix import HOME, make
 from loopback import LoopbackServer
 from otlp_receiver import OtlpReceiver
 from spreading import unit_of
@@ -76,11 +74,7 @@ def disabled(peer: str, order: str) -> str:
 @cache
 def play(peer: str, order: str) -> Played:
     """Play all forms in a process of the peer's environment, once for all tests of the peer, which share a process."""
-    HOME.mkdir(exist_ok=True)
-    with (HOME / f"beside-{peer}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        make(PINNED.environment(peer))
-    programs = PINNED.environment(peer).directory / "bin"
+    programs = PINNED.made(peer).directory / "bin"
     start = [] if peer in BRING_THEIR_OWN else [programs / "opentelemetry-instrument", "--service_name", peer]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OPENAI_"))}
     with LoopbackServer() as server, OtlpReceiver() as receiver:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract.matrix import CONSTRAINTS, Environment, uv
+from contract.matrix import CONSTRAINTS, HOME, Environment, make, uv
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,15 @@ class Pinned:
         ours = ("-e", f".[{self.extra}]") if self.extra else ()
         packages = (*ours, *self.packages[name])
         return Environment(f"{self.kind} {name}", self.python, packages, pins=self.sections()[name])
+
+    def made(self, name: str) -> Environment:
+        """The environment, there as it should be; of those who come at once one makes it, and the others wait."""
+        environment = self.environment(name)
+        HOME.mkdir(exist_ok=True)
+        with (HOME / f"{environment.directory.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            make(environment)
+        return environment
 
     def renew(self) -> None:
         """Write the newest versions; what our own tests run with is preferred, so that environments share packages."""

@@ -6,7 +6,6 @@ What it exports over OTLP is all that is looked at.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -14,7 +13,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from contract.matrix import HOME, make
 from frameworks.environments import PINNED
 from frameworks.scenarios_told import SCENARIOS
 from loopback import LoopbackServer
@@ -63,7 +61,7 @@ class Played:
 
 
 def play(framework: str, name: str, server: LoopbackServer, receiver: OtlpReceiver) -> subprocess.CompletedProcess[str]:
-    programs = PINNED.environment(framework).directory / "bin"
+    programs = PINNED.made(framework).directory / "bin"
     script = SCRIPTS / f"with_{framework.replace('-', '_')}.py"
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OPENAI_"))}
     settings = {
@@ -93,11 +91,7 @@ def play(framework: str, name: str, server: LoopbackServer, receiver: OtlpReceiv
 
 @pytest.fixture
 def played(framework: str, name: str) -> Played:
-    """The scenario, played in its framework's environment; of those who come at once one makes it, the others wait."""
-    HOME.mkdir(exist_ok=True)
-    with (HOME / f"{framework}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        make(PINNED.environment(framework))
+    """The scenario, played in its framework's environment."""
     return Played(framework, name)
 
 

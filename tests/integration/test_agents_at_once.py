@@ -37,7 +37,7 @@ from echo_kit import (
 )
 from held_backend import LateBackend
 from session_kit import calls
-from waiting import until
+from waiting import run_all, until
 
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.testing import capture_spans
@@ -155,10 +155,7 @@ def at_once_in_threads(agents: Sequence[Agent], turns: int) -> None:
 
     client = client_of(answering(agents))
     threads = [threading.Thread(target=finish, args=(agent.work(client, turns),)) for agent in agents]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_all(threads)
 
 
 def at_once_on_a_loop(agents: Sequence[Agent], turns: int) -> None:

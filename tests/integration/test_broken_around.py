@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from broken_kit import BrokenExporter, BrokenSampler, provider_with
+from broken_kit import BrokenExporter, BrokenSampler
 from loopback_client import MESSAGES, MODEL
 from openai import OpenAI
 from opentelemetry import trace
@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from promises_kit import CHAT, STREAM, outcome, same_with_and_without, seen
+from providers_kit import provider_with
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, guard, session
 from otel_llm_sessions.testing import capture_spans
@@ -57,7 +58,7 @@ class BrokenEnd(SpanProcessor):
 BROKEN: dict[str, Callable[[], dict[str, Any]]] = {
     "store": lambda: {"store": BrokenStore()},
     "exporter": lambda: {"tracer_provider": provider_with(SimpleSpanProcessor(BrokenExporter()))},
-    "id generator": lambda: {"tracer_provider": provider_with(ids=BrokenIds())},
+    "id generator": lambda: {"tracer_provider": provider_with(id_generator=BrokenIds())},
     "sampler": lambda: {"tracer_provider": provider_with(sampler=BrokenSampler())},
     "processor at start": lambda: {"tracer_provider": provider_with(BrokenStart())},
     "processor at end": lambda: {"tracer_provider": provider_with(BrokenEnd())},

@@ -6,11 +6,12 @@ import logging
 from typing import Any
 
 import pytest
-from broken_kit import BrokenExporter, provider_with
+from broken_kit import BrokenExporter
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from providers_kit import provider_with
 
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.testing import capture_spans

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from providers_kit import provider_to
 from session_kit import calls
 
 from otel_llm_sessions import semconv
@@ -41,8 +40,7 @@ def exporter() -> InMemorySpanExporter:
 def runtime(exporter) -> Runtime:
     """What an instrumentation holds, without a client."""
     settings, store = Settings(), MemoryStore()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    provider = provider_to(exporter)
     return make_runtime(settings, store, Homes(provider, settings, store), MetricsSource(None))
 
 

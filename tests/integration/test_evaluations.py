@@ -15,12 +15,12 @@ from broken_kit import BrokenSampler
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from providers_kit import loggers_to
 from session_kit import a_process, named
 from traces_kit import ref
-from waiting import until
+from waiting import run_all, until
 
 from otel_llm_sessions import aevaluate, evaluate, session, session_trace_id
 from otel_llm_sessions.stores.memory import MemoryStore
@@ -47,8 +47,7 @@ def say(request) -> Evaluate:
 def logged(monkeypatch) -> Iterator[InMemoryLogRecordExporter]:
     """The events that arrive at the global logger provider."""
     exporter = InMemoryLogRecordExporter()
-    provider = LoggerProvider(shutdown_on_exit=False)
-    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    provider = loggers_to(exporter)
     monkeypatch.setattr(events, "get_logger_provider", lambda: provider)
     yield exporter
     provider.shutdown()
@@ -199,8 +198,8 @@ def test_with_traces_turn_it_is_a_child_of_the_turn_or_a_root_of_its_own(client,
 
 
 def test_the_event_goes_to_the_logger_provider_that_instrument_was_given(say, logged):
-    exporter, provider = InMemoryLogRecordExporter(), LoggerProvider(shutdown_on_exit=False)
-    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    exporter = InMemoryLogRecordExporter()
+    provider = loggers_to(exporter)
     with a_process(logger_provider=provider):
         assert say("thumbs", session_id="X")
     event = event_in(exporter)
@@ -351,9 +350,6 @@ def test_a_late_answer_holds_nobody_up_and_is_used_when_it_comes(client, say, lo
 def test_what_is_said_at_the_same_time_opens_one_root(say, logged):
     with a_process() as (spans, _):
         threads = [threading.Thread(target=say, args=["thumbs"], kwargs={"session_id": "X"}) for _ in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        run_all(threads)
     assert len([span for span in spans if span.name.startswith("session")]) == 1
     assert len(logged.get_finished_logs()) == 16

@@ -19,6 +19,7 @@ from opentelemetry import baggage
 from opentelemetry.context import get_current
 from opentelemetry.sdk.trace import TracerProvider
 from session_kit import BOTH_MODES, ask, calls, name_here, sessions_of
+from waiting import run_all
 
 from otel_llm_sessions import current_session, session, session_trace_id
 from otel_llm_sessions.testing import capture_spans
@@ -367,10 +368,7 @@ def test_generators_that_many_threads_step_in_any_order_never_meet():
     generators = [talk(f"session {number}") for number in range(20)]
     locks, answers = [threading.Lock() for _ in generators], []
     steppers = [threading.Thread(target=step, args=(number,)) for number in range(8)]
-    for stepper in steppers:
-        stepper.start()
-    for stepper in steppers:
-        stepper.join()
+    run_all(steppers)
     assert len(answers) == 1600
     assert all(answers)
 

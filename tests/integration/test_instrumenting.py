@@ -16,9 +16,9 @@ from typing import Any
 import openai
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from programs import run_code, run_to_its_end
+from providers_kit import provider_to
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, SessionSpanProcessor, session
 from otel_llm_sessions.stores.urls import ALLOWED
@@ -385,8 +385,7 @@ def test_after_a_refused_value_instrumenting_works(instrumentor, client):
     with pytest.raises(ValueError, match="traces"):
         instrumentor.instrument(traces="no")
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    provider = provider_to(exporter)
     instrumentor.instrument(tracer_provider=provider)
     client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello"}])
     assert len(exporter.get_finished_spans()) == 1
@@ -400,9 +399,8 @@ def processors_of(provider: TracerProvider) -> list[SessionSpanProcessor]:
 
 
 def test_a_provider_gets_the_session_processor_once_however_often_it_is_instrumented(instrumentor, client):
-    provider = TracerProvider(shutdown_on_exit=False)
     exporter = InMemorySpanExporter()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    provider = provider_to(exporter)
     for _ in range(3):
         instrumentor.instrument(tracer_provider=provider)
         instrumentor.uninstrument()
@@ -431,9 +429,8 @@ def test_a_processor_that_the_application_added_itself_is_not_joined_by_another(
 
 
 def test_instrumenting_twice_keeps_one_span_per_call(instrumentor, client):
-    provider = TracerProvider(shutdown_on_exit=False)
     exporter = InMemorySpanExporter()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    provider = provider_to(exporter)
     instrumentor.instrument(tracer_provider=provider)
     instrumentor.instrument(tracer_provider=provider)  # logs a warning, as every instrumentor does
     client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello"}])

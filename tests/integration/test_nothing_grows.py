@@ -12,9 +12,9 @@ import httpx2
 from answered import client_of
 from loopback_client import MESSAGES, MODEL
 from openai import OpenAI
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import SpanExporter
 from promises_kit import CHAT, STREAM, same_with_and_without
+from providers_kit import provider_to
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, session
 from otel_llm_sessions.openai.server import _known as known_servers
@@ -68,8 +68,7 @@ class Nowhere(SpanExporter):
 
 def instrument(**settings: Any) -> None:
     """Instrument with spans that nobody keeps, and a store that is soon full."""
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(Nowhere()))
+    provider = provider_to(Nowhere())
     OpenAISessionsInstrumentor().instrument(tracer_provider=provider, store=MemoryStore(max_keys=20), **settings)
 
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from odd_kit import EVENTS, JSON, Telemetry, Wire, chat, chunk, completed, response, sse, telemetry
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.trace import TracerProvider
+from providers_kit import loggers_to
 from waiting import until
 
 from otel_llm_sessions.telemetry.content.capture import VARIABLE
@@ -133,9 +133,8 @@ def bench(request, wire: Wire, tmp_path, monkeypatch) -> Iterator[Bench]:
     events = None
     if request.param == "told":
         monkeypatch.setenv(VARIABLE, "SPAN_AND_EVENT")
-        events, loggers = InMemoryLogRecordExporter(), LoggerProvider(shutdown_on_exit=False)
-        loggers.add_log_record_processor(SimpleLogRecordProcessor(events))
-        given = {**given, "logger_provider": loggers}
+        events = InMemoryLogRecordExporter()
+        given = {**given, "logger_provider": loggers_to(events)}
     if "store" in given:
         given = {"store": f"sqlite:///{tmp_path}/sessions.db"}
     provider = TracerProvider(shutdown_on_exit=False)

@@ -13,6 +13,7 @@ from opentelemetry.context import Context, attach, get_current, set_value
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
 from session_kit import BOTH_MODES, ask, calls, sessions_of
+from waiting import run_all
 
 from otel_llm_sessions import Session, SessionSpanProcessor, current_session, session, session_trace_id
 from otel_llm_sessions.testing import capture_spans
@@ -153,10 +154,7 @@ def test_one_object_may_be_entered_twice_and_by_many_threads():
         after.append(current_session())
 
     workers = [threading.Thread(target=target) for target in (first, second)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    run_all(workers)
     assert after == [None, Session("mine"), None]
     with one, one:
         assert current_session() == Session("mine")

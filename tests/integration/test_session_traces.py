@@ -12,9 +12,8 @@ import openai
 import pytest
 from echo_kit import called, completion, gave_back, said, tool_call, user
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from providers_kit import provider_to
 from traces_kit import ask, linked, only, ref
 
 from otel_llm_sessions import session, session_trace_id
@@ -170,8 +169,7 @@ def test_a_nested_turn_that_fails_is_marked_as_failed(api, traced, tracer):
 
 def test_under_an_unsampled_request_the_session_is_still_whole(client):
     memory = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(memory))
+    provider = provider_to(memory)
     unsampled = trace.NonRecordingSpan(trace.SpanContext(1, 2, False, trace.TraceFlags(0)))
     with capture_spans(tracer_provider=provider), trace.use_span(unsampled):
         ask(client, "X")

@@ -20,8 +20,7 @@ from openai import OpenAI
 from openai._models import FinalRequestOptions
 from opentelemetry import baggage
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.sdk.trace import IdGenerator, ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import IdGenerator, ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
@@ -33,6 +32,7 @@ from opentelemetry.sdk.trace.sampling import (
     TraceIdRatioBased,
 )
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
+from providers_kit import provider_to
 
 from otel_llm_sessions import semconv, session
 from otel_llm_sessions.openai import patch
@@ -95,8 +95,7 @@ class Process:
 
     def __init__(self, settings: Settings, sampler: Sampler) -> None:
         self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(sampler=sampler, id_generator=Ids(), shutdown_on_exit=False)
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.provider = provider_to(self.exporter, sampler=sampler, id_generator=Ids())
         self.store = MemoryStore(KEYS)
         self.store.scope = "scope"
         homes = Homes(self.provider, settings, self.store)

@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 from failures import warnings_of
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from providers_kit import WrappedProvider, WrappedTracer, provider_to
 from traces_kit import ask, linked, only, ref
-from wrapped_provider import WrappedProvider, WrappedTracer
 
 from otel_llm_sessions import OpenAISessionsInstrumentor, session, session_trace_id
 from otel_llm_sessions.stores.memory import MemoryStore
@@ -92,8 +90,8 @@ def test_a_provider_replaced_between_tests_gets_whole_sessions_and_the_old_one_i
     chain = None
     freed = []
     for number in range(3):
-        memory, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(memory))
+        memory = InMemorySpanExporter()
+        provider = provider_to(memory)
         freed.append(weakref.ref(provider))
         no_global_provider(provider)
         for _ in range(2):

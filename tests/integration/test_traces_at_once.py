@@ -14,6 +14,7 @@ import pytest
 from exported import Exported
 from programs import importing
 from traces_kit import ask, only, ref
+from waiting import run_all
 
 from otel_llm_sessions import session_trace_id
 
@@ -36,10 +37,7 @@ def test_first_turns_from_four_threads_at_once_have_one_root(client, traced):
             ask(client, id_)
 
         workers = [threading.Thread(target=first_turn) for _ in range(4)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        run_all(workers)
     roots = {root.attributes["session.id"]: ref(root) for root in traced.named("session")}
     assert len(traced.named("session")) == len(roots) == 10
     for turn in traced.named("chat"):

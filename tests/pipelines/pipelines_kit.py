@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from contract.matrix import HOME, make
 from loopback import LoopbackServer
 from otlp_receiver import OtlpReceiver
 from pipelines.environments import PINNED
@@ -197,10 +195,7 @@ class Pipeline:
 @contextlib.contextmanager
 def pipeline(name: str, title: str, directory: Path, redis: RedisServer, *, as_in: str = "") -> Iterator[Pipeline]:
     """A section of the page, with its environment made and its files written, and those of another that it names."""
-    HOME.mkdir(exist_ok=True)
-    with (HOME / f"pipelines-{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        make(PINNED.environment(name))
+    PINNED.made(name)
     with LoopbackServer() as server, Receiver() as receiver:
         made = Pipeline(name, sections()[title], directory, server, receiver, redis)
         made.write(**(sections()[as_in].files if as_in else {}))

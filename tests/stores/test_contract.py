@@ -8,7 +8,7 @@ import time
 
 import pytest
 from store_kit import KINDS, SHARED, Direct, a_link, put_and_got
-from waiting import until
+from waiting import run_all, until
 
 from otel_llm_sessions.stores.protocol import SessionStore
 
@@ -137,10 +137,7 @@ def test_one_of_many_threads_wins_a_claim(kind, store):
         won.append(store.claim("root"))
 
     threads = [threading.Thread(target=claim) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_all(threads)
     assert sorted(won) == [False] * 7 + [True]
 
 

@@ -11,7 +11,7 @@ import time
 import pytest
 from fake_backend import FakeBackend
 from store_kit import Lateness, a_link, in_child
-from waiting import until
+from waiting import run_all, until
 
 from otel_llm_sessions.stores import keeper as keeper_module
 from otel_llm_sessions.stores.keeper import Keeper
@@ -106,10 +106,7 @@ def test_many_threads_ask_and_each_has_its_answer(keeper, backend):
             found.setdefault(number, set()).add(link.turn)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(100)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_all(threads)
     assert found == {number: {number + 1} for number in range(100)}
     assert backend.most_at_once == 1, "one thread at a time"
 

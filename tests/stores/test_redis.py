@@ -26,7 +26,7 @@ from store_kit import (
     redis_direct,
 )
 from tls_front import TlsFront
-from waiting import gaps_of_another_task, until
+from waiting import gaps_of_another_task, run_all, until
 
 from otel_llm_sessions.stores.codec import hashed
 from otel_llm_sessions.stores.guarded import GuardedStore
@@ -345,10 +345,7 @@ def test_a_process_has_one_connection_however_many_threads_and_tasks_ask(redis_s
     before = connections()
     store = closing(GuardedStore(redis_backend(redis_server.url), time_limit=5))
     threads = [threading.Thread(target=store.put, args=(["s:1"], a_link())) for _ in range(100)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_all(threads)
 
     async def tasks():
         return await asyncio.gather(*(store.aget_all([f"s:{number}"]) for number in range(400)))

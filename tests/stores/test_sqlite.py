@@ -25,7 +25,7 @@ from store_kit import (
     locked,
     sqlite_direct,
 )
-from waiting import gaps_of_another_task, until
+from waiting import gaps_of_another_task, run_all, until
 
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.shared import Claim, Lookup, Put, StoreDown, StoreRefused
@@ -366,10 +366,7 @@ def test_many_threads_share_the_one_connection(path, closing):
             store.put([f"s:{number}"], a_link(turn))
 
     threads = [threading.Thread(target=turns, args=(number,)) for number in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_all(threads)
     other = closing(sqlite_direct(path))
     assert [other.get_all([f"s:{number}"])[0].turn for number in range(20)] == [20] * 20
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import run_all
 
 from otel_llm_sessions.bounded import Bounded, once
 
@@ -68,10 +69,7 @@ def at_once(work, threads=4):
 
     barrier = threading.Barrier(threads)
     running = [threading.Thread(target=guarded, args=(number,)) for number in range(threads)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
+    run_all(running)
     assert not failures
 
 

@@ -11,9 +11,9 @@ from announced_lock import AnnouncedLock
 from opentelemetry import trace
 from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import INVALID_SPAN
+from providers_kit import provider_to
 
 from otel_llm_sessions.semconv import LLM_SESSION_SOURCE
 from otel_llm_sessions.sessions.link import SessionLink, SessionTrace, SpanRef
@@ -47,8 +47,7 @@ def memory():
 
 @pytest.fixture
 def provider(memory):
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(memory))
+    provider = provider_to(memory)
     return provider
 
 

@@ -14,6 +14,7 @@ import openai
 import pytest
 from loopback import LoopbackServer
 from provider_kit import HELLO, MODEL, Raw, chat, respond
+from waiting import run_all
 
 # Scripts
 
@@ -146,10 +147,7 @@ def test_many_clients_at_once(client, server):
 
     done = []
     threads = [threading.Thread(target=talk) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_all(threads)
     assert len(set(done)) == 8
     assert len(server.requests) == 16
 
