@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import shutil
 import signal
 import socket
 import statistics
@@ -75,9 +77,31 @@ def a_link(turn: int = 1, session: str = "session-1", *, ended: bool = True, sta
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Return a port on which nobody listens, of those that the system gives to nobody by itself.
+
+    Any other may be that of some connection by the time a server wants to listen there, or to be restarted.
+    """
+    while True:
+        port = ANY.randrange(10_000, given_from())
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+
+
+ANY = random.SystemRandom()
+
+
+def given_from() -> int:
+    """The lowest port that the system gives to who asks for any; where it has few others, one of those."""
+    try:
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        lowest = 32_768
+    return max(lowest, 20_000)
+
+
+WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+"""What a server is started by, so that it does not outlive a process of tests that is killed."""
 
 
 class RedisServer:
@@ -86,13 +110,24 @@ class RedisServer:
     def __init__(self, directory: Path, *more_options: str, program: str) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.program = program
+        self._log = directory / "server.log"
         self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._command += ["--dir", str(directory), *more_options]
         self._process: subprocess.Popen[bytes] | None = None
 
+    def add(self, *options: str) -> None:
+        """Have it started with more options, such as those that tell of its port."""
+        self._command += options
+
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        until(self._answers)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([*WITH_US, *self._command], stdout=log, stderr=log)
+        try:
+            until(self._answers)
+        except BaseException:  # nobody else would know of it
+            self.kill()
+            raise
 
     @property
     def is_running(self) -> bool:
@@ -122,6 +157,7 @@ class RedisServer:
             return connection.recv(1 << 20)
 
     def _answers(self) -> bool:
+        assert self._process is not None and self._process.poll() is None, f"it ended:\n{self._log.read_text()}"
         with contextlib.suppress(OSError):
             return self.ask("PING") == b"+PONG\r\n"
         return False
