@@ -16,10 +16,10 @@ NODE_TIMEOUT = 2000
 
 
 class Cluster:
-    """Three masters with a replica each."""
+    """Three masters with a replica each, or without."""
 
-    def __init__(self, directory: Path, program: str) -> None:
-        self.nodes = [_node(directory / str(number), program) for number in range(6)]
+    def __init__(self, directory: Path, program: str, *, replicas: int = 3) -> None:
+        self.nodes = [_node(directory / str(number), program) for number in range(3 + replicas)]
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
         self.url = f"redis+cluster://{hosts}"
 
@@ -35,7 +35,7 @@ class Cluster:
         for node in self.nodes[1:]:
             node.ask("CLUSTER", "MEET", "127.0.0.1", str(first.port), first.bus)
         until(lambda: all(_knows(node, len(self.nodes)) for node in self.nodes))
-        for master, replica in zip(self.nodes[:3], self.nodes[3:], strict=True):
+        for master, replica in zip(self.nodes, self.nodes[3:]):
             name = master.ask("CLUSTER", "MYID").split(b"\r\n")[1].decode()
             until(lambda name=name, replica=replica: replica.ask("CLUSTER", "REPLICATE", name) == b"+OK\r\n")
         until(self.is_well)

@@ -45,10 +45,17 @@ class TlsFront:
         await asyncio.gather(*ours, return_exceptions=True)
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        both = _pass(reader, far_writer), _pass(far_reader, writer)
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*both)
+        writers = [writer]
+        try:
+            with contextlib.suppress(asyncio.CancelledError, OSError):
+                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+                writers.append(far_writer)
+                await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer))
+        finally:
+            for each in writers:
+                each.transport.abort()
+                with contextlib.suppress(OSError):
+                    await each.wait_closed()
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

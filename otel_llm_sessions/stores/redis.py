@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from otel_llm_sessions.guard import is_applications
 from otel_llm_sessions.stores.codec import KEY_PREFIX, RANK, VERSIONS_WITH_RANK, Row, decode, hashed, rows_of
@@ -25,6 +25,9 @@ from otel_llm_sessions.stores.shared import (
     StoreDown,
     StoreRefused,
 )
+
+FAULTS = (RedisError, RedisClusterException, OSError)
+"""What redis-py raises; the second, of a cluster of which no server answers, is none of the first (8.1)."""
 
 SCOPE_KEY = KEY_PREFIX + b"scope"
 """Holds the scope and, after a colon, the incarnation: another one after Redis lost what it held."""
@@ -86,11 +89,11 @@ class RedisBackend(Backend):
             # Redis was restarted, or dropped what was idle: that says nothing about how it is now.
             if not was_open or is_applications(error):
                 raise self._fault(error) from error
-        except (RedisError, OSError) as error:
+        except FAULTS as error:
             raise self._fault(error) from error
         try:
             return self._serve(asks, seconds)
-        except (RedisError, OSError) as error:
+        except FAULTS as error:
             raise self._fault(error) from error
 
     def was_emptied(self) -> bool:

@@ -232,7 +232,8 @@ def _master(url: str) -> Line:
     options = _options(_options_of(parts) | ({"db": int(database)} if database else {}))
 
     def maker() -> Callable[[], Any]:
-        limits = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
+        limits: dict[str, Any] = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
+        limits["retry"] = Retry(NoBackoff(), 0)  # the next one is asked: redis-py (8.1) tries each for 20 s
         sentinels = Sentinel(hosts, sentinel_kwargs=limits)  # type: ignore[no-untyped-call]
         pooled: Any = SentinelConnectionPool
         pool = pooled(service, sentinels, **options, retry=Retry(NoBackoff(), 0))
