@@ -14,28 +14,25 @@ from typing import Final
 
 from otel_llm_sessions.bounded import once
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.openai.announcing import announce, announce_late, announced_by, is_missing, unsure_of
+from otel_llm_sessions.openai.announcing import announce_late, announcement_of, is_missing, last_announced, unsure_of
 from otel_llm_sessions.openai.beside import beside
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.chain_walk import Walk
 from otel_llm_sessions.openai.climb import Climb
 from otel_llm_sessions.openai.correcting import correct
-from otel_llm_sessions.openai.decide import described, planned, renew, resolved
+from otel_llm_sessions.openai.decide import described, planned, renew, resolved, said_by
 from otel_llm_sessions.openai.gate import Gate
 from otel_llm_sessions.openai.held import HELD, Leaving, told_by
 from otel_llm_sessions.openai.history import ReadHistory
 from otel_llm_sessions.openai.outbox import deliver_soon, put_soon
-from otel_llm_sessions.openai.question import AGAIN, TIMES_AS_LATE, YET_AGAIN, Question
-from otel_llm_sessions.sessions.keys import session_key
+from otel_llm_sessions.openai.question import AGAIN, ANYTHING, TIMES_AS_LATE, YET_AGAIN, Question
+from otel_llm_sessions.sessions.keys import announced_key, session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionLink
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, doubted, is_unsure, lookup_keys, resolve_looked_up
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.newest import newer
 from otel_llm_sessions.telemetry.call_span import NOT_STARTED
 from otel_llm_sessions.traces.plan import NO_PLAN, Plan
-
-ANYTHING: Final = "anything"
-"""A key to ask for where only the asking matters."""
 
 PATIENCE: Final = 2.0
 """Seconds for which the end of a span is kept back for an answer."""
@@ -63,6 +60,8 @@ class Course:
         self._call = call
         self._ask_provider = ask_provider
         self.begun = time.monotonic()
+        self._again = self.begun + AGAIN
+        """When the store may be asked again, if the call has ended by then."""
         self._alone = NONE
         """The session if nothing more is heard of it."""
         self._decided: tuple[Resolution, Plan] | None = None
@@ -119,11 +118,11 @@ class Course:
         if not keys:
             return ()
         self._before, begun, asked = HELD.pending(keys, self.begun), self._call.started, self._call.runtime.asked
-        notice = announced_by(self._call) if asked.lateness and self._notice is None else ""
-        self._asked = looked_up = asked.ask([*keys, notice]) if notice else asked.ask(keys, self.within)
-        if notice:
-            self._notice = looked_up
-            announce(self._call)  # before the answer is waited for
+        notice = announcement_of(self._call) if asked.lateness and self._notice is None else None
+        if notice is None:
+            self._asked = looked_up = asked.ask(keys, self.within)
+        else:
+            self._asked = self._notice = looked_up = asked.ask_and_put([*keys, *notice[0]], notice)
         yield Question(looked_up)
         answers = self._newest(keys, looked_up.result()[: len(keys)])
         # Of some it is known only now which session they belong to.
@@ -132,28 +131,37 @@ class Course:
             answers = yield from told_by(self._before.values(), keys, answers)
         if self._notice is not None:
             yield Question(self._notice)
-            if (announced := self._notice.result()[-1]) is not None:
-                answers = yield from self._recorded(announced, begun, keys, answers)
+            answers = yield from self._recorded(self._notice.result()[-1], begun, keys, answers)
         return answers if looked_up.is_known else doubted(self._call.request.evidence, answers)
 
     def _recorded(
-        self, announced: SessionLink, begun: int, keys: Sequence[str], answers: Sequence[SessionLink | None]
+        self, announced: SessionLink | None, begun: int, keys: Sequence[str], answers: Sequence[SessionLink | None]
     ) -> Generator[Question, None, Sequence[SessionLink | None]]:
-        """Return the answers when a turn is recorded that another process has announced before the call began."""
-        newest = len(self._call.request.evidence.ties)
-        if not is_missing(announced, answers[newest], begun):
+        """Return the answers when a turn is recorded that another process has announced before the call began.
+
+        A call whose answer was late looks twice: the announcement of the turn before it may have been as late.
+        """
+        given, newest = self._call.request.evidence.given, len(self._call.request.evidence.ties)
+        assert given is not None  # it has announced itself
+        if self._call.gate is None and not is_missing(announced, answers[newest], begun):
             return answers
         self._note(unsure_of(resolved(self._call, answers)))
-        yield from self._until_its_end()
+        if is_missing(announced, answers[newest], begun):
+            yield from self._until_its_end()
+        else:
+            yield from self._until(time.monotonic() + AGAIN)
         began = time.monotonic()
         for seconds in (0.0, *YET_AGAIN):
             if seconds:
                 if not self._may_be_late(seconds):
                     break
                 yield from self._until(began + seconds)
-            asked = self._call.runtime.asked.ask(keys)
+            asked = self._call.runtime.asked.ask([*keys, announced_key(given.session_id)])
             yield Question(asked, is_beside=True)
-            answers = self._newest(keys, asked.result())
+            found = self._newest(keys, asked.result()[:-1])
+            if (link := found[newest]) is not None and link.start > begun:  # it hides what this call follows
+                break
+            answers, announced = found, last_announced(announced, asked.result()[-1], begun)
             if not is_missing(announced, answers[newest], begun):
                 break
         return answers
@@ -163,11 +171,11 @@ class Course:
         self._ended = Answer()
         gate = self._call.gate
         if gate is not None and gate.ending is not None:  # the store was late, and the call is over
-            self._ask_again(self.begun + AGAIN)
+            self._ask_again(self._again)
         yield Question(self._ended, is_beside=True, is_a_stores=False)
 
     def _until(self, due: float) -> Generator[Question, None, None]:
-        self._ended = Answer()
+        self._ended, self._again = Answer(), due
         self._ask_again(due)
         yield Question(self._ended, is_beside=True, is_a_stores=False)
 
@@ -281,8 +289,7 @@ class Course:
             self._let_go(left)
 
     def _let_go(self, left: Record | None) -> None:
-        if not self.settled.is_done:
-            self.settled.settle(left)
+        self.settled.settle_once(left)
         HELD.release(self)
         HELD.remove(self.number)
 
@@ -301,17 +308,10 @@ class Course:
             else:
                 if self._notice is None:
                     self._notice = announce_late(call)
-                said = self._said()
+                said = said_by(call)
                 alone = self._alone if self._alone is not NONE else said
                 call.start_unplaced(said, alone, Gate(self._tell, self._held_back))
         self._await(question)
-
-    def _said(self) -> Resolution:
-        """Return what the request itself says of the session, whatever may be known of earlier calls."""
-        given = self._call.request.evidence.given
-        if given is None or (given.source == "baggage" and self._call.request.evidence.ties):
-            return NONE
-        return described(self._call, Resolution(given.session_id, given.source, given.source, 0, None, None))
 
     def _await(self, question: Question) -> None:
         if question.is_a_turns:  # others that wait may ask for what comes of this one
@@ -350,7 +350,7 @@ class Course:
     def _held_back(self) -> None:
         """The call has ended before its session is known."""
         if self._ended is not None:
-            self._ask_again(self.begun + AGAIN)
+            self._ask_again(self._again)
         if self._call.is_owned:
             return self.give_up()  # its owner ends the span now
         self._tell()
@@ -363,7 +363,7 @@ class Course:
 
     def _ask_again(self, due: float) -> None:
         if self._ended is not None:
-            beside.at(due, partial(_settled_once, self._ended))
+            beside.at(due, partial(self._ended.settle_once, None))
 
     def hear(self) -> None:
         """See ``Awaiting``: a call that follows may name the session that was found, and nothing else of it."""
@@ -376,7 +376,7 @@ class Course:
         """Ask at once what was to be asked again after the call's end, and no more than once."""
         self._is_hastened = True
         if self._ended is not None:
-            _settled_once(self._ended)
+            self._ended.settle_once(None)
 
     def give_up(self) -> None:
         """Have the call end with what is known."""
@@ -393,8 +393,3 @@ class Course:
         previous = resolution.previous
         plan = planned(call, resolution) if previous is not None and previous.trace is not None else NO_PLAN
         return self._amend(gate, resolution, plan if plan.opening is None else NO_PLAN, False)
-
-
-def _settled_once(answer: Answer[None]) -> None:
-    if not answer.is_done:
-        answer.settle(None)

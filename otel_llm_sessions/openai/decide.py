@@ -8,7 +8,7 @@ from dataclasses import replace
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.sessions.about import About
 from otel_llm_sessions.sessions.link import SessionLink
-from otel_llm_sessions.sessions.resolver import Resolution, resolve
+from otel_llm_sessions.sessions.resolver import NONE, Resolution, resolve
 from otel_llm_sessions.sessions.sources import ABOUT_CONTEXT_KEY, about_in, parent_in
 from otel_llm_sessions.traces.plan import NO_PLAN, Plan
 
@@ -23,6 +23,14 @@ def resolved(call: Call, answers: Sequence[SessionLink | None]) -> Resolution:
     if previous is not None and (previous.name or previous.user or previous.tags):
         return resolution.described()
     return resolution
+
+
+def said_by(call: Call) -> Resolution:
+    """Return what the request itself says of the session, whatever may be known of earlier calls."""
+    given = call.request.evidence.given
+    if given is None or (given.source == "baggage" and call.request.evidence.ties):
+        return NONE
+    return described(call, Resolution(given.session_id, given.source, given.source, 0, None, None))
 
 
 def described(call: Call, resolution: Resolution) -> Resolution:

@@ -9,6 +9,9 @@ from otel_llm_sessions.stores.answer import Answer
 BUDGET: Final = 0.05
 """Seconds that a call waits for all that it asks and records."""
 
+ANYTHING: Final = "anything"
+"""A key to ask for where only the asking matters."""
+
 AGAIN: Final = 0.05
 """Seconds after which a store is asked again for what it did not know: the process before may still be writing."""
 

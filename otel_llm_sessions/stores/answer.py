@@ -69,6 +69,11 @@ class Answer(Generic[T]):
         if self._callbacks:
             self._tell()
 
+    def settle_once(self, value: T) -> None:
+        """As ``settle``, unless the answer is there already."""
+        if not self.is_done:
+            self.settle(value)
+
     def fail(self, fault: BaseException) -> None:
         """Say that there is no answer, and why. Called once, instead of ``settle``."""
         self._fault = fault

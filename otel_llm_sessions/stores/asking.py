@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from otel_llm_sessions.guard import is_applications, report
-from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.sessions.link import Record, SessionLink
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.patience import in_task
 from otel_llm_sessions.stores.protocol import SessionStore
@@ -48,6 +48,10 @@ class AskedStore(Protocol):
             keys: what is asked for.
             within: seconds for which the caller may be held up; only for callers that may block.
         """
+        ...
+
+    def ask_and_put(self, keys: Sequence[str], record: Record) -> Answer[list[SessionLink | None]]:
+        """As ``ask``, then ``put_soon``, in one round trip where there is one."""
         ...
 
     def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
@@ -122,6 +126,11 @@ class _Adapted:
             return [None] * len(keys) if known is None else list(known)
 
         return answer.then(links, cancel)
+
+    def ask_and_put(self, keys: Sequence[str], record: Record) -> Answer[list[SessionLink | None]]:
+        answer = self.ask(keys)
+        self.put_soon(*record)
+        return answer
 
     def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
         store = self._store

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from otel_llm_sessions.stores.answer import Answer
@@ -43,7 +43,7 @@ class Crew:
         """The thread of a caller that uses the backend itself."""
         self.is_dismissed = False
         self.thread = threading.Thread(target=run, args=(self,), name=f"otel-llm-sessions-{backend.name}", daemon=True)
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Sequence[Job]] = queue.SimpleQueue()
 
     @property
     def is_of_these_threads(self) -> bool:
@@ -57,7 +57,7 @@ class Crew:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait, about."""
+        """How many callers' jobs wait, about."""
         return self._jobs.qsize()
 
     @property
@@ -65,33 +65,32 @@ class Crew:
         """Whether to wait for the thread is in vain: this is it, or a signal's handler amid a turn of a caller's."""
         return threading.get_ident() in (self.caller, self.thread.ident)
 
-    def give(self, job: Job) -> Answer[Any]:
-        """Give the thread something to do; return the answer."""
-        job.given = time.monotonic()
-        self._jobs.put(job)
-        return job.answer
+    def give(self, *jobs: Job) -> Answer[Any]:
+        """Give the thread something to do, all of it in one round trip; return the answer to the first."""
+        now = time.monotonic()
+        for job in jobs:
+            job.given = now
+        self._jobs.put(jobs)
+        return jobs[0].answer
 
     def wake(self) -> None:
         """Have the thread look around."""
         if self._jobs.empty():  # else it will anyway
-            self._jobs.put(None)
+            self._jobs.put(())
 
     def dismiss(self) -> None:
         """End the thread, after what waits."""
         self.is_dismissed = True
-        self._jobs.put(None)
+        self._jobs.put(())
 
     def batch(self, seconds: float | None) -> list[Job]:
         """Wait for a job, and return it with those behind it; none after so many seconds, or when woken."""
         jobs: list[Job] = []
         try:
-            job = self._jobs.get(timeout=seconds)
-            while True:
-                if job is not None:
-                    jobs.append(job)
-                if len(jobs) >= AT_ONCE or self._jobs.empty():
-                    return jobs
-                job = self._jobs.get()
+            jobs += self._jobs.get(timeout=seconds)
+            while len(jobs) < AT_ONCE and not self._jobs.empty():
+                jobs += self._jobs.get()
+            return jobs
         except queue.Empty:
             return jobs
 

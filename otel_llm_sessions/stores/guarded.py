@@ -14,7 +14,7 @@ from typing import Any
 
 from otel_llm_sessions.cheap import new
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.sessions.link import Record, SessionLink
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.keeper import NOT_ASKED, Keeper
 from otel_llm_sessions.stores.memory import DEFAULT_MAX_KEYS, MemoryStore
@@ -126,7 +126,23 @@ class GuardedStore:
         if found is not NOT_ASKED:
             is_known = self._merge(known, open_keys, found)
             return Answer.of([known[key] for key in keys], is_known=is_known)
-        return self._keeper.hand_over(look_up, begun, within).then(partial(self._found, keys, open_keys))
+        return self._keeper.hand_over((look_up,), begun, within).then(partial(self._found, keys, open_keys))
+
+    def ask_and_put(self, keys: Sequence[str], record: Record) -> Answer[list[SessionLink | None]]:
+        """As ``ask``, then ``put_soon``: both in one round trip, so that nothing of it waits for an answer.
+
+        Args:
+            keys: what is asked for, before anything is put.
+            record: the keys under which something is remembered, and its link.
+        """
+        open_keys = self._known_of(keys)[1]
+        if not (open_keys and self.is_up):
+            answer = self.ask(keys)
+            self.put_soon(*record)
+            return answer
+        self._known.put(*record)
+        asks = Lookup(open_keys), Put([(key, record[1]) for key in record[0]])
+        return self._keeper.hand_over(asks, time.monotonic(), 0.0).then(partial(self._found, keys, open_keys))
 
     def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
         """Ask for a claim: the answer is True to exactly one of all callers. No failure is ever raised.
@@ -171,7 +187,7 @@ class GuardedStore:
             look_up, begun, limit = new(Lookup, (open_keys,)), time.monotonic(), self._keeper.pace.limit
             found = self._keeper.ask_itself(look_up, begun, limit) if limit else NOT_ASKED
             if found is NOT_ASKED:
-                answer = self._keeper.hand_over(look_up, begun, limit).then(partial(self._found, keys, open_keys))
+                answer = self._keeper.hand_over((look_up,), begun, limit).then(partial(self._found, keys, open_keys))
                 return answer.result() if answer.is_done else [known[key] for key in keys]
             self._merge(known, open_keys, found)
         return [known[key] for key in keys]

@@ -98,7 +98,7 @@ class Keeper:
         """
         begun = time.monotonic()
         outcome = self.ask_itself(ask, begun, seconds) if seconds else NOT_ASKED
-        return self.hand_over(ask, begun, seconds) if outcome is NOT_ASKED else answer_of(outcome)
+        return self.hand_over((ask,), begun, seconds) if outcome is NOT_ASKED else answer_of(outcome)
 
     def ask_itself(self, ask: Ask, begun: float, seconds: float) -> Any:
         """Ask in the caller's own thread, where the connection is free: nobody is to be woken, nothing to be kept.
@@ -127,19 +127,18 @@ class Keeper:
         self.pace.took_since(begun)
         return outcome
 
-    def hand_over(self, ask: Ask, begun: float, seconds: float) -> Answer[Any]:
-        """Have the thread ask; as ``ask``, of which the caller has spent the time since ``begun``."""
-        job = Job(ask)
-        crew = self._at_work(job)
-        if crew is None:
-            return job.answer
-        if crew.waiting >= MAX_WAITING:
-            self._settle(job, StoreDown(f"{MAX_WAITING} operations wait already"))
-            return job.answer
-        crew.give(job)
-        if seconds and not crew.needs_this_thread and not job.answer.wait(begun + seconds - time.monotonic()):
-            self.pace.late(seconds)
-        return job.answer
+    def hand_over(self, asks: Sequence[Ask], begun: float, seconds: float) -> Answer[Any]:
+        """Have the thread ask, all in one round trip; return the first answer. Seconds count since ``begun``."""
+        jobs = [*map(Job, asks)]
+        crew, answer = self._at_work(jobs), jobs[0].answer
+        if crew is not None and crew.waiting >= MAX_WAITING:
+            for job in jobs:
+                self._settle(job, StoreDown(f"{MAX_WAITING} operations wait already"))
+        elif crew is not None:
+            crew.give(*jobs)
+            if seconds and not crew.needs_this_thread and not answer.wait(begun + seconds - time.monotonic()):
+                self.pace.late(seconds)
+        return answer
 
     def all_asked(self) -> Answer[Any] | None:
         """Return what is answered when all that waits now has been asked; None where to wait for that is in vain."""
@@ -186,8 +185,8 @@ class Keeper:
         if crew is not None:
             crew.dismiss()
 
-    def _at_work(self, job: Job | None = None) -> Crew | None:
-        """Return the crew that works; None if there is none, which is the answer to ``job``."""
+    def _at_work(self, jobs: Sequence[Job] = ()) -> Crew | None:
+        """Return the crew that works; None if there is none, which is the answer to ``jobs``."""
         crew = self._crew
         if crew is not None and crew.is_of_these_threads:
             return crew
@@ -196,7 +195,7 @@ class Keeper:
         except StoreDown as fault:
             if not self._is_closed:
                 report("use the session store", fault)
-            if job is not None:
+            for job in jobs:
                 self._settle(job, fault)
             return None
 
@@ -242,7 +241,7 @@ class Keeper:
                 self._together_until = time.monotonic() + TOGETHER
                 return NOT_ASKED
             if isinstance(ask, Put):  # who is interrupted has made that turn all the same
-                self.hand_over(ask, 0.0, 0.0)
+                self.hand_over((ask,), 0.0, 0.0)
             raise
         finally:
             if has_turn:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from otel_llm_sessions import forks
 from otel_llm_sessions.bounded import Bounded
 from otel_llm_sessions.guard import pass_on
-from otel_llm_sessions.sessions.link import SessionLink
+from otel_llm_sessions.sessions.link import Record, SessionLink
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.newest import MUTABLE_KINDS, goes_back
 
@@ -101,6 +101,12 @@ class MemoryStore:
     def ask(self, keys: Sequence[str], within: float = 0.0) -> Answer[list[SessionLink | None]]:
         """As ``get_all``: the answer is there at once."""
         return Answer.of(self.get_all(keys))
+
+    def ask_and_put(self, keys: Sequence[str], record: Record) -> Answer[list[SessionLink | None]]:
+        """As ``ask``, then ``put``."""
+        answer = self.ask(keys)
+        self.put(*record)
+        return answer
 
     def ask_claim(self, key: str, within: float = 0.0) -> Answer[bool]:
         """As ``claim``: the answer is there at once."""

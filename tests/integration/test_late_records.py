@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from fake_backend import FakeBackend
 from lookup_kit import calls
 from loopback_client import MODEL
-from store_kit import a_link, redis_backend, until
+from store_kit import a_link, until
 from waiting import AT_MOST, auntil
 
 from otel_llm_sessions.openai import course, flow
@@ -26,6 +26,7 @@ from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.stores.opening import open_store
 from otel_llm_sessions.stores.pace import Pace
+from otel_llm_sessions.stores.shared import Ask, Lookup, Put
 from otel_llm_sessions.testing import capture_spans
 
 
@@ -120,29 +121,87 @@ def test_a_turn_waits_for_the_record_of_one_that_another_process_has_announced(c
     assert told["previous_turn"] == a_link().span.span_id
 
 
-class Told(GuardedStore):
-    """Notes whether the question of a turn that announced itself was answered by then."""
+class Together(FakeBackend):
+    """Notes what is put in the round trip in which the session of a turn is asked for."""
 
-    def ask(self, keys: Sequence[str], within: float = 0.0) -> Any:
-        self.asked = super().ask(keys, within)
-        return self.asked
+    put: Sequence[str] = ()
+
+    def serve(self, asks: Sequence[Ask], seconds: float | None = None) -> list[Any]:
+        if any(session_key("X") in ask.keys for ask in asks if isinstance(ask, Lookup)):
+            self.put = [key for ask in asks if isinstance(ask, Put) for key, _ in ask.entries]
+        return super().serve(asks, seconds)
+
+
+class Slowly(GuardedStore):
+    """Puts nothing beside a question before that has gone out."""
 
     def put_soon(self, keys: Sequence[str], link: SessionLink) -> None:
-        if keys == [announced_key("X")]:
-            self.was_answered = self.asked.is_done
+        assert self.backend.begun.wait(AT_MOST)
         super().put_soon(keys, link)
 
 
-def test_a_turn_announces_itself_with_its_question_and_not_when_that_is_answered(client, proxy, patient, monkeypatch):
+def test_a_turn_announces_itself_in_one_round_trip_with_its_question(client, patient, monkeypatch):
     """Else the store has the announcement a round trip later, and the next turn has looked for it by then."""
-    store = Told(redis_backend(proxy.url), time_limit=AT_MOST)
+    store = Slowly(backend := Together())
     with capture_spans(store=store):
         store.get_all(["connected"])
+        store.backend = backend
+        backend.begun.clear()
         monkeypatch.setattr(Pace, "lateness", 0.1)
-        proxy.delay = 0.1
         ask(client, "X")
-    store.close()
-    assert not store.was_answered
+    assert backend.put == [announced_key("X")]
+
+
+class Overtaken(FakeBackend):
+    """Hears of a turn only when the one that follows it has asked, as where the process before was held up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late: dict[str, SessionLink] = {}
+
+    def serve(self, asks: Sequence[Ask], seconds: float | None = None) -> list[Any]:
+        outcomes = super().serve(asks, seconds)
+        if any(announced_key("X") in dict(ask.entries) for ask in asks if isinstance(ask, Put)):
+            self.links.update(self.late)
+        return outcomes
+
+
+@pytest.fixture
+def overtaken() -> Iterator[Callable[[Any, Callable[[], dict[str, SessionLink]]], int]]:
+    """Return what makes a second turn whose answer is late, and says its number; the store hears of more meanwhile."""
+    backend = Overtaken()
+
+    def number_of(client: Any, meanwhile: Callable[[], dict[str, SessionLink]]) -> int:
+        ask(client, "X")
+        until(lambda: (link := backend.links.get(session_key("X"))) is not None and link.end)
+        backend.go_on.clear()
+        backend.late = meanwhile()
+        ask(client, "X")
+        backend.go_on.set()
+        until(lambda: len(calls(spans)) == 2)
+        return calls(spans)[1].attributes["llm_session.turn"]
+
+    with capture_spans(store=GuardedStore(backend)) as spans:
+        yield number_of
+
+
+@pytest.mark.parametrize("was_late", [True, False])
+def test_a_turn_whose_answer_was_late_looks_once_more_for_one_that_was_announced_as_late(
+    client, overtaken, was_late, monkeypatch
+):
+    def announced_and_recorded() -> dict[str, SessionLink]:
+        before = time.time_ns()
+        return {announced_key("X"): a_turn(0, before, 0), session_key("X"): a_turn(2, before + 1, before + 2)}
+
+    if was_late:
+        monkeypatch.setattr(Pace, "lateness", 0.1)
+    assert overtaken(client, announced_and_recorded) == 3
+
+
+def test_a_turn_does_not_count_by_one_that_began_after_it(client, overtaken):
+    """That one had not heard of it either, and has the number that is this one's."""
+    after = time.time_ns() + 3_600_000_000_000
+    assert overtaken(client, lambda: {session_key("X"): a_turn(2, after, after + 1)}) == 2
 
 
 @pytest.mark.parametrize(
