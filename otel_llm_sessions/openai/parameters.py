@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.guard import report
-from otel_llm_sessions.sessions.names import id_of
+from otel_llm_sessions.sessions.names import returned_id_of
 from otel_llm_sessions.telemetry.values import (
     asked_count_of,
     double_of,
@@ -45,7 +45,7 @@ PARAMETERS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "seed": (semconv.REQUEST_SEED, int64_of),
     "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, _service_tier_of),
     "reasoning_effort": (semconv.REQUEST_REASONING_LEVEL, text_of),
-    "previous_response_id": (semconv.REQUEST_PREVIOUS_RESPONSE_ID, id_of),
+    "previous_response_id": (semconv.REQUEST_PREVIOUS_RESPONSE_ID, returned_id_of),
 }
 """Parameters of the body that become one attribute each, and what makes the attribute's value of theirs.
 

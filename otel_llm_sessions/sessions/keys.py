@@ -9,7 +9,7 @@ import uuid
 from typing import Final
 
 from otel_llm_sessions import forks
-from otel_llm_sessions.sessions.randomness import is_one_of_a_kind
+from otel_llm_sessions.sessions.randomness import UNIQUE_BITS, bits_of
 
 MAX_KEY: Final = 160
 """Characters of a key behind its prefix: of longer ones a digest is kept, so that what is known is bounded in bytes."""
@@ -48,27 +48,34 @@ def response_key(response_id: str, server: str) -> str:
         server: the server's address. Servers that count (``chatcmpl-150``) give the same id to unrelated
             conversations, so an id that is not one of a kind counts for its own server only.
     """
+    key = JUDGED.get(response_id)
+    if key is None:
+        key = _judge(response_id)
     # Begins otherwise, lest an id that holds an address be taken for another server's; an address has no blanks.
-    return unscoped_key(response_id) or _bounded(SCOPED_PREFIX, f"{server} {response_id}")
+    return key or _bounded(SCOPED_PREFIX, f"{server} {response_id}")
 
 
 _MOST_JUDGED: Final = 64
 
-_judged: Final[dict[str, str]] = {}
+JUDGED: Final[dict[str, str]] = {}
 """What ``unscoped_key`` said of the last few ids: a call asks up to three times, and the turn that follows once more.
 
-By hand: what ``lru_cache`` takes to keep one more is as much as half of a judgement.
+By hand: what ``lru_cache`` takes to keep one more is as much as half of a judgement. Whatever is asked about is an id
+(``names.id_of``), so that what stands here need not be asked again whether it is one.
 """
 
 
 def unscoped_key(response_id: str) -> str:
     """Key of the turn that a response belongs to, whoever sent it; empty if the id is not one of a kind."""
-    key = _judged.get(response_id)
-    if key is None:
-        key = completion_key(response_id) if is_one_of_a_kind(response_id) else ""
-        if len(_judged) >= _MOST_JUDGED:
-            _judged.clear()
-        _judged[response_id] = key
+    key = JUDGED.get(response_id)
+    return _judge(response_id) if key is None else key
+
+
+def _judge(response_id: str) -> str:
+    key = completion_key(response_id) if bits_of(response_id) >= UNIQUE_BITS else ""
+    if len(JUDGED) >= _MOST_JUDGED:
+        JUDGED.clear()
+    JUDGED[response_id] = key
     return key
 
 

@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any, Final
 
-from otel_llm_sessions.sessions.keys import unscoped_key
+from otel_llm_sessions.sessions.keys import JUDGED, unscoped_key
 from otel_llm_sessions.sessions.link import SessionId, SpanRef
 
 MAX_ID: Final = 1024
@@ -39,6 +39,11 @@ def id_of(value: Any) -> str | None:
         value = str.__str__(value)
     longest = MAX_ID if value.isascii() else MAX_ID_OF_TEXT
     return value if 0 < len(value) <= longest and value.isprintable() and not value.isspace() else None
+
+
+def returned_id_of(value: Any) -> str | None:
+    """As ``id_of``, of an id that comes back: most are known for ids since they were remembered."""
+    return value if type(value) is str and value in JUDGED else id_of(value)
 
 
 def name_of_response(response_id: str, server: str, first: SpanRef | None = None) -> SessionId:

@@ -15,6 +15,7 @@ from otel_llm_sessions.sessions.names import (
     is_made,
     name_of_conversation,
     name_of_response,
+    returned_id_of,
 )
 
 UNIQUE = "resp_68a0c5f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -79,3 +80,11 @@ def test_what_is_no_id_is_none(value):
 @pytest.mark.parametrize("value", ["resp_1", "x" * 1024, "ü" * 256, "a b"])
 def test_what_is_one_is_taken_as_it_is(value):
     assert id_of(value) == value
+
+
+@given(st.text(max_size=3) | st.just(UNIQUE) | st.just(LONG) | st.just("resp_1\n") | st.integers() | st.none())
+def test_an_id_that_comes_back_is_one_if_it_was_one_before(value):
+    if id_of(value) is not None:
+        name_of_response(value, "a.test")
+    assert returned_id_of(value) == id_of(value)
+    assert returned_id_of([value]) is None
