@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from opentelemetry.trace import Link, SpanContext, TraceFlags
 
@@ -30,6 +31,14 @@ IS_VALID = 5
 PREVIOUS_TURN: Final = {LLM_SESSION_LINK: "previous_turn"}
 TO_ROOT: Final = {LLM_SESSION_LINK: "session"}
 """Not to be changed: the SDK (1.45) copies them into each span."""
+
+IS_BARE = vars(Link(SpanContext(1, 1, False), TO_ROOT)) == {
+    "_context": SpanContext(1, 1, False),
+    "_attributes": TO_ROOT,
+}
+"""Whether a link is an object of these two attributes and nothing else (opentelemetry-api 1.45)."""
+
+_bare: Final = object.__new__
 
 
 def ref_of(context: SpanContext) -> SpanRef:
@@ -74,9 +83,18 @@ def root_target(trace: SessionTrace) -> SpanContext:
     return span_context(root_ref(trace))
 
 
+def link(context: SpanContext, attributes: Mapping[str, str] | None = None) -> Link:
+    """Return a link as its class makes it: in half of the time, since that passes through two functions of Python."""
+    if not IS_BARE:
+        return Link(context, attributes)
+    made: Any = _bare(Link)
+    made._context, made._attributes = context, attributes
+    return made  # type: ignore[no-any-return]  # a cast is a call
+
+
 def link_to(ref: SpanRef, kind: str) -> Link:
     """Return a link that says what it is: ``previous_turn``, ``session`` or ``other_session``."""
-    return Link(span_context(ref), {LLM_SESSION_LINK: kind})
+    return link(span_context(ref), {LLM_SESSION_LINK: kind})
 
 
 def turn_links(resolution: Resolution) -> list[Link]:
@@ -86,9 +104,9 @@ def turn_links(resolution: Resolution) -> list[Link]:
     if previous is not None:
         context = span_context(previous.span)
         if context[IS_VALID] if IS_PLAIN else context.is_valid:
-            links = [Link(context, PREVIOUS_TURN)]
+            links = [link(context, PREVIOUS_TURN)]
     if other is not None:
         context = root_target(other.trace) if other.trace is not None else span_context(other.span)
         if context.is_valid:
-            links.append(Link(context, {LLM_SESSION_LINK: "other_session"}))
+            links.append(link(context, {LLM_SESSION_LINK: "other_session"}))
     return links

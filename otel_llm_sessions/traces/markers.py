@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Status, StatusCode
+from opentelemetry.trace import Status, StatusCode
 
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.semconv import (
@@ -22,7 +22,7 @@ from otel_llm_sessions.semconv import (
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.traces.below import below_root
 from otel_llm_sessions.traces.ids import start_with_ids
-from otel_llm_sessions.traces.links import span_context
+from otel_llm_sessions.traces.links import link, span_context
 
 
 def emit_marker(tracer: Any, turn: SessionLink, error_type: str | None = None, below: Context | None = None) -> None:
@@ -34,12 +34,27 @@ def emit_marker(tracer: Any, turn: SessionLink, error_type: str | None = None, b
         error_type: ``error.type`` of a turn that failed.
         below: the context below that root, and nothing else, where it has been made before.
     """
-    trace, start, end = turn.trace, turn.start, turn.end
+    # A plain tuple of all its fields is taken apart in a third of the time that it takes to read them one by one.
+    session_id, _, number, span, start, end, model, tokens_in, tokens_out, response_id, trace, name = turn[:12]
     if trace is None:
         return
     try:
-        attributes, links = _attributes(turn, trace.part, error_type), [Link(span_context(turn.span))]
-        context = below_root(trace) if below is None else below
+        attributes: dict[str, Any] = {SESSION_ID: session_id, LLM_SESSION_TURN: number}
+        if part := trace.part:
+            attributes[LLM_SESSION_PART] = part
+        if name or turn.user or turn.tags:
+            attributes.update(turn.about.attributes())
+        if model:
+            attributes[REQUEST_MODEL] = model
+        if response_id:
+            attributes[RESPONSE_ID] = response_id
+        if tokens_in is not None:
+            attributes[LLM_SESSION_INPUT_TOKENS] = tokens_in
+        if tokens_out is not None:
+            attributes[LLM_SESSION_OUTPUT_TOKENS] = tokens_out
+        if error_type is not None:
+            attributes[ERROR_TYPE] = error_type
+        context, links = below_root(trace) if below is None else below, [link(span_context(span))]
         marker = start_with_ids(tracer, None, MARKER_NAME, context, attributes, links, start)
         if error_type is not None:
             marker.set_status(Status(StatusCode.ERROR))
@@ -47,24 +62,3 @@ def emit_marker(tracer: Any, turn: SessionLink, error_type: str | None = None, b
         marker.end(end if end > start else start)
     except Exception as error:  # a sampler or a processor of the application's, which costs the turn nothing else
         report("emit a turn's marker", error)
-
-
-def _attributes(turn: SessionLink, part: int, error_type: str | None) -> dict[str, Any]:
-    # A plain tuple of all its fields is taken apart in a third of the time that it takes to read them one by one.
-    session_id, _, number, _, _, _, model, tokens_in, tokens_out, response_id, _, name, _, _, _, user, tags = turn[:]
-    attributes: dict[str, Any] = {SESSION_ID: session_id, LLM_SESSION_TURN: number}
-    if part:
-        attributes[LLM_SESSION_PART] = part
-    if name or user or tags:
-        attributes.update(turn.about.attributes())
-    if model:
-        attributes[REQUEST_MODEL] = model
-    if response_id:
-        attributes[RESPONSE_ID] = response_id
-    if tokens_in is not None:
-        attributes[LLM_SESSION_INPUT_TOKENS] = tokens_in
-    if tokens_out is not None:
-        attributes[LLM_SESSION_OUTPUT_TOKENS] = tokens_out
-    if error_type is not None:
-        attributes[ERROR_TYPE] = error_type
-    return attributes
