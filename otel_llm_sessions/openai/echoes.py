@@ -17,7 +17,7 @@ from otel_llm_sessions.sessions.keys import call_key, following_key, item_key, s
 from otel_llm_sessions.sessions.link import Source
 from otel_llm_sessions.sessions.names import id_of
 from otel_llm_sessions.sessions.randomness import EVIDENCE_BITS, SHORTEST_UNIQUE, UNIQUE_BITS, worth_of
-from otel_llm_sessions.sessions.resolver import Tie
+from otel_llm_sessions.sessions.resolver import Tie, tie_by
 
 MAX_ECHOED: Final = 12
 """How many ids of a request are looked up: those that stand last in it.
@@ -85,7 +85,7 @@ def left_by_output(output: Any, server: Server, digests: DigestSource) -> list[s
     keys: list[str] = []
     if type(output) is list or isinstance(output, (list, tuple)):
         for item in output if len(output) <= MAX_LEFT else output[-MAX_LEFT:]:
-            said = item if type(item) is dict else fields_of(item, ITEM_FIELDS)
+            said = fields_of(item, ITEM_FIELDS)
             if "call_id" in said and (call_id := id_of(said["call_id"])) is not None:
                 keys += keys_of(call_id, item, True, server, digests)
             # Whether it is one of a kind is looked at where it comes back; of most no request ever asks.
@@ -199,7 +199,7 @@ def _ties(
         else:
             continue
         if ties:
-            ties.append(Tie(source, key, "", place == last))
+            ties.append(tie_by(source, key, "", place == last))
         else:
             ties.extend(_newest(source, key, items, place))
     return ties
@@ -231,8 +231,8 @@ def _newest(source: Source, key: str, items: Sequence[Any], place: int) -> Itera
     replies = _replies_after(items, place)
     following = following_key(key, replies + 1)
     for count in range(replies, max(0, replies - MAX_STEPS_BACK), -1):
-        yield Tie(source, following_key(key, count), following)
-    yield Tie(source, key, following, place == len(items) - 1)
+        yield tie_by(source, following_key(key, count), following)
+    yield tie_by(source, key, following, place == len(items) - 1)
 
 
 def _replies_after(items: Sequence[Any], place: int) -> int:

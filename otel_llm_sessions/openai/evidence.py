@@ -28,7 +28,7 @@ from otel_llm_sessions.sessions.keys import (
     unscoped_key,
 )
 from otel_llm_sessions.sessions.names import MAX_NAME, name_of_response
-from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence, Tie
+from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence, Tie, tie_by
 from otel_llm_sessions.sessions.sources import Given
 
 
@@ -73,7 +73,7 @@ def _just_added(said: Any, server: Server) -> Iterable[Tie]:
     if conversation is None:
         return ()
     key = conversation_key(conversation, server.scope)
-    return (Tie("item", key, key, is_newest=True),)
+    return (tie_by("item", key, key, is_newest=True),)
 
 
 def _echoed_tool_calls(asked: Asked) -> Iterable[Tie]:
@@ -83,7 +83,7 @@ def _echoed_tool_calls(asked: Asked) -> Iterable[Tie]:
 def _cache_key(asked: Asked) -> Iterable[Tie]:
     key = cache_key(asked.body.get("prompt_cache_key"), asked.server.scope)
     # It is left by each turn that has it, and by that is always the newest's.
-    return () if key is None else (Tie("item", key, key, is_newest=True),)
+    return () if key is None else (tie_by("item", key, key, is_newest=True),)
 
 
 READERS: Final[dict[str, tuple[Reader, ...]]] = {
@@ -93,7 +93,7 @@ READERS: Final[dict[str, tuple[Reader, ...]]] = {
 """The kinds of evidence by API (``openai.api.type``), the strongest first; stronger than all is the response before."""
 
 BESIDE_INPUT: Final = frozenset(reader.field for reader in READERS["responses"] if reader.field != "input")
-"""What is read of a Responses request whose ``input`` is a text behind a response, which ties it to nothing else."""
+"""What is read of a Responses request whose ``input`` is a text that ties it to nothing."""
 
 
 @value
@@ -159,8 +159,11 @@ def evidence_of(
         key, named = unscoped_key(previous_id), previous_id
         if not key or len(previous_id) > MAX_NAME:  # most ids are one of a kind, and then names as they are
             key, named = response_key(previous_id, server.scope), name_of_response(previous_id, server.name)
-        ties = (Tie("chain", key),)
-    says_text = previous_id is not None and type(body.get("input")) is str  # as most that follow a response
+        ties = (tie_by("chain", key),)
+    # Most responses are asked for by a text, which tells nothing behind another response, nor where nobody has put an
+    # item into a conversation.
+    tells_nothing = previous_id is not None or (api == "responses" and not Noted.is_any)
+    says_text = tells_nothing and type(body.get("input")) is str
     for reader in () if says_text and BESIDE_INPUT.isdisjoint(body) else READERS[api]:
         name = reader.field
         if name in body and (said := body[name]) is not None and reader.may_tell(said):

@@ -23,18 +23,19 @@ def goes_on(call: Call, previous: SessionLink) -> bool:
         previous: what is known under the one key that its evidence has.
     """
     request = call.request
-    given, ties, is_turn = request.evidence.given, request.evidence.ties, request.match.route.is_turn
-    session_id, turn, key = previous.session_id, previous.turn + 1, ""
+    evidence = request.evidence
+    given, session_id, turn, key = evidence.given, previous.session_id, previous.turn + 1, ""
     if given is not None:
         origin = source = given.source
         if given.session_id != session_id:
             return False
     else:
-        origin, source, key = previous.source, ties[0].source, ties[0].key
+        origin = previous.source
+        source, key, _, _ = evidence.ties[0]
         if source != "chain":
             return False
     around = call.around
-    if not is_turn or call.is_silent or previous.name or previous.user or previous.tags:
+    if not request.match.route.is_turn or call.is_silent or previous.name or previous.user or previous.tags:
         return False
     if around and ABOUT_CONTEXT_KEY in around:
         return False

@@ -17,7 +17,7 @@ from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.message import ASSISTANT, Form, Odd, digest_of, form_of, plain_forms, says_something
 from otel_llm_sessions.sessions.digest import DigestSource
 from otel_llm_sessions.sessions.keys import doubt_key, history_key
-from otel_llm_sessions.sessions.resolver import Evidence, Tie
+from otel_llm_sessions.sessions.resolver import SOURCE, Evidence, tie_by
 
 MOST: Final = 4096
 """How many beginnings of conversations are known: three of each that goes on."""
@@ -172,9 +172,9 @@ class ReadHistory:
         replied = self._history.replied
         if replied is None:
             return evidence
-        ties = [tie for tie in evidence.ties if tie.source != "history"]
+        ties = [tie for tie in evidence.ties if tie[SOURCE] != "history"]
         key = self._key_of(replied)
-        return replace(evidence, ties=(*ties, Tie("history", key)), doubt=doubt_key(key), key="")
+        return replace(evidence, ties=(*ties, tie_by("history", key)), doubt=doubt_key(key), key="")
 
     @property
     def is_sure(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from otel_llm_sessions.cheap import value
 from otel_llm_sessions.sessions.about import NOTHING_SAID, About
@@ -12,19 +12,26 @@ from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, Source
 from otel_llm_sessions.sessions.sources import Given
 
+Tie: TypeAlias = tuple[Source, str, str, bool]
+"""One thing in a request that an earlier call left behind (``tie_by``). A plain tuple, since most turns make one."""
 
-@value
-class Tie:
-    """One thing in a request that an earlier call left behind."""
+SOURCE: Final = 0
+KEY: Final = 1
+FOLLOWING: Final = 2
+IS_NEWEST: Final = 3
 
-    source: Source
-    """What ``llm_session.source`` says where it tells the session."""
-    key: str
-    """The key under which the earlier call is remembered."""
-    following: str = ""
-    """The key under which this call is to be remembered, too, where the tie holds; empty if there is none."""
-    is_newest: bool = False
-    """Whether the request ends with it: then this call is the first to be remembered by it, where nobody knows it."""
+
+def tie_by(source: Source, key: str, following: str = "", is_newest: bool = False) -> Tie:
+    """Return what ties a request to an earlier call.
+
+    Args:
+        source: what ``llm_session.source`` says where it tells the session.
+        key: the key under which the earlier call is remembered.
+        following: the key under which this call is to be remembered, too, where the tie holds; empty if there is none.
+        is_newest: whether the request ends with it: then this call is the first to be remembered by it, where nobody
+            knows it.
+    """
+    return source, key, following, is_newest
 
 
 @value
@@ -89,7 +96,7 @@ def lookup_keys(evidence: Evidence) -> list[str]:
     given, ties = evidence.given, evidence.ties
     if not ties:
         return [] if given is None else [session_key(given.session_id)]
-    keys = [ties[0].key] if len(ties) == 1 else [tie.key for tie in ties]
+    keys = [tie[KEY] for tie in ties]
     if given is not None:
         keys.append(session_key(given.session_id))
     if evidence.doubt:
@@ -102,17 +109,17 @@ def only_key(evidence: Evidence) -> str:
     given, ties = evidence.given, evidence.ties
     if not ties:
         return "" if given is None else session_key(given.session_id)
-    return ties[0].key if given is None and len(ties) == 1 and not evidence.doubt else ""
+    return ties[0][KEY] if given is None and len(ties) == 1 and not evidence.doubt else ""
 
 
 def leaves_of(evidence: Evidence) -> list[str]:
     """Return the keys under which a call may be remembered for what its request says, before its session is known."""
     keys = [] if evidence.given is None else [session_key(evidence.given.session_id)]
-    for tie in evidence.ties:
-        if tie.following:
-            keys.append(tie.following)
-        if tie.is_newest:
-            keys.append(tie.key)
+    for _, key, following, is_newest in evidence.ties:
+        if following:
+            keys.append(following)
+        if is_newest:
+            keys.append(key)
     return keys
 
 
@@ -137,16 +144,16 @@ def resolve(evidence: Evidence, answers: Sequence[SessionLink | None], starts_se
         tie, found = ties[0], answers[0]
         if found is None:  # seldom
             tie, found = _strongest(ties, answers)
-    leaves = _leaves(ties, answers, tie) if ties and ties[-1].source != "chain" else ()
+    leaves = _leaves(ties, answers, tie) if ties and ties[-1][SOURCE] != "chain" else ()
     if evidence.given is not None and (found is None or evidence.given.source != "baggage"):
         return _given(evidence.given, tie, found, answers, leaves)
     if tie is not None and found is not None:
         session_id, origin, turn = found.session_id, found.source, found.turn + 1
         other = _other(session_id, answers) if len(answers) > 1 else None
-        return Resolution(session_id, tie.source, origin, turn, found, other, NOTHING_SAID, tie.key, leaves)
+        return Resolution(session_id, tie[SOURCE], origin, turn, found, other, NOTHING_SAID, tie[KEY], leaves)
     if evidence.previous_name is not None:
         # Nobody knows the previous response; it names the session, of which it is the one turn known of.
-        name, key = evidence.previous_name, ties[0].key
+        name, key = evidence.previous_name, ties[0][KEY]
         return Resolution(name, "chain_partial", "chain_partial", 2, None, None, NOTHING_SAID, key, leaves)
     alone = NEW if starts_session else NONE
     return replace(alone, leaves=leaves) if leaves else alone
@@ -177,10 +184,10 @@ def _strongest(
 
 def _leaves(ties: Sequence[Tie], answers: Sequence[SessionLink | None], strongest: Tie | None) -> tuple[str, ...]:
     """Return the keys under which a turn is remembered for what its request echoes."""
-    keys = [strongest.following] if strongest is not None and strongest.following else []
-    for tie, found in zip(ties, answers, strict=False):
-        if tie.is_newest and found is None:
-            keys += [tie.key, tie.following] if tie.following else [tie.key]
+    keys = [strongest[FOLLOWING]] if strongest is not None and strongest[FOLLOWING] else []
+    for (_, key, following, is_newest), found in zip(ties, answers, strict=False):
+        if is_newest and found is None:
+            keys += [key, following] if following else [key]
     return tuple(dict.fromkeys(keys))
 
 
@@ -213,8 +220,8 @@ def _given(
     previous = own or found
     if found is not None and found.session_id == session_id and own is not None:
         # What is echoed may be of an older turn than the one before: the session itself knows better.
-        previous = found if tie is not None and (tie.source == "chain" or found.turn > own.turn) else own
+        previous = found if tie is not None and (tie[SOURCE] == "chain" or found.turn > own.turn) else own
     other = _other(session_id, answers) if found is not None else None
     turn = previous.turn + 1 if previous is not None else 1
-    key = tie.key if tie is not None else ""
+    key = tie[KEY] if tie is not None else ""
     return Resolution(session_id, source, source, turn, previous, other, NOTHING_SAID, key, leaves)

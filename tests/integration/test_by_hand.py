@@ -18,7 +18,7 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.routes import RESPONSES, Match
 from otel_llm_sessions.openai.runtime import Runtime, make_runtime
 from otel_llm_sessions.openai.server import Server
-from otel_llm_sessions.sessions.resolver import Tie
+from otel_llm_sessions.sessions.resolver import Tie, tie_by
 from otel_llm_sessions.settings import Settings
 from otel_llm_sessions.stores.memory import MemoryStore
 from otel_llm_sessions.telemetry.metrics import MetricsSource
@@ -137,7 +137,7 @@ def test_a_new_kind_of_evidence_is_a_row_in_two_tables(api, server, monkeypatch)
     """A made-up one: what a server calls ``batch`` comes back in a later request."""
 
     def reads(asked: Asked) -> tuple[Tie, ...]:
-        return (Tie("item", f"x:{asked.body['batch']}"),)
+        return (tie_by("item", f"x:{asked.body['batch']}"),)
 
     leaves = Left("batch", lambda batch, *_: (f"x:{batch}",))
     monkeypatch.setitem(READERS, "chat_completions", (Reader("batch", reads),))

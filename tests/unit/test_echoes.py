@@ -40,7 +40,7 @@ from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.digest import Digests, DigestSource
 from otel_llm_sessions.sessions.link import SessionId, SessionLink, SpanRef
 from otel_llm_sessions.sessions.randomness import EVIDENCE_BITS, UNIQUE_BITS, bits_of, worth_of
-from otel_llm_sessions.sessions.resolver import Evidence, Resolution, lookup_keys, resolve
+from otel_llm_sessions.sessions.resolver import KEY, Evidence, Resolution, lookup_keys, resolve
 
 ECHOED = Path(__file__).parent.parent / "data" / "echoed_ids.jsonl"
 SERVER, ANOTHER = (
@@ -162,7 +162,7 @@ def test_so_many_ids_of_a_request_are_looked_up_and_so_many_of_a_reply_remembere
     tools = [tool_call() for _ in range(200)]
     ties = evidence_of("chat_completions", None, None, chat(called(*tools), *gave_back(*tools)), SERVER, DIGESTS).ties
     assert len(ties) == MAX_ECHOED
-    assert ties[0].key == f"i:{tools[-1]['id']}"
+    assert ties[0][KEY] == f"i:{tools[-1]['id']}"
     left = keys_left(CHAT, completion(called(*tools)))
     assert left == [f"i:{tool['id']}" for tool in tools[-MAX_LEFT:]]
 

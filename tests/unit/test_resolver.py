@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from otel_llm_sessions.sessions.keys import session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SessionId, SessionLink, SpanRef
-from otel_llm_sessions.sessions.resolver import NEW, NONE, Evidence, Resolution, Tie, lookup_keys, only_key, resolve
+from otel_llm_sessions.sessions.resolver import (
+    KEY,
+    NEW,
+    NONE,
+    Evidence,
+    Resolution,
+    lookup_keys,
+    only_key,
+    resolve,
+    tie_by,
+)
 from otel_llm_sessions.sessions.sources import Given
 
 IDS = st.sampled_from([SessionId(name) for name in ("A", "B", "C")])
@@ -30,7 +40,7 @@ def situations(draw):
     given_ = draw(GIVEN)
     previous = draw(st.none() | st.sampled_from(["resp_1", "resp_2"]))
     name = SessionId(f"{previous}@a.test~0a1b2c3d")
-    ties = (Tie("chain", f"r:{previous}"),)
+    ties = (tie_by("chain", f"r:{previous}"),)
     evidence = Evidence(given_, ties, previous, name) if previous else Evidence(given_)
     known = {}
     if previous and (found := draw(LINKS)):
@@ -97,7 +107,7 @@ def test_without_a_given_session_a_known_chain_is_followed(situation):
     found = known.get(f"r:{evidence.previous_id}")
     if found is not None:
         assert resolution == Resolution(
-            found.session_id, "chain", found.source, found.turn + 1, found, None, key=evidence.ties[0].key
+            found.session_id, "chain", found.source, found.turn + 1, found, None, key=evidence.ties[0][KEY]
         )
     elif evidence.previous_id is not None:
         assert (resolution.session_id, resolution.source) == (evidence.previous_name, "chain_partial")
@@ -110,12 +120,12 @@ def test_a_call_without_evidence_looks_nothing_up():
 
 
 def test_a_chain_and_the_session_it_is_given_are_looked_up_together():
-    evidence = Evidence(Given(SessionId("A"), "metadata"), (Tie("chain", "r:resp_1"),), "resp_1")
+    evidence = Evidence(Given(SessionId("A"), "metadata"), (tie_by("chain", "r:resp_1"),), "resp_1")
     assert lookup_keys(evidence) == ["r:resp_1", "s:A"]
 
 
 def test_a_given_session_goes_on_from_its_own_turn_and_knows_the_chain_it_was_given_over():
-    evidence = Evidence(Given(SessionId("A"), "metadata"), (Tie("chain", "r:resp_1"),), "resp_1")
+    evidence = Evidence(Given(SessionId("A"), "metadata"), (tie_by("chain", "r:resp_1"),), "resp_1")
     known = {"r:resp_1": link("B", 7), "s:A": link("A", 3, "metadata")}
     assert resolved(evidence, known, True) == Resolution(
         SessionId("A"), "metadata", "metadata", 4, known["s:A"], known["r:resp_1"], key="r:resp_1"
@@ -123,7 +133,7 @@ def test_a_given_session_goes_on_from_its_own_turn_and_knows_the_chain_it_was_gi
 
 
 def test_the_one_key_to_look_up_is_that_of_the_list():
-    given, chain, item = Given(SessionId("A"), "header"), Tie("chain", "r:resp_1"), Tie("item", "i:msg_1")
+    given, chain, item = Given(SessionId("A"), "header"), tie_by("chain", "r:resp_1"), tie_by("item", "i:msg_1")
     for evidence in (Evidence(given), Evidence(None, (chain,))):
         assert lookup_keys(evidence) == [only_key(evidence)]
     several = (Evidence(given, (chain,)), Evidence(None, (chain, item)), Evidence(None, (chain,), doubt="h?h:1"))

@@ -159,9 +159,15 @@ def test_the_one_key_that_evidence_knows_is_the_one_to_look_up(previous: Any, na
     assert previous is None or name is not None or len(evidence.ties) > 1 or evidence.key
 
 
-@given(body=ties)
-def test_a_text_behind_a_response_hides_nothing_that_stands_beside_it(body: dict[str, Any]):
-    previous = f"resp_{uuid.UUID(int=5**50).hex}"
+@given(body=ties, previous=st.none() | st.just(f"resp_{uuid.UUID(int=5**50).hex}"))
+def test_a_text_hides_nothing_that_stands_beside_it(body: dict[str, Any], previous: str | None):
     asked = Asked(body, previous, SERVER, UNSHARED)
     rows = [tie for reader in READERS["responses"] for tie in reader.ties(asked)]
-    assert [*evidence_of("responses", None, previous, body, SERVER).ties[1:]] == rows
+    assert [*evidence_of("responses", None, previous, body, SERVER).ties[previous is not None :]] == rows
+
+
+def test_a_text_beside_the_messages_of_a_chat_hides_none_of_them():
+    messages = [{"role": "tool", "tool_call_id": f"call_{uuid.UUID(int=7**45).hex}", "content": "4"}]
+    told = evidence_of("chat_completions", None, None, {"messages": messages}, SERVER)
+    assert told.ties
+    assert evidence_of("chat_completions", None, None, {"messages": messages, "input": "Hello"}, SERVER) == told
