@@ -89,6 +89,7 @@ class ReplyTypes:
         )
         self.known: Bounded[type, Reader | None] = Bounded(256)
         """The readers of the types that replies had so far; None for those that are there as a whole."""
+        self.known_by = self.known.get
 
     def reader_of(self, kind: type) -> Reader | None:
         """Return what reads replies of a type, from now on among those that are known."""
@@ -198,7 +199,7 @@ def _answered(call: Call, result: Any, types: ReplyTypes) -> None:
         attach(call.made_in)
     try:
         kind = type(result)
-        reader = types.known.get(kind, _unknown)
+        reader = types.known_by(kind, _unknown)
         if reader is _unknown:
             reader = types.reader_of(kind)
         if reader is None:

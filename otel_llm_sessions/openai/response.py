@@ -38,11 +38,12 @@ class Texts:
         """Args: the attributes that the first of ``TEXTS`` become."""
         self._names = names
         self.known: Bounded[tuple[Any, ...], dict[str, Any]] = Bounded(256, weigh=_weight_of, heaviest=MAX_TEXTS - 1)
+        self._known_by = self.known.get
 
     def of(self, texts: tuple[Any, ...]) -> dict[str, Any]:
         """Return the attributes that the ``TEXTS`` of a reply become, to be copied; what is no text becomes none."""
         try:
-            known = self.known.get(texts)
+            known = self._known_by(texts)
             if known is None:
                 self.known[texts] = known = self._cleaned(texts)
         except TypeError as error:  # a server's list or dict, which no table takes

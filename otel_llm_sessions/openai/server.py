@@ -43,6 +43,7 @@ class Server:
 
 
 _known: Bounded[int, tuple[Any, type, Server]] = Bounded(MAX_KNOWN)
+_known_by = _known.get  # bound once: that takes a call as long as the look-up
 _by_text: Bounded[tuple[type, str], Server] = Bounded(MAX_KNOWN)
 
 
@@ -58,7 +59,7 @@ def server_of(client: Any, path: str = "") -> Server:
     """
     try:
         url = client._base_url
-        known = _known.get(id(url))
+        known = _known_by(id(url))
         if known is not None and known[0] is url and known[1] is type(client) and "://" not in path:
             return known[2]
     except AttributeError as error:  # none of the library's

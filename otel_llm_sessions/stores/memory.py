@@ -29,6 +29,7 @@ class MemoryStore:
         self._max_keys = max_keys
         # By hand, unlike what is asked less often: a ``Bounded`` makes a record take a tenth longer.
         self._links: OrderedDict[str, SessionLink] = OrderedDict()
+        self._known_by, self._renew = self._links.get, self._links.move_to_end  # bound once: each call takes both
         self._claims: Bounded[str, None] = Bounded(max_keys)
         self._lock = threading.RLock()  # a signal's handler may make a call amid one
         forks.renew_in_child(self)
@@ -40,11 +41,10 @@ class MemoryStore:
     def find(self, key: str) -> SessionLink | None:
         """Return the link of one key; None where it is unknown."""
         # Without the lock, which takes half of a look-up: nothing here interrupts the two steps of C code themselves.
-        links = self._links
-        link = links.get(key)
+        link = self._known_by(key)
         if link is not None:
             try:
-                links.move_to_end(key)
+                self._renew(key)
             except KeyError as error:  # another thread needed the room
                 pass_on(error)
         return link
@@ -55,24 +55,21 @@ class MemoryStore:
         for key in keys:
             if key[0] in MUTABLE_KINDS:  # other turns set it, too, and none is to set its session back
                 with self._lock:
-                    known = links.get(key)
+                    known = self._known_by(key)
                     if known is None or link.turn > known.turn or not goes_back(key, link, known):
                         links[key] = link
-                    try:
-                        links.move_to_end(key)
-                    except KeyError as error:  # another thread needed the room
-                        pass_on(error)
+                    self._make_newest(key)
                 continue
             # Without the lock, which takes half of a record: no other turn sets such a key, and each step is one of C.
             if key in links:
-                self._renew(key)
+                self._make_newest(key)
             links[key] = link
         if len(links) > self._max_keys:
             self._make_room()
 
-    def _renew(self, key: str) -> None:
+    def _make_newest(self, key: str) -> None:
         try:
-            self._links.move_to_end(key)
+            self._renew(key)
         except KeyError as error:  # another thread needed the room
             pass_on(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sized
 
 from otel_llm_sessions import forks
 from otel_llm_sessions.bounded import Bounded
@@ -43,11 +44,19 @@ class TurnCounts:
     A turn's number alone does not tell: turns in parallel, and forks of a chain, have the same one.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, unsure: Sized = ()) -> None:
+        """Begin with no part.
+
+        Args:
+            most: how many turns a part may have.
+            unsure: while there is anything in it, each turn has to be looked at closer.
+        """
         self._most = most
+        self._unsure = unsure
         self._parts: Bounded[tuple[str, int], Part] = Bounded(MAX_KNOWN)
         self._open: Bounded[str, Part] = Bounded(MAX_KNOWN)
         """Of each session the part that was found open last: where its next turn stands, as a rule."""
+        self._opened = self._open.get
         self._lock = forks.Lock()
 
     def add(self, session_id: str, part: int, before: int, is_turn: bool) -> bool:
@@ -91,20 +100,20 @@ class TurnCounts:
         kept.plan = Plan(trace, places=places_in(trace))
         self._open[session_id] = kept
 
-    def go_on(self, session_id: str, trace: SessionTrace, turn: int, now: int) -> Plan | None:
+    def go_on(self, session_id: str, trace: SessionTrace | None, turn: int, now: int) -> Plan | None:
         """Return the plan of one more turn in a part that is known to be open and to have room; it is counted.
 
         Args:
             session_id: the session.
-            trace: the trace of the turn before.
+            trace: the trace of the turn before; None if it has none.
             turn: the turn's number.
             now: when it began, in nanoseconds since the epoch.
 
         Returns:
             None where that has to be looked at closer.
         """
-        kept = self._open.get(session_id)
-        if kept is None or (plan := kept.plan) is None or plan.trace is not trace or now >= kept.until:
+        kept = self._opened(session_id)
+        if kept is None or (plan := kept.plan) is None or plan.trace is not trace or now >= kept.until or self._unsure:
             return None
         before = turn - kept.first_turn
         fits = before <= kept.turns and kept.take(self._most) if kept.is_seen else before < self._most

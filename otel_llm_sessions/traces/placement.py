@@ -17,7 +17,7 @@ from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, is_session_root
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, SAMPLED, SessionId, SessionLink, SessionTrace, Source
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.traces.below import below, below_root, below_span, with_span_of
-from otel_llm_sessions.traces.links import TO_ROOT, turn_links
+from otel_llm_sessions.traces.links import TO_ROOT, link, turn_links
 from otel_llm_sessions.traces.markers import emit_marker
 from otel_llm_sessions.traces.opening import NOWHERE
 from otel_llm_sessions.traces.parts import TurnCounts
@@ -183,8 +183,10 @@ class SessionPlacer:
 
     def __init__(self, roots: Roots, max_turns: int, max_age: float) -> None:
         self._roots = roots
-        self._turns = TurnCounts(max_turns)
+        self._turns = TurnCounts(max_turns, roots.unsure)
         self._max_age = int(max_age * 1_000_000_000)
+        self.go_on, self.end_root = self._turns.go_on, roots.end_fresh  # as they are, since each call takes one
+        """See ``Placer``."""
 
     def plan(self, resolution: Resolution, is_turn: bool = True, now: int = 0) -> Plan:
         """See ``Placer.plan``."""
@@ -203,10 +205,6 @@ class SessionPlacer:
         """Return until when turns just go on in a trace: it is too old for more then, or its root is told again."""
         repeats, old = self._roots.repeats, trace.started + self._max_age
         return old if repeats is None else min(old, repeats.due(trace))
-
-    def go_on(self, session_id: SessionId, trace: SessionTrace | None, turn: int, now: int) -> Plan | None:
-        """See ``Placer.go_on``."""
-        return None if trace is None or self._roots.unsure else self._turns.go_on(session_id, trace, turn, now)
 
     def _looked_at(self, session_id: SessionId, resolution: Resolution, is_turn: bool, now: int) -> Plan:
         plan = self._with_room(self._after(session_id, resolution, now), resolution, is_turn, now)
@@ -295,7 +293,7 @@ class SessionPlacer:
             fresh = self._roots.fresh(now or time.time_ns(), plan.parent, plan.user)
             if fresh is None or fresh.below is None:
                 return NOT_PLACED, context, []
-            return fresh, with_span_of(fresh.below, context), []
+            return fresh, with_span_of(fresh.below, context) if context else fresh.below, []
         except BaseException:  # interrupted: nobody else has the root, to end it
             if fresh is not None:
                 self._roots.end_fresh(fresh, None)
@@ -314,10 +312,6 @@ class SessionPlacer:
         if trace is not None and plan.proven is not None and owner and trace.is_sampled:
             self.mark(plan.proven._replace(trace=trace))
         return trace
-
-    def end_root(self, placement: Placement, session_id: SessionId | None, source: Source | None) -> None:
-        """See ``Placer.end_root``."""
-        self._roots.end_fresh(placement, session_id, source)
 
     def plan_beside(self, resolution: Resolution, now: int) -> Plan:
         """See ``Placer.plan_beside``."""
@@ -352,7 +346,7 @@ def placed_in(places: Places, resolution: Resolution, context: Context, around: 
     if around.trace_id == trace.trace_id:
         return places.inside, context, links
     if is_seen:
-        links.append(Link(places.root, TO_ROOT))
+        links.append(link(places.root, TO_ROOT))
     return places.marked, context, links
 
 
