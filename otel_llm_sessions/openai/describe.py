@@ -26,7 +26,7 @@ def add_session(attributes: dict[str, Any], request: Request, turn: Turn, runtim
     origin, trace = resolution.origin, turn.placement.trace
     if request.user:
         attributes[USER_ID] = request.user
-    if resolution.source is None or (session_id is None and turn.is_pending):
+    if resolution.source is None or (session_id is None and resolution.session_id is not None):  # ``turn.is_pending``
         return
     attributes[LLM_SESSION_SOURCE] = resolution.source
     if session_id is not None:

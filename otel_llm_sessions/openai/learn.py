@@ -15,6 +15,7 @@ from otel_llm_sessions.openai.response import Reply
 from otel_llm_sessions.openai.response_fields import LEFT_BY_THESE
 from otel_llm_sessions.openai.routes import CHAT, RESPONSES
 from otel_llm_sessions.openai.turn import Turn
+from otel_llm_sessions.openai.usage import NO_TOKENS
 from otel_llm_sessions.sessions.about import NOTHING_SAID
 from otel_llm_sessions.sessions.keys import completion_key, response_key, session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionId, SessionLink, SpanRef
@@ -28,27 +29,23 @@ NO_WORDS: Final = ("", "", ())
 def keys_of(request: Request, reply: Reply, rows: Sequence[Left] | None = None) -> list[str]:
     """Return the keys under which a turn is remembered for what its reply leaves, or for some rows of that."""
     keys: list[str] = []
-    if reply.streamed is None and rows is None:
-        if reply.route is RESPONSES:
-            return _left_by_response(request, reply)
-        if reply.route is CHAT and not reply.kept:  # as most chat replies, which call no tools
-            return keys
-    for row in LEFT[reply.route.api] if rows is None else rows:
+    if rows is None:
+        rows = LEFT[reply.route.api]
+        if reply.streamed is None:
+            if reply.route is CHAT and not reply.kept:  # as most chat replies, which call no tools
+                return keys
+            if reply.route is RESPONSES:  # in one piece, as most: what the first rows come to, without asking them
+                server = request.server
+                for id_ in reply.ids:
+                    keys.append(response_key(id_, server.scope))  # noqa: PERF401
+                if "output" in reply.kept:
+                    keys += left_by_output(reply.kept["output"], server, request.digests)
+                rows = rows[LEFT_BY_THESE:]
+    for row in rows:
         for value in reply.ids if row.field == "id" else reply.said(row.field):
             keys += row.keys(value, request.server, request.digests)
     # A stream says its items twice: as they come, and at its end.
     return keys if reply.streamed is None else [*dict.fromkeys(keys)]
-
-
-def _left_by_response(request: Request, reply: Reply) -> list[str]:
-    """Return the keys that a response which came in one piece leaves: what the rows come to."""
-    server, keys = request.server, []
-    for id_ in reply.ids:  # most often one: a comprehension takes longer
-        keys.append(response_key(id_, server.scope))  # noqa: PERF401
-    if "output" in reply.kept:
-        keys += left_by_output(reply.kept["output"], server, request.digests)
-    rows = LEFT["responses"]
-    return keys if len(rows) == LEFT_BY_THESE else keys + keys_of(request, reply, rows[LEFT_BY_THESE:])
 
 
 def may_leave(request: Request, reply: Reply) -> list[str]:
@@ -72,19 +69,20 @@ def record_of(request: Request, reply: Reply, turn: Turn, span: SpanRef, started
         started: when it began, in nanoseconds since the epoch.
         ended: when it ended; 0 while it goes on.
     """
-    session_id = turn.session_id or turn.resolution.session_id
-    if session_id is None or not turn.resolution.turn:
+    resolution = turn.resolution
+    session_id = turn.session_id or resolution.session_id
+    if session_id is None or not resolution.turn:
         return None
     keys = keys_of(request, reply)
-    if turn.resolution.leaves:
-        keys.extend(turn.resolution.leaves)
-    if turn.resolution.origin in GIVEN_SOURCES:
+    if resolution.leaves:
+        keys.extend(resolution.leaves)
+    if resolution.origin in GIVEN_SOURCES:
         keys.append(session_key(session_id))
     is_settled = ended or reply.is_complete
     if request.history is not None and is_settled:
         keys += request.history.left(reply.messages())
     # Of a history nothing is left before it is claimed: that would be one more record.
-    if reply.ids and reply.route.api == "chat_completions" and (is_settled or request.history is None):
+    if reply.route is CHAT and reply.ids and (is_settled or request.history is None):
         keys.append(completion_key(reply.ids[-1]))
     if not keys and not (ended and turn.placement.is_marked):
         return None
@@ -129,9 +127,9 @@ def record_of_fetched(
 def _link(
     request: Request, reply: Reply, session_id: SessionId, turn: Turn, span: SpanRef, started: int, ended: int
 ) -> SessionLink:
-    resolution = turn.resolution
+    resolution, trace = turn.resolution, turn.placement.trace
     assert resolution.origin is not None
-    input_tokens, output_tokens = reply.token_counts()
+    input_tokens, output_tokens = reply.tokens if reply.tokens is not NO_TOKENS else reply.token_counts()
     name, user, tags = NO_WORDS if resolution.about is NOTHING_SAID else resolution.about
     before = resolution.key if resolution.origin == "chain_partial" else ""
     return new(
@@ -147,10 +145,10 @@ def _link(
             input_tokens,
             output_tokens,
             reply.ids[-1] if reply.ids else "",
-            turn.placement.trace,
+            trace,
             name,
             before,
-            "" if turn.placement.trace is not None else request.parent,
+            "" if trace is not None else request.parent,
             reply.told,
             user,
             tags,

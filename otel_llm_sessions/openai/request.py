@@ -109,7 +109,7 @@ def read_request(
     """
     _, _, headers, json_data, extra_json = sent
     body = json_data if type(json_data) is dict else mapping(json_data)
-    extra = NOTHING if extra_json is None else mapping(extra_json)
+    extra = NOTHING if extra_json is None else extra_json if type(extra_json) is dict else mapping(extra_json)
     asked = {**body, **extra} if extra else body  # as the client merges them
     model = asked.get("model")
     if type(model) is not str or not model or len(model) > MAX_TEXT:

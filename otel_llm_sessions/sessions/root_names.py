@@ -53,7 +53,7 @@ class RootNames:
             part: 1, 2, …
         """
         if not name and not self._needs_id:
-            return part_name(self._without, part)
+            return self._without if part == 1 else part_name(self._without, part)
         return part_name(_filled(self._template, {"name": name, "id": session_id}), part)
 
 
