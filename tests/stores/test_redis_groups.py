@@ -7,10 +7,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from redis_groups import GROUPS, Cluster, Watched, group_of, sizes
+from redis.crc import key_slot
+from redis_groups import GROUPS, SLOTS, Cluster, Watched, group_of, sizes
 from store_kit import SERVERS, Lateness, RedisServer, a_link, in_child, redis_direct, require_program
-from waiting import until
+from waiting import AT_MOST, until
 
+from otel_llm_sessions.sessions.keys import announced_key, session_key
+from otel_llm_sessions.stores.codec import hashed
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.stores.opening import open_store
 from otel_llm_sessions.stores.redis import RedisBackend
@@ -156,6 +159,29 @@ def test_a_part_of_a_cluster_that_is_gone_keeps_nobody_from_the_rest(program, tm
         found = closing(backend)
         answers = {key: _or_none(found, key) for key in links}
         assert TURNS / 3 < sum(answer is not None for answer in answers.values()) < TURNS
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_an_announcement_does_not_wait_for_the_server_of_the_question_that_it_goes_out_with(program, tmp_path, closing):
+    with group_of("cluster", tmp_path, program) as group:
+        names = map(str, range(100))
+        session = next(name for name in names if master_of(session_key(name)) != master_of(announced_key(name)))
+        asks = [session_key(session), announced_key(session)]
+        asked, announced = (group.nodes[master_of(key)] for key in asks)
+        store = closing(GuardedStore(RedisBackend(group.url), time_limit=5))
+        store.get_all([f"r:{number}" for number in range(TURNS)])
+        before = announced.ask("DBSIZE")
+        with asked.frozen():
+            answer = store.ask_and_put(asks, (asks[1:], a_link()))
+            until(lambda: announced.ask("DBSIZE") != before, seconds=1.5)
+            assert not answer.is_done
+        assert answer.wait(AT_MOST)
+
+
+def master_of(key: str) -> int:
+    """Which master has a key."""
+    return key_slot(hashed(key)) * 3 // SLOTS
 
 
 def _or_none(store, key):
