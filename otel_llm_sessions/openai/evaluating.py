@@ -222,8 +222,7 @@ class _Judging:
             self._await(question)
 
     def _let_go(self) -> None:
-        if not self.settled.is_done:
-            self.settled.settle(None)
+        self.settled.settle_once(None)
         HELD.remove(self._number)
 
     def hear(self) -> None:
