@@ -15,7 +15,7 @@ import pytest
 from fleet import Fleet
 from fleet_work import PATIENT, UNHEARD, Work, loopback_process, mistakes
 from otlp_receiver import OtlpReceiver
-from redis_groups import GROUPS, group_of
+from redis_groups import GROUPS, Cluster, group_of
 from store_kit import SERVERS, require_program
 
 pytestmark = pytest.mark.slow
@@ -81,7 +81,12 @@ def test_eight_processes_on_a_busy_machine_make_no_mistake_with_the_limits_that_
 
 @pytest.mark.alone
 def test_eight_processes_share_more_than_one_redis_without_a_mistake(group):
-    check(group.url, 250, limit=PATIENT)
+    # In a cluster a process may be held up by a server whom the next one does not ask: a quick provider's reply is then
+    # there before the store has heard of the turn.
+    if isinstance(group, Cluster):
+        check(group.url, 250, limit=PATIENT)
+    else:
+        check(group.url, 250, is_busy=True)
 
 
 @pytest.mark.alone
