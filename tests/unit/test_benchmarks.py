@@ -226,3 +226,12 @@ def test_the_valkey_from_pypi_serves_where_no_redis_server_is(monkeypatch):
     assert redis_server.missing() is None
     with redis_server.running() as url, redis.Redis.from_url(url) as client:
         assert client.ping()
+
+
+def test_the_floor_of_a_row_is_the_middle_of_all_that_are_alike():
+    chat, chain, unsampled = BY_NAME["chat"], BY_NAME["chain"], BY_NAME["unsampled"]
+    counted = {(work.name, "bare"): 1000.0 for work in (chat, chain, unsampled)}
+    counted |= {("chat", "floor"): 1090.0, ("chain", "floor"): 1110.0, ("unsampled", "floor"): 1010.0}
+    counted |= {("chat", "ours"): 1150.0, ("unsampled", "ours"): 1020.0}
+    assert table.ratio(counted, chat, "ours") == 1.5
+    assert table.ratio(counted, unsampled, "ours") == 2
