@@ -17,8 +17,6 @@ FILLED_BY_OTHERS: Final = (
     semconv.REQUEST_MODEL,
     semconv.RESPONSE_MODEL,
     semconv.ERROR_TYPE,
-    semconv.SERVER_ADDRESS,
-    semconv.SERVER_PORT,
 )
 """The attributes of metrics whose values are not ours: a visitor's, a server's, the application's."""
 
@@ -46,8 +44,6 @@ class Cardinality:
                 known = {name: OTHER if name in self._values else value for name, value in known.items()}
             else:
                 self._sets.add(key)
-        if known.get(semconv.SERVER_PORT) == OTHER:
-            del known[semconv.SERVER_PORT]  # a number, or nothing
         return known
 
     def _known(self, name: str, value: Any) -> Any:

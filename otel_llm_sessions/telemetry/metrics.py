@@ -62,12 +62,9 @@ def _kept(asked: Attributes, answered: Attributes) -> dict[str, AttributeValue]:
     return kept
 
 
-def _of_tokens(kept: Attributes) -> dict[str, AttributeValue]:
-    """Return the attributes that token counts share.
-
-    Without the server, which the conventions only recommend: the SDK hashes each attribute at each record.
-    """
-    return {name: kept[name] for name in kept if name not in semconv.SERVER_ATTRIBUTES}
+def _of_times(kept: Attributes) -> dict[str, AttributeValue]:
+    """Return the attributes of a call's times: all but the model that answered, by which tokens are priced."""
+    return {name: kept[name] for name in kept if name != semconv.RESPONSE_MODEL}
 
 
 def _by_modality(name: str, total: int, answered: Attributes) -> Iterator[tuple[str, int]]:
@@ -92,8 +89,6 @@ def _key_of(asked: Attributes, answered: Attributes) -> tuple[object, ...]:
         of_request(semconv.OPERATION_NAME),
         of_request(semconv.PROVIDER_NAME),
         of_request(semconv.REQUEST_MODEL),
-        of_request(semconv.SERVER_ADDRESS),
-        of_request(semconv.SERVER_PORT),
         of_reply(semconv.RESPONSE_MODEL),
         of_reply(semconv.ERROR_TYPE),
     )
@@ -104,8 +99,8 @@ def _sorted(attributes: Attributes) -> Attributes:
     return dict(sorted(attributes.items()))
 
 
-_Series = tuple[Attributes, tuple[tuple[str, Attributes], ...]]
-"""The attributes of a call's times, and of each of its counts of tokens: the same for most calls, so they are kept."""
+_Series = tuple[Attributes, Attributes, tuple[tuple[str, Attributes], ...]]
+"""The attributes of a call, of its times, and of each of its counts of tokens: kept, as most calls have the same."""
 
 
 class _Times:
@@ -141,7 +136,7 @@ class _Costs:
 
     def record(self, kept: Attributes, answered: Attributes) -> None:
         amount = answered[semconv.USAGE_COST_AMOUNT]
-        told = {**_of_tokens(kept), **{name: answered[name] for name in _TOLD_OF_COST if name in answered}}
+        told = {**kept, **{name: answered[name] for name in _TOLD_OF_COST if name in answered}}
         told.pop(semconv.ERROR_TYPE, None)
         if isinstance(amount, float):
             self._histogram.record(amount, _sorted(told), context=NO_EXEMPLARS)
@@ -167,10 +162,10 @@ class CurrentMetrics:
     ) -> None:
         """Record one call; see ``CallMetrics.record``."""
         key = _key_of(asked, answered)
-        kept, of_tokens = self._series.get(key) or self._of_new(key, asked, answered)
-        self._times.duration.record(seconds, kept, context=context)
+        kept, of_times, of_tokens = self._series.get(key) or self._of_new(key, asked, answered)
+        self._times.duration.record(seconds, of_times, context=context)
         if first_chunk is not None:
-            self._times.first_chunk.record(first_chunk, kept, context=context)
+            self._times.first_chunk.record(first_chunk, of_times, context=context)
         for name, attributes in of_tokens:
             count = answered.get(name)
             if isinstance(count, int):
@@ -180,14 +175,14 @@ class CurrentMetrics:
 
     def _of_new(self, key: tuple[object, ...], asked: Attributes, answered: Attributes) -> _Series:
         kept = _sorted(self._cardinality.bounded(_kept(asked, answered)))
-        shared = _of_tokens(kept)
         # A dict for each, since the SDK (before 1.45) keeps the one it is given.
         of_tokens = tuple(
-            (name, _sorted({**shared, semconv.TOKEN_TYPE: kind})) for name, kind in semconv.TOKEN_TYPES.items()
+            (name, _sorted({**kept, semconv.TOKEN_TYPE: kind})) for name, kind in semconv.TOKEN_TYPES.items()
         )
+        series = kept, _of_times(kept), of_tokens
         if len(self._series) < MAX_SETS:
-            self._series[key] = (kept, of_tokens)
-        return kept, of_tokens
+            self._series[key] = series
+        return series
 
 
 class LatestMetrics:
@@ -219,14 +214,14 @@ class LatestMetrics:
         """Record one call; see ``CallMetrics.record``."""
         kept = self._cardinality.bounded(_kept(asked, answered))
         if asked.get(semconv.OPERATION_NAME) not in semconv.INFERENCE_OPERATIONS:
-            return self._other_times.record(seconds, first_chunk, kept, context)
-        self._times.record(seconds, first_chunk, kept, context)
+            return self._other_times.record(seconds, first_chunk, _of_times(kept), context)
+        self._times.record(seconds, first_chunk, _of_times(kept), context)
         if semconv.USAGE_COST_AMOUNT in answered:
             self._costs.record(kept, answered)
         return self._count(kept, answered)
 
     def _count(self, kept: dict[str, AttributeValue], answered: Attributes) -> None:
-        of_tokens = _of_tokens(kept)
+        of_tokens = dict(kept)
         if semconv.ERROR_TYPE in kept and not any(name in answered for name in semconv.TOKEN_TYPES):
             # A call that failed before it used anything counts as 0 tokens, which no error needs to tell apart.
             of_tokens.pop(semconv.ERROR_TYPE)
