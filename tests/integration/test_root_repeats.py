@@ -169,7 +169,7 @@ def test_a_forked_child_leaves_it_to_its_parent(client, spans):
     assert len(roots_of(spans)) == 2
 
 
-def test_who_goes_on_with_anothers_session_does_not_tell_its_root(api, tmp_path):
+def test_who_goes_on_with_anothers_session_does_not_tell_its_root(api, tmp_path, patient):
     settings = {"root_repeat": "1ms", "store": f"sqlite:///{tmp_path}/sessions.db"}
     with capture_spans(**settings) as spans:
         before = talk(api, chained, 1)
