@@ -13,7 +13,6 @@ from opentelemetry.context import Context
 
 from otel_llm_sessions.openai.added import note
 from otel_llm_sessions.openai.call import NOWHERE, Call
-from otel_llm_sessions.openai.carried import Carried
 from otel_llm_sessions.openai.evidence import left_by_conversation, left_by_items
 from otel_llm_sessions.openai.fields import field, mapping
 from otel_llm_sessions.openai.request import Request
@@ -22,20 +21,18 @@ from otel_llm_sessions.openai.runtime import Runtime
 from otel_llm_sessions.openai.server import Server
 from otel_llm_sessions.sessions.link import Record, SessionId, SessionLink
 from otel_llm_sessions.sessions.names import name_of_conversation
-from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence, Resolution
+from otel_llm_sessions.sessions.resolver import NOTHING_TOLD, Evidence
 from otel_llm_sessions.sessions.sources import Given
-from otel_llm_sessions.traces.plan import Plan
+from otel_llm_sessions.telemetry.call_span import UnseenSpan
 
 NO_TURN: Final = 0
 """The number of the newest turn of a conversation of which no turn is known."""
-
-NOTHING: Final = Carried(None, None)
 
 
 class ConversationCall(Call):
     """A request to ``/conversations`` on its way: a call that nobody sees."""
 
-    __slots__ = ("_is_told", "_items")
+    __slots__ = ("_items",)
 
     def __init__(
         self,
@@ -57,15 +54,9 @@ class ConversationCall(Call):
             sending: what tells the request from others, to be emptied when it has been sent.
         """
         super().__init__(runtime, _request_of(match, server, runtime), made_in, made_in, sending=sending)
-        self.is_owned, self.is_silent = False, True
-        self._is_told = False
-        """Whether an answer of the store has come that was late."""
+        self.span = UnseenSpan(made_in, {})
         _, _, _, body, extra = sent
         self._items = mapping(extra).get("items") or mapping(body).get("items")
-
-    def carried(self) -> Carried:
-        """Return nothing: no session is sent on with it."""
-        return NOTHING
 
     def read(self, reply: Any) -> None:
         """Take in a reply: a conversation, or a page of its items."""
@@ -73,11 +64,6 @@ class ConversationCall(Call):
         self.reply.keep(reply)
         if self.conversation is not None and self._is_answered:
             note(self.conversation, self._items, self.request.server)
-
-    def amend(self, resolution: Resolution, plan: Plan, owner: bool) -> Record | None:
-        """Take in which turn of the conversation is its newest, where that is heard late."""
-        self._is_told = True
-        return super().amend(resolution, plan, owner)
 
     def leaves_under(self) -> list[str]:
         """Return the keys that it will leave, as far as they are known."""
@@ -104,7 +90,8 @@ class ConversationCall(Call):
     def leave(self, ended: int) -> Record | None:
         """Put what is to be remembered of the items into the outbox, once the provider has answered."""
         conversation = self.conversation
-        is_untold = self.gate is not None and self.gate.is_closed and not self._is_told
+        # Which turn is the newest is still to be heard; what is said of the session meanwhile has no number.
+        is_untold = self.gate is not None and self.gate.is_closed and not self.turn.resolution.turn
         if not ended or conversation is None or is_untold or not self._is_answered:
             return None
         session_id = name_of_conversation(conversation, self.request.server.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.describe import with_user
+from otel_llm_sessions.openai.standing import know
 from otel_llm_sessions.openai.turn import Turn
 from otel_llm_sessions.sessions.resolver import Resolution
 from otel_llm_sessions.traces.plan import Placement
@@ -22,6 +23,6 @@ def correct(call: Call, resolution: Resolution, ended: int) -> None:
         return  # it ended with what was known, and that is now found as the newest turn of its session
     trace = previous.trace if previous is not None and call.runtime.is_by_session else None
     is_marked = trace is not None and trace.is_sampled
-    call.turn = Turn(resolution, resolution.session_id, Placement(trace, is_marked))
+    know(call, Turn(resolution, resolution.session_id, Placement(trace, is_marked)))
     if (record := call.leave(ended)) is not None and is_marked and not was_marked:
         call.home.placer.mark(with_user(record[1], call.request))

@@ -20,18 +20,21 @@ from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.chain_walk import Walk
 from otel_llm_sessions.openai.climb import Climb
 from otel_llm_sessions.openai.correcting import correct
-from otel_llm_sessions.openai.decide import described, planned, renew, resolved, said_by
+from otel_llm_sessions.openai.decide import described, planned, resolved, said_by
+from otel_llm_sessions.openai.ending import end
 from otel_llm_sessions.openai.gate import Gate
 from otel_llm_sessions.openai.held import HELD, Leaving, told_by
 from otel_llm_sessions.openai.history import ReadHistory
+from otel_llm_sessions.openai.observing import leave_early
 from otel_llm_sessions.openai.outbox import deliver_soon, put_soon
 from otel_llm_sessions.openai.question import AGAIN, ANYTHING, TIMES_AS_LATE, YET_AGAIN, Question
+from otel_llm_sessions.openai.standing import amend, note, start, start_unplaced
+from otel_llm_sessions.openai.turn import NOTHING_KNOWN
 from otel_llm_sessions.sessions.keys import announced_key, session_key
 from otel_llm_sessions.sessions.link import GIVEN_SOURCES, Record, SessionLink
 from otel_llm_sessions.sessions.resolver import NONE, Resolution, doubted, is_unsure, lookup_keys, resolve_looked_up
 from otel_llm_sessions.stores.answer import Answer
 from otel_llm_sessions.stores.newest import newer
-from otel_llm_sessions.telemetry.call_span import NOT_STARTED
 from otel_llm_sessions.traces.plan import NO_PLAN, Plan
 
 PATIENCE: Final = 2.0
@@ -108,7 +111,7 @@ class Course:
         yield Question(asked)
         if asked.is_known:
             history.is_sure = True
-            renew(self._call)
+            self._call.renew_evidence()
             if self._leaves:
                 self._tell()
 
@@ -194,7 +197,7 @@ class Course:
         """Have what is recorded meanwhile say what is known so far."""
         self._alone = alone
         if self._call.gate is not None:
-            self._call.turn = replace(self._call.turn, resolution=alone)
+            note(self._call, alone)
 
     def _asked_further(self, alone: Resolution) -> Generator[Question, None, Resolution]:
         """Ask those who may know where a chain begins."""
@@ -250,9 +253,9 @@ class Course:
 
     def _take_in(self, resolution: Resolution, plan: Plan, is_owner: bool) -> None:
         call, gate = self._call, self._call.gate
-        if call.span is NOT_STARTED:
+        if call.turn is NOTHING_KNOWN:
             call.set_out()
-            call.start(resolution, plan, is_owner)
+            start(call, resolution, plan, is_owner)
             return self._tell_begun()
         if gate is not None and next(self._once, False):
             return self._amend(gate, resolution, plan, is_owner)
@@ -275,15 +278,16 @@ class Course:
     def _amend(self, gate: Gate, resolution: Resolution, plan: Plan, is_owner: bool) -> None:
         call, left = self._call, None
         try:
-            left = call.amend(resolution, plan, is_owner)
+            amend(call, resolution, plan, is_owner)
+            left = call.leave(gate.ending.time if gate.ending is not None else 0)
         except Exception as error:
             report("answer a call", error)
         ending = gate.open()
         try:
             if ending is not None:
-                left = call.end(*ending) or left  # a session that the reply names has its name only now
+                left = end(call, *ending) or left  # a session that the reply names has its name only now
             elif left is None:
-                call.leave_early()
+                leave_early(call)
             deliver_soon(call)
         finally:
             self._let_go(left)
@@ -298,10 +302,10 @@ class Course:
     def go_on_beside(self, question: Question) -> None:
         """Start the span without an answer; what comes of it is done beside the application."""
         call, decided, self.within = self._call, self._decided, 0.0
-        if call.span is NOT_STARTED:
+        if call.turn is NOTHING_KNOWN:
             call.set_out()
             if decided is not None:
-                call.start(*decided, False)
+                start(call, *decided, False)
                 self._tell_begun()
                 self.number = HELD.add(self)  # its root is still to be opened, if the claim is got
                 beside.at(time.monotonic() + PATIENCE, partial(HELD.give_up, self.number))
@@ -310,7 +314,7 @@ class Course:
                     self._notice = announce_late(call)
                 said = said_by(call)
                 alone = self._alone if self._alone is not NONE else said
-                call.start_unplaced(said, alone, Gate(self._tell, self._held_back))
+                start_unplaced(call, said, alone, Gate(self._tell, self._held_back))
         self._await(question)
 
     def _await(self, question: Question) -> None:
@@ -351,7 +355,7 @@ class Course:
         """The call has ended before its session is known."""
         if self._ended is not None:
             self._ask_again(self._again)
-        if self._call.is_owned:
+        if self._call.span.is_borrowed:
             return self.give_up()  # its owner ends the span now
         self._tell()
         self.number = HELD.add(self)

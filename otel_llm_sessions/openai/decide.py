@@ -38,16 +38,9 @@ def described(call: Call, resolution: Resolution) -> Resolution:
     return resolution.described(about_in(call.around, resolution.session_id))
 
 
-def renew(call: Call) -> None:
-    """Have the evidence's keys made anew, as the store has told its scope."""
-    request = call.request
-    if request.history is not None:
-        call.request = replace(request, evidence=request.history.tied(request.evidence))
-
-
 def planned(call: Call, resolution: Resolution) -> Plan:
     """Return the trace of a call's session, or what has to be opened (and claimed) for it."""
-    if call.is_silent:
+    if call.span.is_unseen:
         return NO_PLAN
     plan = call.home.placer.plan(resolution, call.request.match.route.is_turn, call.started)
     if plan.opening is None and resolution.session_id is not None:  # as a rule

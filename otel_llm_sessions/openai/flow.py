@@ -21,6 +21,7 @@ from otel_llm_sessions.openai.outbox import not_recorded, take
 from otel_llm_sessions.openai.question import BUDGET, Question
 from otel_llm_sessions.openai.routes import CHAT, RESPONSES
 from otel_llm_sessions.openai.runtime import Runtime
+from otel_llm_sessions.openai.standing import start, start_span
 from otel_llm_sessions.sessions.link import Record, SessionLink
 from otel_llm_sessions.sessions.resolver import NEW, NOTHING_TOLD, lookup_keys, only_key
 from otel_llm_sessions.traces.plan import NO_PLAN
@@ -105,10 +106,10 @@ def begin_at_once(call: Call) -> None:
     if evidence is NOTHING_TOLD:
         route = request.match.route
         if route is CHAT:
-            return call.start_at(call.around)
+            return start_span(call, call.around)
         # A response that nothing surrounds is the first turn of a session, and nobody says more of that.
         if route is RESPONSES and not (call.around or request.parent or request.user):
-            return call.start(NEW, NO_PLAN, False)
+            return start(call, NEW, NO_PLAN, False)
     answers: Sequence[SessionLink | None] = ()
     if memory is not None and (key := evidence.key or only_key(evidence)):
         previous = memory.find(key)
@@ -119,7 +120,7 @@ def begin_at_once(call: Call) -> None:
         answers = store.get_all(keys)
     resolution = resolved(call, answers)
     plan = planned(call, resolution)
-    return call.start(resolution, plan, plan.opening is not None and store.claim(plan.opening.claim_key))
+    return start(call, resolution, plan, plan.opening is not None and store.claim(plan.opening.claim_key))
 
 
 def deliver(call: Call) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.standing import stand
+from otel_llm_sessions.openai.turn import Turn
 from otel_llm_sessions.sessions.about import NOTHING_SAID
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.resolver import Resolution
@@ -14,7 +16,7 @@ from otel_llm_sessions.traces.placement import placed_in, span_around
 def goes_on(call: Call, previous: SessionLink) -> bool:
     """Begin a call where its session has it, if that is all there is to it; return whether it is.
 
-    Then it comes to what ``resolved``, ``planned`` and ``Call.start`` come to, without their questions: the request
+    Then it comes to what ``resolved``, ``planned`` and ``start`` come to, without their questions: the request
     names a session, or the response before, and nothing else; nothing is said of the session; and the part of its trace
     in which the turn before stands is open.
 
@@ -35,7 +37,7 @@ def goes_on(call: Call, previous: SessionLink) -> bool:
         if source != "chain":
             return False
     around = call.around
-    if not request.match.route.is_turn or call.is_silent or previous.name or previous.user or previous.tags:
+    if not request.match.route.is_turn or call.span.is_unseen or previous.name or previous.user or previous.tags:
         return False
     if around and ABOUT_CONTEXT_KEY in around:
         return False
@@ -46,7 +48,8 @@ def goes_on(call: Call, previous: SessionLink) -> bool:
     if around:
         surrounds = span_around(around, call.ambient)
         placement, context, links = placed_in(places, resolution, around, surrounds)
-        call.start_placed(resolution, placement, context, links)
+        stand(call, Turn(resolution, session_id, placement), context, links)
     else:
-        call.start_placed(resolution, places.inside, places.below, turn_links(resolution) if places.is_seen else ())
+        stands = Turn(resolution, session_id, places.inside)
+        stand(call, stands, places.below, turn_links(resolution) if places.is_seen else ())
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from otel_llm_sessions import semconv
@@ -154,6 +155,17 @@ def _link(
             tags,
         ),
     )
+
+
+def turn_of_fetched(
+    request: Request, reply: Reply, turn: Turn, metadata_keys: Sequence[str], key: str | None = None
+) -> Turn:
+    """Return what is known of a response that was fetched, by what it says itself; see ``learned_of``."""
+    link = learned_of(request, reply.fetched, metadata_keys, key)
+    if link is None or link.session_id == turn.session_id:
+        return replace(turn, fetched=link)
+    resolution = replace(turn.resolution, source="provider", origin=link.source)
+    return Turn(resolution, link.session_id, turn.placement, link)
 
 
 def learned_of(

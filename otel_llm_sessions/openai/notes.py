@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from otel_llm_sessions.guard import pass_on, report
 from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.ending import finish
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.stores.answer import Answer
 
@@ -57,7 +58,7 @@ _thread = NO_THREAD
 
 def leave(call: Call, *, cut_short: bool) -> None:
     """Note that a call has ended now; takes no lock, and ends no span."""
-    notes.append(Note(call, call.now(), cut_short, os.getpid()))
+    notes.append(Note(call, time.monotonic_ns() + call.to_epoch, cut_short, os.getpid()))
     _have_settled()
 
 
@@ -99,7 +100,7 @@ def _end(note: Note) -> None:
     ended: Answer[None] = Answer()
     _settling.append(ended)
     try:
-        note.call.finish(cut_short=note.cut_short, ended=note.ended)
+        finish(note.call, cut_short=note.cut_short, ended=note.ended)
         deliver_soon(note.call)
     except Exception as error:
         report("end a span", error)

@@ -18,6 +18,7 @@ from otel_llm_sessions.openai import notes
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.content import CallContent
 from otel_llm_sessions.openai.conversations import ConversationCall
+from otel_llm_sessions.openai.ending import finish
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, begin_at_once, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.openai.place import places_for_wrappers, places_of_wrappers
@@ -25,6 +26,7 @@ from otel_llm_sessions.openai.raw import parse, watch_http
 from otel_llm_sessions.openai.request import Request, Sent, read_history, read_request, sent_by
 from otel_llm_sessions.openai.routes import CONVERSATIONS, USUAL, find
 from otel_llm_sessions.openai.runtime import Runtime
+from otel_llm_sessions.openai.sending_on import sent_on
 from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.openai.stream import watch_stream
 from otel_llm_sessions.openai.users import read_user
@@ -111,7 +113,7 @@ class ReplyTypes:
             reader(inner, call)
         else:
             call.read(parse(reply) if isinstance(reply, (str, bytes)) else reply)
-            call.finish()
+            finish(call)
 
 
 def _unknown(reply: Any, call: Call) -> None:
@@ -154,9 +156,9 @@ def _start(runtime: Runtime, client: Any, options: Any, stream: bool) -> Call | 
                 request = _read_more(request, client, sent, runtime)
             if named_in and request.evidence.given is not None:
                 context = _of_the_calls_session(request.evidence.given, context)
-            call = Call(runtime, request, made_in, context, ambient, sending)
-            if runtime.contents is not None and match.route.is_turn:
-                call.content = CallContent(runtime.contents, sent)
+            recorder = runtime.contents if match.route.is_turn else None
+            content = None if recorder is None else CallContent(recorder, sent)
+            call = Call(runtime, request, made_in, context, ambient, sending, content)
         if runtime.begins_at_once:
             begin_at_once(call)
         return call
@@ -182,16 +184,6 @@ def _of_the_calls_session(given: Given, context: Context) -> Context:
     return session_inside(given.session_id, context).into(context, within())
 
 
-def _propagated(call: Call, client: Any, options: Any) -> Any:
-    """Return the options to send, with what is to be sent on of the session."""
-    try:
-        propagation = call.runtime.propagation
-        return propagation.applied(options, client, call.request, call.carried()) if propagation else options
-    except Exception as error:
-        report("send a session on", error)
-        return options
-
-
 def _answered(call: Call, result: Any, types: ReplyTypes) -> None:
     """Make the context again what it was, and read the reply, or watch it being read."""
     call.sending.clear()  # as in ``_returned``, which failed calls go through
@@ -204,7 +196,7 @@ def _answered(call: Call, result: Any, types: ReplyTypes) -> None:
             reader = types.reader_of(kind)
         if reader is None:
             call.read(result)
-            call.finish()
+            finish(call)
         else:
             reader(result, call)
     except Exception as error:
@@ -216,7 +208,7 @@ def _finish(call: Call, error: BaseException | None) -> None:
     try:
         if call.content is not None:
             call.content.fail(error)
-        call.finish(None if error is None else error_type_of(error))
+        finish(call, None if error is None else error_type_of(error))
     except Exception as error:
         report("end a span", error)
 
@@ -281,7 +273,7 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
             if call is None:
                 return send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             if runtime.propagation is not None:
-                options = _propagated(call, self, options)
+                options = sent_on(call, self, options)
             if call.span.sent_in is not call.made_in:
                 attach(call.span.sent_in)
             result = send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
@@ -319,7 +311,7 @@ def _async_request(
             if call is None:
                 return await send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             if runtime.propagation is not None:
-                options = _propagated(call, self, options)
+                options = sent_on(call, self, options)
             if call.span.sent_in is not call.made_in:
                 attach(call.span.sent_in)
             result = await send(self, cast_to, options, stream=stream, stream_cls=stream_cls)

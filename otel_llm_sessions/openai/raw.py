@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from otel_llm_sessions.guard import pass_on
 from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.ending import finish
 from otel_llm_sessions.openai.event_lines import EventLines
 from otel_llm_sessions.openai.hooks import watch_reading
+from otel_llm_sessions.openai.observing import see
 from otel_llm_sessions.openai.response import INVALID_RESPONSE
 from otel_llm_sessions.openai.watch import Watch, note_emptiness
 from otel_llm_sessions.telemetry.values import error_type_of
@@ -98,7 +100,7 @@ class BodyReader:
 
     def _done(self) -> None:
         note_emptiness(self._call)
-        self._call.finish()
+        finish(self._call)
 
     def _line(self, line: bytes) -> None:
         data = self._events.take(line)
@@ -116,7 +118,7 @@ class BodyReader:
     def _event(self, data: bytes) -> None:
         event = _parse_event(data)
         if isinstance(event, dict):
-            self._call.see(event)
+            see(self._call, event)
         elif event is None and data.strip() != b"null":
             self._call.reply.error_type = INVALID_RESPONSE
 
@@ -167,7 +169,7 @@ class EncodedReader:
         if self._decoder is not None:
             self._read(self._decoder.decode, piece)
             if self._has_failed:
-                self._call.finish(cut_short=self._call.request.stream)
+                finish(self._call, cut_short=self._call.request.stream)
 
     def complete(self) -> None:
         """As the other reader's."""
@@ -223,7 +225,7 @@ def read_whole(response: Any, call: Call) -> None:
     reader = BodyReader(call, _content_type(response))
     reader.feed(response.content)
     reader.complete()
-    call.finish()
+    finish(call)
 
 
 def watch_http(response: Any, call: Call) -> None:
@@ -237,7 +239,7 @@ def watch_http(response: Any, call: Call) -> None:
     if is_read(response):
         return read_whole(response, call)
     if response.is_closed:  # by whoever read it piece by piece, and kept nothing: nothing comes any more
-        return call.finish(cut_short=call.request.stream)
+        return finish(call, cut_short=call.request.stream)
     plain = BodyReader(call, _content_type(response))
     reader = EncodedReader(plain, response, call) if response.headers.get("content-encoding") else plain
     watch_reading(response, Watch(call, reader.feed, reader.complete))

@@ -106,6 +106,7 @@ class Reply:
         "cost",
         "error",
         "error_type",
+        "fetched",
         "goes_on",
         "ids",
         "kept",
@@ -121,6 +122,8 @@ class Reply:
     usage: Any
     tokens: Tokens
     """How many ``usage`` says, once that has been asked for."""
+    fetched: Any
+    """A response that was made before, as it came; None of what is made now."""
 
     def __init__(
         self,
@@ -154,11 +157,11 @@ class Reply:
         """What a stream has brought of items and tool calls; None while that is nothing."""
         self.pieces: Pieces | Events | None = None
         """What a stream has said; None where that is neither evidence nor recorded."""
-        if is_recorded:
-            self.pieces = Events() if route.api == "responses" else Pieces(is_whole=True, is_evidence=has_words)
-        elif has_words:
+        if has_words:
             self.pieces = Pieces()
-        self.usage, self.tokens = None, NO_TOKENS
+        if is_recorded:
+            self.record_words()
+        self.usage, self.tokens, self.fetched = None, NO_TOKENS, None
         self.cost: float | None = None
         """What its headers say that it cost, in US dollars."""
         self.conversation: str | None = None
@@ -171,6 +174,13 @@ class Reply:
         """Whether the server works on in the background when nobody reads the stream any more."""
         self.told: Told | None = None
         """What the turn has recorded of what was said; None while that is nothing."""
+
+    def record_words(self) -> None:
+        """Keep all that the reply says, for ``words.replied``; before anything of it has come."""
+        if self.route.api == "responses":
+            self.pieces = Events()
+        else:
+            self.pieces = Pieces(is_whole=True, is_evidence=self.pieces is not None)
 
     def add_id(self, id_: Any) -> bool:
         """Remember an id; return whether it is a new one."""

@@ -7,14 +7,17 @@ import os
 import sys
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from threading import get_ident
 from typing import Any
 
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai import notes
 from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.ending import finish
 from otel_llm_sessions.openai.flow import adeliver, deliver
 from otel_llm_sessions.openai.held import AT_EXIT, HELD
+from otel_llm_sessions.openai.observing import see as see_chunk
 from otel_llm_sessions.openai.outbox import deliver_soon
 from otel_llm_sessions.telemetry.values import error_type_of
 
@@ -43,11 +46,11 @@ class Watch:
 
         Args:
             call: the call that it answers.
-            see: takes in one piece; ``call.see`` by default.
+            see: takes in one piece; a chunk of the client's by default.
             complete: called when the last piece has been seen.
         """
         self._call = call
-        self._see = see or call.see
+        self._see = see or partial(see_chunk, call)
         self._complete = complete
         self.outbox = call.outbox
         """What is to be recorded."""
@@ -76,7 +79,7 @@ class Watch:
         try:
             self._end(error, complete)
         except BaseException:  # interrupted amid it: nobody comes a second time
-            self._call.finish(cut_short=self._call.request.stream)
+            finish(self._call, cut_short=self._call.request.stream)
             raise
 
     def _end(self, error: BaseException | None, complete: bool) -> None:
@@ -90,7 +93,7 @@ class Watch:
             error_type = None if error is None or is_cut_off(error) else error_type_of(error)
             if error_type is not None and self._call.content is not None:
                 self._call.content.fail(error)
-            self._call.finish(error_type, cut_short=not complete and self._call.request.stream)
+            finish(self._call, error_type, cut_short=not complete and self._call.request.stream)
         except Exception as failure:
             report("end a span", failure)
 

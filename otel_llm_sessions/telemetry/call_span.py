@@ -24,6 +24,10 @@ class CallSpan(Protocol):
     """What the request says of the call."""
     is_ours: bool
     """Whether what is in the reply is for us to tell: the span or the metrics are ours, and somebody sees them."""
+    is_borrowed: bool
+    """Whether it is another instrumentation's."""
+    is_unseen: bool
+    """Whether nobody sees the call, so that it has no place in a trace either."""
 
     @property
     def context(self) -> SpanContext:
@@ -73,9 +77,13 @@ class CallSpan(Protocol):
 
 
 class OwnSpan:
-    """A span of ours, and the metrics of its call."""
+    """A span of ours, and the metrics of its call.
+
+    An answer may come late for a call whose end was interrupted: what has ended is left alone, or the SDK says so.
+    """
 
     __slots__ = ("_metrics", "asked", "is_ours", "is_seen", "own", "sent_in")
+    is_borrowed = is_unseen = False
 
     def __init__(self, span: Span, sent_in: Context, asked: dict[str, Any], metrics: CallMetrics | None) -> None:
         """Args: the span; the context to send in; what the span was created with; where metrics go, if anywhere."""
@@ -92,11 +100,12 @@ class OwnSpan:
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         """See ``CallSpan``."""
-        self.own.set_attributes(attributes)
+        if self.own.is_recording():
+            self.own.set_attributes(attributes)
 
     def link(self, links: Sequence[Link]) -> None:
         """See ``CallSpan``."""
-        for link in links:
+        for link in links if self.own.is_recording() else ():
             self.own.add_link(link.context, link.attributes)
 
     def tell(
@@ -122,13 +131,15 @@ class OwnSpan:
 
     def end(self, ended: int) -> None:
         """See ``CallSpan``."""
-        self.own.end(ended)
+        if self.own.is_recording():
+            self.own.end(ended)
 
 
 class _NotOurs:
     """What spans have in common whose end is nobody's of ours."""
 
     __slots__ = ("asked", "is_ours", "sent_in")
+    is_borrowed = is_unseen = False
 
     def __init__(self, sent_in: Context, asked: dict[str, Any]) -> None:
         self.sent_in = sent_in
@@ -158,6 +169,7 @@ class BorrowedSpan(_NotOurs):
     """Another instrumentation's span of the call: it gets what is ours to say, and ends when its owner ends it."""
 
     __slots__ = ("_around", "_span")
+    is_borrowed = True
 
     def __init__(self, span: Span, around: Context, sent_in: Context, asked: dict[str, Any]) -> None:
         """Args: the span; the context in which the call is made; the context to send in; what the request says."""
@@ -189,6 +201,7 @@ class UnseenSpan(_NotOurs):
     """No span: the call is only to keep its session's chain."""
 
     __slots__ = ()
+    is_unseen = True
 
     @property
     def context(self) -> SpanContext:
@@ -207,5 +220,12 @@ class UnseenSpan(_NotOurs):
         """See ``CallSpan``."""
 
 
-NOT_STARTED: Final[CallSpan] = UnseenSpan(Context(), {})
+class _NotStarted(UnseenSpan):
+    """No span yet."""
+
+    __slots__ = ()
+    is_unseen = False
+
+
+NOT_STARTED: Final[CallSpan] = _NotStarted(Context(), {})
 """The span of a call before it has one."""

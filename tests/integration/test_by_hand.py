@@ -12,8 +12,10 @@ from session_kit import calls
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.openai.call import Call
+from otel_llm_sessions.openai.ending import finish
 from otel_llm_sessions.openai.evidence import LEFT, READERS, Asked, Left, Reader, evidence_of
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, deliver
+from otel_llm_sessions.openai.observing import see
 from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.routes import RESPONSES, Match
 from otel_llm_sessions.openai.runtime import Runtime, make_runtime
@@ -65,9 +67,9 @@ def by_hand(runtime: Runtime, previous: str | None, response_id: str) -> Call:
     """One call, from its request to what it leaves."""
     call = Call(runtime, asked(previous))
     begin(call)
-    call.see(event("response.created", response_id))
-    call.see(event("response.completed", response_id))
-    call.finish()
+    see(call, event("response.created", response_id))
+    see(call, event("response.completed", response_id))
+    finish(call)
     deliver(call)
     return call
 
@@ -97,7 +99,7 @@ def test_a_span_that_no_request_carries_goes_through_the_same_steps(runtime, exp
 def test_its_span_ends_once_and_as_it_ended_first(runtime, exporter, caplog):
     call = by_hand(runtime, None, FIRST)
     told = [(span.end_time, dict(span.attributes)) for span in call_spans(exporter)]
-    call.finish("ConnectionError", cut_short=True)
+    finish(call, "ConnectionError", cut_short=True)
     deliver(call)
     assert [(span.end_time, dict(span.attributes)) for span in call_spans(exporter)] == told
     assert len(told) == 1
@@ -107,8 +109,8 @@ def test_its_span_ends_once_and_as_it_ended_first(runtime, exporter, caplog):
 def test_one_that_fails_says_so(runtime, exporter):
     call = Call(runtime, asked(None))
     begin(call)
-    call.see(event("response.created", FIRST))
-    call.finish("ConnectionClosed")
+    see(call, event("response.created", FIRST))
+    finish(call, "ConnectionClosed")
     deliver(call)
     (span,) = call_spans(exporter)
     assert (span.attributes["error.type"], span.status.status_code) == ("ConnectionClosed", StatusCode.ERROR)
@@ -119,8 +121,8 @@ async def test_on_an_event_loop_too(runtime, exporter):
     for previous, response_id in ((None, FIRST), (FIRST, SECOND)):
         call = Call(runtime, asked(previous))
         await abegin(call)
-        call.see(event("response.created", response_id))
-        call.finish(cut_short=True)
+        see(call, event("response.created", response_id))
+        finish(call, cut_short=True)
         await adeliver(call)
         (link,) = runtime.store.get_all([f"r:{response_id}"])
         assert link is not None

@@ -15,6 +15,7 @@ from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, SpanContex
 from otel_llm_sessions import semconv
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.decide import planned, resolved
+from otel_llm_sessions.openai.ending import finish
 from otel_llm_sessions.openai.evidence import evidence_of
 from otel_llm_sessions.openai.flow import begin, deliver
 from otel_llm_sessions.openai.going_on import goes_on
@@ -22,6 +23,7 @@ from otel_llm_sessions.openai.request import Request
 from otel_llm_sessions.openai.routes import CANCEL, CHAT, RESPONSES, Match
 from otel_llm_sessions.openai.runtime import Runtime, make_runtime
 from otel_llm_sessions.openai.server import Server
+from otel_llm_sessions.openai.standing import start
 from otel_llm_sessions.sessions.about import About
 from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, SessionRoot
 from otel_llm_sessions.sessions.link import SessionTrace
@@ -66,14 +68,14 @@ def made(runtime: Runtime, evidence: Evidence, response_id: str) -> None:
     call = Call(runtime, asked(evidence))
     begin(call)
     call.read({"id": response_id, "model": "m", "status": "completed"})
-    call.finish()
+    finish(call)
     deliver(call)
 
 
 def begun_the_long_way(runtime: Runtime, request: Request, **where: Any) -> Call:
     call = Call(runtime, request, **where)
     resolution = resolved(call, runtime.store.get_all(lookup_keys(request.evidence)))
-    call.start(resolution, planned(call, resolution), False)
+    start(call, resolution, planned(call, resolution), False)
     return call
 
 
@@ -188,7 +190,7 @@ def test_what_is_left_in_this_processs_memory_is_there_when_the_call_has_ended(r
     call = Call(runtime, asked(named()))
     begin(call)
     call.read({"id": FIRST, "model": "m", "status": "completed"})
-    call.finish()
+    finish(call)
     assert call.outbox == []
     (left,) = runtime.store.get_all(lookup_keys(named()))
     assert left is not None
@@ -201,7 +203,7 @@ def test_nothing_is_left_there_when_the_instrumentation_is_gone(runtime: Runtime
     begin(call)
     call.read({"id": FIRST, "model": "m", "status": "completed"})
     runtime.switch.records = False
-    call.finish()
+    finish(call)
     deliver(call)
     assert runtime.store.get_all([*lookup_keys(named()), *lookup_keys(chained(FIRST))]) == [None, None]
 
@@ -217,7 +219,7 @@ def test_what_others_keep_or_is_claimed_first_waits_to_be_delivered(store: Memor
     call = Call(runtime, asked(named()))
     begin(call)
     call.read({"id": FIRST, "model": "m", "status": "completed"})
-    call.finish()
+    finish(call)
     assert store.get_all(lookup_keys(named())) == [None]
     deliver(call)
     assert store.get_all(lookup_keys(named())) != [None]

@@ -275,13 +275,13 @@ def test_a_child_asks_for_itself(client, server, chain, spans, monkeypatch):
 
 
 def test_a_failure_of_ours_while_answering_still_ends_the_call(client, server, chain, monkeypatch, caplog):
-    from otel_llm_sessions.openai.call import Call
+    from otel_llm_sessions.openai import course
 
     def fail(*arguments: Any) -> None:
         raise RuntimeError("ours")
 
     ids = chain(1)
-    monkeypatch.setattr(Call, "amend", fail)
+    monkeypatch.setattr(course, "amend", fail)
     server.script({"id": ids[0], "object": "response"}, path=ids[0], delay=0.2)  # so that the call has begun by then
     with capture_spans(provider_lookup=True):
         reply = client.responses.create(model=MODEL, input="x", previous_response_id=ids[0], **THINKING)

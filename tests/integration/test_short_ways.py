@@ -38,8 +38,11 @@ from otel_llm_sessions import semconv, session
 from otel_llm_sessions.openai import patch
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.decide import planned, resolved
+from otel_llm_sessions.openai.ending import finish
 from otel_llm_sessions.openai.flow import deliver
+from otel_llm_sessions.openai.observing import see
 from otel_llm_sessions.openai.runtime import make_runtime
+from otel_llm_sessions.openai.standing import start
 from otel_llm_sessions.sessions.inside import ROOT_CONTEXT_KEY, SessionRoot
 from otel_llm_sessions.sessions.link import SessionLink
 from otel_llm_sessions.sessions.resolver import lookup_keys
@@ -114,15 +117,15 @@ class Process:
             self.sent_in.append(call.span.sent_in)
             call.sending.clear()
             if step.fails:
-                call.finish("failed")
+                finish(call, "failed")
             elif step.streams:
                 for chunk in step.chunks(self.asked):
-                    call.see(chunk)
+                    see(call, chunk)
                     deliver(call)
-                call.finish()
+                finish(call)
             else:
                 call.read(step.reply(self.asked))
-                call.finish()
+                finish(call)
             deliver(call)
 
     def begin(self, call: Call) -> None:
@@ -187,7 +190,7 @@ class ByTheLongWay(Process):
         """Begin it with all questions."""
         resolution = resolved(call, self.store.get_all(lookup_keys(call.request.evidence)))
         plan = planned(call, resolution)
-        call.start(resolution, plan, plan.opening is not None and self.store.claim(plan.opening.claim_key))
+        start(call, resolution, plan, plan.opening is not None and self.store.claim(plan.opening.claim_key))
 
 
 def seen_of(span: ReadableSpan) -> tuple[Any, ...]:

@@ -112,6 +112,7 @@ class Conversation:
         """Make one turn, and note the session it was given."""
         given = {"previous_response_id": self.previous} if self.previous else {}
         self.previous = self.server.respond(**given)
+        until(lambda: calls(spans))  # a store that is late keeps the end of a span back
         self.seen.append(calls(spans)[-1].attributes["session.id"])
         spans.clear()
         self.left -= 1
