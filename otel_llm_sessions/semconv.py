@@ -198,11 +198,11 @@ TOKEN_TYPES: Final[dict[str, str]] = {USAGE_INPUT_TOKENS: "input", USAGE_OUTPUT_
 
 ASKED_METRIC_ATTRIBUTES: Final = (OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL)
 ANSWERED_METRIC_ATTRIBUTES: Final = (RESPONSE_MODEL, ERROR_TYPE)
-"""The span attributes that metrics carry too: what the conventions require, and the model that answered, by which
-tokens are priced; of low cardinality, and never a session.
+"""The span attributes that metrics carry too: what the conventions require, and on costs the model that answered; of
+low cardinality, and never a session.
 
-Not the server, which they only recommend "if it can be efficiently populated": the SDK (1.45) cleans, sorts and hashes
-each attribute at each record, which costs a twentieth of a span for each."""
+What they only recommend (the server, and that model everywhere) is left to spans: the SDK (1.45) cleans, sorts and
+hashes each attribute at each record, which takes a twentieth of a span."""
 
 DURATION_BUCKETS: Final = (
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,

@@ -62,8 +62,8 @@ def _kept(asked: Attributes, answered: Attributes) -> dict[str, AttributeValue]:
     return kept
 
 
-def _of_times(kept: Attributes) -> dict[str, AttributeValue]:
-    """Return the attributes of a call's times: all but the model that answered, by which tokens are priced."""
+def _required(kept: Attributes) -> dict[str, AttributeValue]:
+    """Return the attributes that the conventions require of all metrics; costs have the model that answered too."""
     return {name: kept[name] for name in kept if name != semconv.RESPONSE_MODEL}
 
 
@@ -100,7 +100,7 @@ def _sorted(attributes: Attributes) -> Attributes:
 
 
 _Series = tuple[Attributes, Attributes, tuple[tuple[str, Attributes], ...]]
-"""The attributes of a call, of its times, and of each of its counts of tokens: kept, as most calls have the same."""
+"""The attributes of a call's costs, its times, and each of its counts of tokens: kept, as most calls have the same."""
 
 
 class _Times:
@@ -124,7 +124,7 @@ class _Times:
 
 
 class _Costs:
-    """The histogram of what calls cost: by what token counts are told apart by, but for errors; currency and source."""
+    """The histogram of what calls cost, by both models, currency and source; not by errors."""
 
     def __init__(self, meter: Meter) -> None:
         self._histogram = meter.create_histogram(
@@ -162,10 +162,10 @@ class CurrentMetrics:
     ) -> None:
         """Record one call; see ``CallMetrics.record``."""
         key = _key_of(asked, answered)
-        kept, of_times, of_tokens = self._series.get(key) or self._of_new(key, asked, answered)
-        self._times.duration.record(seconds, of_times, context=context)
+        kept, shared, of_tokens = self._series.get(key) or self._of_new(key, asked, answered)
+        self._times.duration.record(seconds, shared, context=context)
         if first_chunk is not None:
-            self._times.first_chunk.record(first_chunk, of_times, context=context)
+            self._times.first_chunk.record(first_chunk, shared, context=context)
         for name, attributes in of_tokens:
             count = answered.get(name)
             if isinstance(count, int):
@@ -175,11 +175,12 @@ class CurrentMetrics:
 
     def _of_new(self, key: tuple[object, ...], asked: Attributes, answered: Attributes) -> _Series:
         kept = _sorted(self._cardinality.bounded(_kept(asked, answered)))
+        shared = _required(kept)
         # A dict for each, since the SDK (before 1.45) keeps the one it is given.
         of_tokens = tuple(
-            (name, _sorted({**kept, semconv.TOKEN_TYPE: kind})) for name, kind in semconv.TOKEN_TYPES.items()
+            (name, _sorted({**shared, semconv.TOKEN_TYPE: kind})) for name, kind in semconv.TOKEN_TYPES.items()
         )
-        series = kept, _of_times(kept), of_tokens
+        series = kept, shared, of_tokens
         if len(self._series) < MAX_SETS:
             self._series[key] = series
         return series
@@ -213,12 +214,13 @@ class LatestMetrics:
     ) -> None:
         """Record one call; see ``CallMetrics.record``."""
         kept = self._cardinality.bounded(_kept(asked, answered))
+        shared = _required(kept)
         if asked.get(semconv.OPERATION_NAME) not in semconv.INFERENCE_OPERATIONS:
-            return self._other_times.record(seconds, first_chunk, _of_times(kept), context)
-        self._times.record(seconds, first_chunk, _of_times(kept), context)
+            return self._other_times.record(seconds, first_chunk, shared, context)
+        self._times.record(seconds, first_chunk, shared, context)
         if semconv.USAGE_COST_AMOUNT in answered:
             self._costs.record(kept, answered)
-        return self._count(kept, answered)
+        return self._count(shared, answered)
 
     def _count(self, kept: dict[str, AttributeValue], answered: Attributes) -> None:
         of_tokens = dict(kept)

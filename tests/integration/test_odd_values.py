@@ -319,10 +319,9 @@ def test_a_server_cannot_fill_the_metrics_with_series(wire, seen, monkeypatch):
     most, calls = 20, 30
     monkeypatch.setattr("otel_llm_sessions.telemetry.cardinality.MAX_VALUES", most)
     for number in range(calls):
-        ask(wire, "chat", model=f"model-{number}", usage={"prompt_tokens": 1, "completion_tokens": 1})
-    points = [
-        each for each in seen.metrics()["gen_ai.client.token.usage"] if attributes(each)["gen_ai.token.type"] == "input"
-    ]
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "cost": 0.5}
+        ask(wire, "chat", model=f"model-{number}", usage=usage)
+    points = seen.metrics()["gen_ai.client.operation.cost"]
     models = {attributes(point)["gen_ai.response.model"] for point in points}
     assert models == {f"model-{number}" for number in range(most)} | {"_OTHER"}
     assert sum(point.count for point in points) == calls
