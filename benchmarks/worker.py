@@ -17,7 +17,6 @@ from benchmarks.works import WORKS, Work
 
 # The C function at whose entry callgrind writes down what it counted and starts again from zero. Nothing else calls it.
 MARK_FUNCTION = "getpriority"
-ROUNDS = 3
 CANNOT_SWITCH = 3
 
 
@@ -44,7 +43,7 @@ def count(variant: str, work: Work) -> None:
 def pairs(works: Sequence[Work], variants: Sequence[str]) -> Iterator[tuple[Work, str]]:
     """Yield what is counted, in order: each work in rounds of all its variants."""
     for work in works:
-        for _ in range(ROUNDS):
+        for _ in range(work.rounds):
             for variant in work.variants_of(variants):
                 yield work, variant
 

@@ -31,9 +31,11 @@ class Work:
     budget: float
     setup: Setup = field(default_factory=Setup)
     floor_setup: Setup | None = None
-    few: int = 8
-    many: int = 40
+    few: int = 4
+    many: int = 12
     warm: int = 12
+    rounds: int = 9
+    """How often it is counted; each round is off by its own some thousandths of the client's work."""
     per_chunk: bool = False
 
     def variants_of(self, names: Sequence[str]) -> list[str]:
@@ -104,8 +106,8 @@ def response_stream(client: openai.OpenAI, provider: TracerProvider, count: int)
 
 
 _UNSAMPLED = Setup(sampled=False)
-_UNSAMPLED_TURN = {"budget": 3.0, "setup": _UNSAMPLED, "few": 20, "many": 180}
-_CHUNKS = {"few": 40, "many": 200, "warm": 100, "per_chunk": True}
+_UNSAMPLED_TURN = {"budget": 3.0, "setup": _UNSAMPLED, "few": 20, "many": 180, "rounds": 3}
+_CHUNKS = {"few": 40, "many": 200, "warm": 100, "rounds": 3, "per_chunk": True}
 _CONTENT = {"budget": 3.0, "setup": Setup(content=True), **_CHUNKS}
 
 WORKS: tuple[Work, ...] = (
