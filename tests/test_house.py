@@ -8,8 +8,11 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
 
 from test_import_rules import PACKAGE, SOURCE, imported, package_of
+
+from otel_llm_sessions.openai.call import Call
 
 TESTS = Path(__file__).parent
 MODULE, TEST_FILE, FUNCTION, MEDIAN = 400, 500, 40, 8
@@ -102,3 +105,31 @@ def test_a_circle_is_found(tmp_path):
     }.items():
         (tmp_path / name).write_text(text)
     assert circles(tmp_path) == [[f"{PACKAGE}.{name}" for name in "abc"]]
+
+
+def written_to(name: str) -> dict[str, set[str]]:
+    """Return which fields of what is called so are written, and by which modules beside the client."""
+    writers: dict[str, set[str]] = {}
+    for file in (SOURCE / "openai").rglob("*.py"):
+        for node in ast.walk(tree_of(file)):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == name:
+                writers.setdefault(node.attr, set()).add(file.stem)
+    return writers
+
+
+def test_each_field_of_a_call_is_written_by_one_step():
+    writers = {**written_to("call"), **written_to("self._call")}
+    assert writers == {
+        "waited": {"flow"},
+        "turn": {"standing"},
+        "span": {"standing"},
+        "content": {"standing"},
+        "gate": {"standing"},
+        "first_chunk": {"observing"},
+    }
+    assert set(writers) < set(Call.__slots__)
+
+
+def test_a_call_has_a_handful_of_methods():
+    methods = [name for name, value in vars(Call).items() if isinstance(value, FunctionType | property)]
+    assert len(methods) <= 9
