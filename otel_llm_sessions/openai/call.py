@@ -105,7 +105,8 @@ class Call:
         self.made_in, self.around, self.ambient = made_in, around, ambient
         self.sending = [] if sending is None else sending
         self.home, spans = runtime.homes.get(), runtime.spans
-        self.content, self.gate, self.first_chunk, self._left, self._ref = content, None, None, None, None
+        self.content, self.gate, self.first_chunk = content, None, None
+        self._left = self._ref = None
         self.span = NOT_STARTED
         if around and spans != "always" and is_owned(around, ambient):
             # No call that is made in the transport of this one takes the other instrumentation's span for its own.
@@ -115,7 +116,8 @@ class Call:
             self.span = UnseenSpan(around, request.attributes)
         route = request.match.route
         self.reply = Reply(route, request.server.is_openai, LEFT[route.api], request.history is not None)
-        self.turn, self.outbox, self.waited, self.ending = NOTHING_KNOWN, [], 0.0, iter(ONCE)
+        self.turn, self.outbox = NOTHING_KNOWN, []
+        self.waited, self.ending = 0.0, iter(ONCE)
         self.started = time.time_ns()
         self.to_epoch = self.started - time.monotonic_ns()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from otel_llm_sessions.guard import report
 from otel_llm_sessions.openai.call import Call
 from otel_llm_sessions.openai.describe import with_user
 from otel_llm_sessions.openai.gate import Ending
-from otel_llm_sessions.openai.standing import NOTHING, amend_fetched, end_root, name
+from otel_llm_sessions.openai.standing import NOTHING, amend_fetched, end_root, let_go, name
 from otel_llm_sessions.sessions.link import Record
 
 
@@ -35,6 +36,8 @@ def finish(call: Call, error_type: str | None = None, cut_short: bool = False, e
         if own is not None and own.is_recording():
             next(call.ending, False)
             _close(call, ended)
+            if call.gate is not None:
+                let_go(call)
         raise
 
 
@@ -47,39 +50,39 @@ def end(call: Call, ended: int, error_type: str | None, cut_short: bool) -> Reco
         error_type = error_type or call.reply.error_type
         if not is_turn:
             amend_fetched(call)
-        _describe(call, ended, error_type)
+        named = name(call) if call.turn.session_id is None else NOTHING
+        if call.span.is_ours or call.content is not None:
+            _tell(call, named, ended, error_type)
+        elif call.span.is_borrowed:
+            call.span.set({**named, **call.runtime.costs.of(call.reply, call.span.asked)})
     except Exception as error:
         report("describe a call", error)
     finally:
         _close(call, ended)
     record, placement = call.leave(ended), call.turn.placement
     if record is not None and placement.is_marked and is_turn:
-        call.home.placer.mark(with_user(record[1], call.request), error_type, placement.below)
+        turn, own = with_user(record[1], call.request), call.span.own
+        call.home.placer.mark(turn, error_type, placement.below, None if own is None else own.get_span_context())
     return record
 
 
-def _describe(call: Call, ended: int, error_type: str | None) -> None:
-    """Have a call's span say what the reply said, and record the metrics."""
-    reply, span, costs, content, words = call.reply, call.span, call.runtime.costs, call.content, None
-    named = name(call) if call.turn.session_id is None else NOTHING
-    if span.is_ours or content is not None:
-        attributes = reply.final_attributes()
-        if cost := costs.of(reply, span.asked):
-            attributes.update(cost)
-        if named:  # with the others: each setting by itself costs as much as several attributes
-            attributes.update(named)
-        if content is not None:
-            words = content.tell(attributes, call, error_type, ended)
-        span.tell(attributes, error_type, ended - call.started, call.first_chunk, words)
-    elif span.is_borrowed:
-        span.set({**named, **costs.of(reply, span.asked)})
+def _tell(call: Call, named: dict[str, Any], ended: int, error_type: str | None) -> None:
+    """Have a call's own span say what the reply said and how its session is named, and record the metrics."""
+    reply, span, words = call.reply, call.span, None
+    attributes = reply.final_attributes()
+    if cost := call.runtime.costs.of(reply, span.asked):
+        attributes.update(cost)
+    if named:  # with the others: each setting by itself costs as much as several attributes
+        attributes.update(named)
+    if call.content is not None:
+        words = call.content.tell(attributes, call, error_type, ended)
+    span.tell(attributes, error_type, ended - call.started, call.first_chunk, words)
 
 
 def _close(call: Call, ended: int) -> None:
     """End what is open. A processor of the application's that raises costs nothing but what it does."""
     try:
-        if call.turn.placement.open_root is not None:
-            end_root(call)
+        end_root(call)
         call.span.end(ended)
     except Exception as error:
         report("end a span", error)

@@ -25,23 +25,24 @@ def goes_on(call: Call, previous: SessionLink) -> bool:
         previous: what is known under the one key that its evidence has.
     """
     request = call.request
-    evidence = request.evidence
-    given, session_id, turn, key = evidence.given, previous.session_id, previous.turn + 1, ""
+    given, key = request.evidence.given, ""
+    # A plain tuple of all its fields is taken apart in less time than it takes to read these one by one.
+    session_id, origin, before, _, _, _, _, _, _, _, trace, name, _, _, _, user, tags = previous[:]
     if given is not None:
         origin = source = given.source
         if given.session_id != session_id:
             return False
     else:
-        origin = previous.source
-        source, key, _, _ = evidence.ties[0]
+        source, key, _, _ = request.evidence.ties[0]
         if source != "chain":
             return False
     around = call.around
-    if not request.match.route.is_turn or call.span.is_unseen or previous.name or previous.user or previous.tags:
+    if not request.match.route.is_turn or call.span.is_unseen or name or user or tags:
         return False
     if around and ABOUT_CONTEXT_KEY in around:
         return False
-    plan = call.home.placer.go_on(session_id, previous.trace, turn, call.started)
+    turn = before + 1
+    plan = call.home.placer.go_on(session_id, trace, turn, call.started)
     if plan is None or (places := plan.places) is None:
         return False
     resolution = Resolution(session_id, source, origin, turn, previous, None, NOTHING_SAID, key)

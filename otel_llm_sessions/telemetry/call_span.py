@@ -77,10 +77,7 @@ class CallSpan(Protocol):
 
 
 class OwnSpan:
-    """A span of ours, and the metrics of its call.
-
-    An answer may come late for a call whose end was interrupted: what has ended is left alone, or the SDK says so.
-    """
+    """A span of ours, and the metrics of its call."""
 
     __slots__ = ("_metrics", "asked", "is_ours", "is_seen", "own", "sent_in")
     is_borrowed = is_unseen = False
@@ -100,12 +97,11 @@ class OwnSpan:
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         """See ``CallSpan``."""
-        if self.own.is_recording():
-            self.own.set_attributes(attributes)
+        self.own.set_attributes(attributes)
 
     def link(self, links: Sequence[Link]) -> None:
         """See ``CallSpan``."""
-        for link in links if self.own.is_recording() else ():
+        for link in links:
             self.own.add_link(link.context, link.attributes)
 
     def tell(
@@ -131,8 +127,7 @@ class OwnSpan:
 
     def end(self, ended: int) -> None:
         """See ``CallSpan``."""
-        if self.own.is_recording():
-            self.own.end(ended)
+        self.own.end(ended)
 
 
 class _NotOurs:

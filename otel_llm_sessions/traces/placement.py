@@ -121,13 +121,20 @@ class Placer(Protocol):
         """
         ...
 
-    def mark(self, turn: SessionLink, error_type: str | None = None, below: Context | None = None) -> None:
+    def mark(
+        self,
+        turn: SessionLink,
+        error_type: str | None = None,
+        below: Context | None = None,
+        of: SpanContext | None = None,
+    ) -> None:
         """Emit the marker of a turn that stands outside of its session's trace.
 
         Args:
             turn: the turn, which has ended; its ``trace`` says below which root the marker stands.
             error_type: ``error.type`` of a turn that failed.
             below: the context below that root, and nothing else, where it has been made before.
+            of: the context of the turn's own span, where that is at hand.
         """
         ...
 
@@ -174,7 +181,13 @@ class TurnPlacer:
         """See ``Placer.beside``: below the turn itself, or nowhere."""
         return NOWHERE if turn is None else below_span(turn.span)
 
-    def mark(self, turn: SessionLink, error_type: str | None = None, below: Context | None = None) -> None:
+    def mark(
+        self,
+        turn: SessionLink,
+        error_type: str | None = None,
+        below: Context | None = None,
+        of: SpanContext | None = None,
+    ) -> None:
         """See ``Placer.mark``."""
 
 
@@ -323,9 +336,15 @@ class SessionPlacer:
         trace = self._opened(plan, owner)
         return NOWHERE if trace is None or not trace.trace_id else below_root(trace)
 
-    def mark(self, turn: SessionLink, error_type: str | None = None, below: Context | None = None) -> None:
+    def mark(
+        self,
+        turn: SessionLink,
+        error_type: str | None = None,
+        below: Context | None = None,
+        of: SpanContext | None = None,
+    ) -> None:
         """See ``Placer.mark``."""
-        emit_marker(self._roots.tracer, turn, error_type, below)
+        emit_marker(self._roots.tracer, turn, error_type, below, of)
 
 
 def placed_in(places: Places, resolution: Resolution, context: Context, around: SpanContext | None) -> Placed:
