@@ -21,7 +21,7 @@ from otel_llm_sessions.openai.gate import Gate
 from otel_llm_sessions.openai.learn import turn_of_fetched
 from otel_llm_sessions.openai.turn import Turn
 from otel_llm_sessions.sessions.resolver import Resolution
-from otel_llm_sessions.telemetry.call_span import NOT_STARTED, OwnSpan, UnseenSpan
+from otel_llm_sessions.telemetry.call_span import NOT_STARTED, NoSpan, OwnSpan
 from otel_llm_sessions.telemetry.span import in_flight
 from otel_llm_sessions.traces.ids import end_early
 from otel_llm_sessions.traces.plan import NOT_PLACED, Plan
@@ -149,7 +149,7 @@ def amend_fetched(call: Call) -> None:
 def let_go(call: Call) -> None:
     """Have an answer that still comes find no span: what has ended is told nothing more."""
     call.span_ref()  # which the turn leaves all the same
-    call.span = UnseenSpan(call.around, {})
+    call.span = NoSpan(call.around, {})
 
 
 def name(call: Call) -> dict[str, Any]:

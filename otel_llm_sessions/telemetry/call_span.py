@@ -215,12 +215,12 @@ class UnseenSpan(_NotOurs):
         """See ``CallSpan``."""
 
 
-class _NotStarted(UnseenSpan):
-    """No span yet."""
+class NoSpan(UnseenSpan):
+    """No span yet, or none any more, of a call that has its place in a trace all the same."""
 
     __slots__ = ()
     is_unseen = False
 
 
-NOT_STARTED: Final[CallSpan] = _NotStarted(Context(), {})
+NOT_STARTED: Final[CallSpan] = NoSpan(Context(), {})
 """The span of a call before it has one."""

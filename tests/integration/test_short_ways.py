@@ -184,7 +184,7 @@ class ByTheLongWay(Process):
         placer: Any = self.runtime.homes.get().placer
         mark = placer.mark
         placer.go_on = lambda *_: None
-        placer.mark = lambda turn, error_type=None, below=None: mark(turn, error_type)
+        placer.mark = lambda turn, error_type=None, *_: mark(turn, error_type)
 
     def begin(self, call: Call) -> None:
         """Begin it with all questions."""
