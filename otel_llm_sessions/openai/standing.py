@@ -140,10 +140,14 @@ def amend(call: Call, resolution: Resolution, plan: Plan, owner: bool) -> None:
 def amend_fetched(call: Call) -> None:
     """Take the session of a response that the application fetched from what it says itself, if it does."""
     before, settings = call.turn, call.runtime.settings
-    if before.resolution.source == "chain_partial":
+    if before.resolution.source != "chain_partial":
+        return
+    try:
         call.turn = turn_of_fetched(call.request, call.reply, before, settings.metadata_keys, settings.key)
-        if call.turn.session_id != before.session_id:
-            _tell(call)
+    except Exception as error:  # it costs the session, not what else the span is to say
+        return report("read a reply", error)
+    if call.turn.session_id != before.session_id:
+        _tell(call)
 
 
 def let_go(call: Call) -> None:

@@ -288,3 +288,18 @@ def test_a_failure_of_ours_while_answering_still_ends_the_call(client, server, c
     assert reply.output_text
     assert "failed to answer a call" in caplog.text
     caplog.clear()
+
+
+def test_a_failure_of_ours_with_a_fetched_response_costs_its_session_and_nothing_else(client, monkeypatch, caplog):
+    from otel_llm_sessions.openai import standing
+
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("ours")
+
+    made = client.responses.create(model="m", input="x")
+    monkeypatch.setattr(standing, "turn_of_fetched", fail)
+    with capture_spans() as spans:
+        assert client.responses.retrieve(made.id).id == made.id
+    (span,) = spans
+    assert span.attributes["gen_ai.response.status"] == "completed"
+    assert "ours" in caplog.text
