@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import wrapt
 
 from otel_llm_sessions import forks
+
+
+def inherited(owner: type, name: str) -> Callable[..., Any]:
+    """Return a method that does what a class inherits under a name; for who is about to stand in front of that.
+
+    What that is, is found when it is called, as it would be without us: somebody may have patched the class that has
+    it (a test its mock), or have inherited from another class in between.
+    """
+    usual = getattr(owner, name)
+
+    @functools.wraps(usual)
+    def found(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(self, owner):  # of a class that has borrowed the method
+            return usual(self, *args, **kwargs)
+        return getattr(super(owner, self), name)(*args, **kwargs)
+
+    return found
 
 
 class Patches:
@@ -28,6 +46,8 @@ class Patches:
         with self._lock.held:
             if (owner, name) not in self._wrapped:
                 own = vars(owner).get(name)
+                if own is None:
+                    setattr(owner, name, inherited(owner, name))
                 wrapt.wrap_function_wrapper(owner, name, wrapper)
                 self._wrapped[owner, name] = own, vars(owner)[name]
 

@@ -21,7 +21,7 @@ from otel_llm_sessions.openai.conversations import ConversationCall
 from otel_llm_sessions.openai.ending import finish
 from otel_llm_sessions.openai.flow import abegin, adeliver, begin, begin_at_once, deliver
 from otel_llm_sessions.openai.outbox import deliver_soon
-from otel_llm_sessions.openai.place import places_for_wrappers, places_of_wrappers
+from otel_llm_sessions.openai.place import Before, Below, places_for_wrappers, places_of_wrappers
 from otel_llm_sessions.openai.raw import parse, watch_http
 from otel_llm_sessions.openai.request import Request, Sent, read_history, read_request, sent_by
 from otel_llm_sessions.openai.routes import CONVERSATIONS, USUAL, find
@@ -49,7 +49,7 @@ class Patch:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._patched: list[tuple[Any, Any, Any]] = []
+        self._patched: list[tuple[Any, Any, Before]] = []
         """Class, wrapper, and what stood where that is."""
 
     def apply(self, openai: ModuleType) -> None:
@@ -63,8 +63,8 @@ class Patch:
             if any(client is patched for patched, _, _ in self._patched):
                 continue
             for place in places_for_wrappers(client):
-                wrapper = wrap(place.method, self._runtime, types)
-                self._patched.append((client, wrapper, place.raw))
+                wrapper = wrap(place.below, self._runtime, types)
+                self._patched.append((client, wrapper, place.before))
                 place.put(wrapper)
 
     def remove(self) -> None:
@@ -255,21 +255,23 @@ def _as_said(original: Callable[..., Any], args: Any, said: dict[str, Any]) -> C
 # open nor a context attached.
 
 
-def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTypes) -> Callable[..., Any]:
+def _sync_request(below: Below, runtime: Runtime, types: ReplyTypes) -> Callable[..., Any]:
     switch, waits = runtime.switch, not runtime.begins_at_once
+    owner, found, usual, holder = below
 
-    @functools.wraps(original)
+    @functools.wraps(usual)
     def request(
         self: Any, cast_to: Any, options: Any, *args: Any, stream: Any = UNSAID, stream_cls: Any = UNSAID, **more: Any
     ) -> Any:
-        call, send = None, original
+        call = None
         try:
+            send = usual if type(self) is owner and holder.request is usual else found
             if args or more or stream is UNSAID or stream_cls is UNSAID:
-                send = _as_said(original, args, {"stream": stream, "stream_cls": stream_cls, **more})
+                send = _as_said(send, args, {"stream": stream, "stream_cls": stream_cls, **more})
             if switch.is_on:
                 call = _start(runtime, self, options, stream is not UNSAID and bool(stream))
                 if waits and call is not None:
-                    call = _wait(call, self, options, original)
+                    call = _wait(call, self, options, found)
             if call is None:
                 return send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             if runtime.propagation is not None:
@@ -291,23 +293,23 @@ def _sync_request(original: Callable[..., Any], runtime: Runtime, types: ReplyTy
     return request
 
 
-def _async_request(
-    original: Callable[..., Awaitable[Any]], runtime: Runtime, types: ReplyTypes
-) -> Callable[..., Awaitable[Any]]:
+def _async_request(below: Below, runtime: Runtime, types: ReplyTypes) -> Callable[..., Awaitable[Any]]:
     switch, waits = runtime.switch, not runtime.begins_at_once
+    owner, found, usual, holder = below
 
-    @functools.wraps(original)
+    @functools.wraps(usual)
     async def request(
         self: Any, cast_to: Any, options: Any, *args: Any, stream: Any = UNSAID, stream_cls: Any = UNSAID, **more: Any
     ) -> Any:
-        call, send = None, original
+        call = None
         try:
+            send = usual if type(self) is owner and holder.request is usual else found
             if args or more or stream is UNSAID or stream_cls is UNSAID:
-                send = _as_said(original, args, {"stream": stream, "stream_cls": stream_cls, **more})
+                send = _as_said(send, args, {"stream": stream, "stream_cls": stream_cls, **more})
             if switch.is_on:
                 call = _start(runtime, self, options, stream is not UNSAID and bool(stream))
                 if waits and call is not None:
-                    call = await _await(call, self, options, original)
+                    call = await _await(call, self, options, found)
             if call is None:
                 return await send(self, cast_to, options, stream=stream, stream_cls=stream_cls)
             if runtime.propagation is not None:

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from inspect import getattr_static
 from typing import Any, NamedTuple
+
+from otel_llm_sessions.patches import inherited
 
 OPENINFERENCE = "openinference.instrumentation.openai"
 BEFORE_OPENINFERENCE = {"OpenAI": "_original_request", "AsyncOpenAI": "_original_async_request"}
 """What OpenInference's instrumentor (0.1.66) calls the methods that its `uninstrument()` puts back."""
 BEFORE_LOGFIRE = "_original_request_method"
 """What Logfire (5.4) calls the method of a client's class that it puts back."""
+
+
+class Below(NamedTuple):
+    """What a wrapper passes a request on to."""
+
+    owner: Any
+    """Where the wrapper stands."""
+    found: Callable[..., Any]
+    """Passes it to whatever the client meets there at that moment."""
+    usual: Callable[..., Any]
+    """What a client of the owner itself meets there, as long as ``holder`` has it."""
+    holder: Any
+    """Whose ``request`` that is."""
+
+
+class Before(NamedTuple):
+    """What a place is to hold again."""
+
+    method: Any
+    is_inherited: bool
 
 
 class Place(NamedTuple):
@@ -31,22 +53,34 @@ class Place(NamedTuple):
         return getattr(self.owner, self.name)
 
     @property
-    def raw(self) -> Any:
+    def below(self) -> Below:
+        """What a request meets there, for who is about to stand in front of it."""
+        usual, holder = self.method, self._holder()
+        found = usual if holder is self.owner else inherited(self.owner, self.name)
+        return Below(self.owner, found, usual, holder)
+
+    def _holder(self) -> Any:
+        bases = self.owner.__mro__ if isinstance(self.owner, type) else ()
+        return next((base for base in bases if self.name in vars(base)), self.owner)
+
+    @property
+    def before(self) -> Before:
         """What is to be put back there, as its class has it."""
         own = self.own
-        return getattr_static(self.owner, self.name) if own is None else own
+        return Before(getattr_static(self.owner, self.name) if own is None else own, own is None)
 
     def put(self, method: Any) -> None:
         """Have requests meet a method there."""
         setattr(self.owner, self.name, method)
 
-    def put_back(self, method: Any) -> None:
+    def put_back(self, before: Before) -> None:
         """Have requests meet there what they met before; a class that inherited it inherits it again."""
         bases = self.owner.__mro__[1:] if isinstance(self.owner, type) else ()
-        if any(vars(base).get(self.name) is method for base in bases):
+        inherits = [vars(base)[self.name] for base in bases if self.name in vars(base)]
+        if inherits and (before.is_inherited or any(method is before.method for method in inherits)):
             delattr(self.owner, self.name)
         else:
-            self.put(method)
+            self.put(before.method)
 
 
 def places_for_wrappers(client: Any) -> list[Place]:

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing.pool import ThreadPool
+from multiprocessing.pool import Pool, ThreadPool
 from typing import Any
 
 import pytest
@@ -86,6 +86,28 @@ def test_a_job_of_a_thread_pool_belongs_to_the_session_and_its_workers_do_not(sp
             second = way(pool)
         left = pool.apply(lambda: dict(get_current()))
     assert (first, outside, second, left) == ("alice", None, "bob", {})
+
+
+@pytest.mark.parametrize("way", POOL_WAYS.values(), ids=POOL_WAYS)
+def test_a_class_between_thread_pool_and_pool_is_passed_and_so_is_who_patches_pool_meanwhile(spans, monkeypatch, way):
+    met: list[str] = []
+
+    def counted(method: Any) -> Any:
+        return lambda *args, **kwargs: (met.append(method.__name__), method(*args, **kwargs))[1]
+
+    between = type("Between", (Pool,), {name: counted(getattr(Pool, name)) for name in threads.POOL_METHODS})
+    with type("Mine", (ThreadPool, between), {})(1) as pool:
+        way(pool)
+        bare, met = met, []
+        with session("alice"):
+            assert way(pool) == "alice"
+    assert met == bare
+    with session("alice"), ThreadPool(1) as pool:
+        for name in threads.POOL_METHODS:
+            monkeypatch.setattr(Pool, name, counted(getattr(Pool, name)))
+        met = []
+        assert way(pool) == "alice"
+    assert met == bare
 
 
 def test_the_own_chain_of_a_later_job_is_not_the_session_that_started_the_worker(client, spans):
