@@ -71,17 +71,28 @@ class Instrumentation:
         self._lock = forks.Lock()
         self._made: tuple[Runtime, Patch, SessionEntrance] | None = None
         self._evaluator: SessionEvaluator | None = None
+        self._is_over = False
         try:
             add_processor(self._tracer_provider if self._tracer_provider is not None else trace.get_tracer_provider())
         except Exception as error:
             report("find the tracer provider", error)
 
     def patch(self, openai: ModuleType) -> None:
-        """Wrap the client's request methods."""
+        """Wrap the client's request methods, unless ``stop`` has been called meanwhile."""
         try:
-            self._make()[1].apply(openai)
+            with self._lock.held:
+                if not self._is_over:
+                    self._make()[1].apply(openai)
         except Exception as error:
             report("patch the client", error)
+
+    def patch_imported(self) -> None:
+        """Wrap those of the client that is there, or is a moment later: another thread may be importing it."""
+        try:
+            import openai
+        except Exception as error:  # it failed there
+            return report("find the client", error)
+        return self.patch(openai)
 
     def entrance(self) -> SessionEntrance | None:
         """Return what puts ``session(...)`` into its session's trace; None if it cannot be made."""
@@ -111,6 +122,8 @@ class Instrumentation:
 
     def stop(self) -> None:
         """Put everything back as it was; a store that the application made stays open."""
+        with self._lock.held:
+            self._is_over = True
         if self._made is not None:
             from otel_llm_sessions.openai.held import HELD
             from otel_llm_sessions.openai.notes import settle
@@ -166,6 +179,10 @@ class Instrumentation:
 
 
 _running: Instrumentation | None = None
+
+_switching = forks.Lock()
+"""Held while the client is instrumented or un-instrumented: of two threads that do so at once, one would leave it
+instrumented for good."""
 
 
 def _on_import(openai: ModuleType) -> None:
@@ -248,6 +265,21 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         """Return the versions of the client that are supported."""
         return INSTRUMENTS
 
+    def instrument(self, **kwargs: Any) -> Any:
+        """Instrument the client; see the class."""
+        with _switching.held:
+            result = super().instrument(**kwargs)
+        # Not under the lock: another thread may be importing the client, and instrument it amid that.
+        running = _running
+        if running is not None and sys.modules.get("openai") is not None:
+            running.patch_imported()
+        return result
+
+    def uninstrument(self, **kwargs: Any) -> Any:
+        """Put everything back as it was."""
+        with _switching.held:
+            return super().uninstrument(**kwargs)
+
     def _instrument(self, **kwargs: Any) -> None:
         global _running
         names = {field.name for field in fields(Settings)}
@@ -263,10 +295,6 @@ class OpenAISessionsInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         self._running = _running = Instrumentation(settings, store, store is not given_store, kwargs)
         set_entrance(_running.entrance, baggage=settings.baggage)
         set_evaluator(_running.evaluator)
-        if sys.modules.get("openai") is not None:
-            import openai  # already there, or a moment later: another thread may be importing it
-
-            _running.patch(openai)
         _watch_imports()
 
     def _uninstrument(self, **kwargs: Any) -> None:

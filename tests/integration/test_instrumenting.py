@@ -8,7 +8,9 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -435,6 +437,32 @@ def test_instrumenting_twice_keeps_one_span_per_call(instrumentor, client):
     instrumentor.instrument(tracer_provider=provider)  # logs a warning, as every instrumentor does
     client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello"}])
     assert len(exporter.get_finished_spans()) == 1
+
+
+def test_threads_that_switch_it_on_and_off_at_once_leave_nothing_behind(instrumentor, client):
+    def at_once(switch: Any) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            together = threading.Barrier(4)
+            for switched in [pool.submit(lambda: (together.wait(), switch())) for _ in range(4)]:
+                switched.result()
+
+    def spans_of_one_call() -> int:
+        exporter.clear()
+        client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello"}])
+        return len(exporter.get_finished_spans())
+
+    exporter = InMemorySpanExporter()
+    provider, interval = provider_to(exporter), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # without the lock one of two rounds left a wrapper that was still on
+    try:
+        for _ in range(10):
+            at_once(lambda: instrumentor.instrument(tracer_provider=provider))
+            assert spans_of_one_call() == 1
+            at_once(instrumentor.uninstrument)
+            assert spans_of_one_call() == 0
+            assert "request" not in vars(openai.OpenAI)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_store_that_lacks_something_is_refused_by_what_it_lacks():
