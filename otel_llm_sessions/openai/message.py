@@ -31,8 +31,6 @@ ASSISTANT: Final = "assistant"
 SAID: Final = ("role", "content", "refusal", "tool_calls", "function_call", "audio")
 """All that an assistant's message is looked at for."""
 
-_BESIDE: Final = ("tool_calls", "function_call", "audio")
-
 _PASSING: Final = frozenset({"role", "content", "cache_control"})
 """What is read elsewhere, and a gateway's mark that wanders from message to message."""
 

@@ -126,11 +126,6 @@ worth_of: Final = functools.lru_cache(maxsize=512)(bits_of)
 """The same, kept: an agent sends the ids of its newest items with each call."""
 
 
-def is_one_of_a_kind(id_: str) -> bool:
-    """Whether an id is long and random enough that no two conversations share it."""
-    return bits_of(id_) >= UNIQUE_BITS
-
-
 def _bits_of_end(id_: str) -> float | None:
     """Return what an id is worth that is one part, or whose last part is enough; None if it is to be looked at closely.
 

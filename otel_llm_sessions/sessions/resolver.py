@@ -18,7 +18,6 @@ Tie: TypeAlias = tuple[Source, str, str, bool]
 SOURCE: Final = 0
 KEY: Final = 1
 FOLLOWING: Final = 2
-IS_NEWEST: Final = 3
 
 
 def tie_by(source: Source, key: str, following: str = "", is_newest: bool = False) -> Tie:

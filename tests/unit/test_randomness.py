@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_llm_sessions.sessions.randomness import EVIDENCE_BITS, UNIQUE_BITS, bits_of, is_one_of_a_kind
+from otel_llm_sessions.sessions.randomness import EVIDENCE_BITS, UNIQUE_BITS, bits_of
 
 ECHOED = Path(__file__).parent.parent / "data" / "echoed_ids.jsonl"
 """1,061 sets of ids that applications echo, shaped as real servers shape them, with what they are worth."""
@@ -80,7 +80,7 @@ WORDS = [
 @pytest.mark.parametrize("id_", COUNTED + TIMES + WORDS)
 def test_counts_dates_words_and_fixed_prefixes_are_worth_nothing_much(id_):
     assert bits_of(id_) < (UNIQUE_BITS if "0123456789" in id_ else EVIDENCE_BITS)
-    assert not is_one_of_a_kind(id_)
+    assert bits_of(id_) < UNIQUE_BITS
 
 
 @pytest.mark.parametrize(
@@ -95,19 +95,19 @@ def test_counts_dates_words_and_fixed_prefixes_are_worth_nothing_much(id_):
     ],
 )
 def test_long_random_ids_are_one_of_a_kind(id_):
-    assert is_one_of_a_kind(id_)
+    assert bits_of(id_) >= UNIQUE_BITS
 
 
 def test_hardly_a_random_id_is_taken_for_one_that_is_made_of_words():
     draw = random.Random(7).choices
     ids = ["call_" + "".join(draw(string.ascii_letters + string.digits, k=24)) for _ in range(20_000)]
-    assert sum(not is_one_of_a_kind(id_) for id_ in ids) < 20
+    assert sum(bits_of(id_) < UNIQUE_BITS for id_ in ids) < 20
 
 
 @given(st.uuids(version=4), st.sampled_from(["{}", "resp_{}", "chat:{}"]))
 def test_uuids_are_one_of_a_kind_however_they_are_written(id_: uuid.UUID, form: str):
     for text in (str(id_), id_.hex, str(id_).upper()):
-        assert is_one_of_a_kind(form.format(text))
+        assert bits_of(form.format(text)) >= UNIQUE_BITS
 
 
 @given(st.integers(0, 10**12 - 1), st.text(string.ascii_lowercase, max_size=30), st.sampled_from("_-:./"))

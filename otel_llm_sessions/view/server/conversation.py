@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 from otel_llm_sessions import semconv
 from otel_llm_sessions.view.turns import Turn
 from otel_llm_sessions.view.words import Message
-
-SYSTEM: Final = frozenset({"system", "developer"})
 
 
 @dataclass(frozen=True, slots=True)

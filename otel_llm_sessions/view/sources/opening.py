@@ -22,7 +22,6 @@ EXPECTED: Final = (
 OURS: Final = "otel-llm-sessions"
 LONGEST: Final = 1 << 26
 """Bytes of one answer of a backend; a search that answers more is asked for less at once."""
-CREDENTIALS: Final = "OTEL_LLM_SESSIONS_FROM_HEADERS has the headers to send, such as Authorization"
 
 Opened = Callable[[str, Mapping[str, str]], Source]
 
