@@ -27,7 +27,7 @@ from otel_llm_sessions.sessions.sources import (
     from_context,
     session_id_of,
 )
-from otel_llm_sessions.sessions.texts import MAX_LENGTH
+from otel_llm_sessions.sessions.texts import MAX_LENGTH, refuse, shown
 from otel_llm_sessions.traces.ids import derived_trace_id
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,10 +68,10 @@ def session_trace_id(session_id: str, *, namespace: str = "", part: int = 1, key
         key: the setting ``KEY``.
 
     Raises:
-        ValueError: ``part`` is less than 1.
+        ValueError: ``part`` is no whole number greater than 0.
     """
-    if part < 1:
-        raise ValueError(f"part={part!r} is not valid: expected a whole number greater than 0")
+    if not isinstance(part, int) or part < 1:
+        refuse("part", part, "a whole number greater than 0")
     return f"{derived_trace_id(session_id, namespace, part, key):032x}"
 
 
@@ -154,11 +154,11 @@ class session:
         tags: Collection[str] | None = None,
         propagate: bool = False,
     ) -> None:
-        if id is not None and session_id_of(id) is None:
-            raise ValueError(
-                f"session({id!r}) is not valid: expected a printable string of 1 to {MAX_LENGTH} characters or a number"
-            )
-        self._id = None if id is None else str(id)
+        given = None if id is None else session_id_of(id)
+        if given is None and id is not None:
+            allowed = f"a printable string of 1 to {MAX_LENGTH} characters or a number"
+            raise ValueError(f"session({shown(id)}) is not valid: expected {allowed}")
+        self._id = given
         self._anew = said_anew(name, user, tags)
         self._propagate = propagate
         self._blocks: list[GeneratorBlock] = []

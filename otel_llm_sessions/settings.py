@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from otel_llm_sessions.guard import say
+from otel_llm_sessions.guard import pass_on, say
 from otel_llm_sessions.sessions import sources
 from otel_llm_sessions.sessions.root_names import DEFAULT_TEMPLATE, MAX_TEMPLATE, checked_template
+from otel_llm_sessions.sessions.texts import shown
 from otel_llm_sessions.stores.urls import ALLOWED, SCHEMES, redacted
 
 PREFIX = "OTEL_LLM_SESSIONS_"
@@ -61,8 +62,8 @@ class Settings:
 
     def __repr__(self) -> str:
         """Show all but secrets."""
-        shown = (f"{each.name}={_redacted(each.name, getattr(self, each.name))}" for each in fields(self) if each.repr)
-        return f"Settings({', '.join(shown)})"
+        said = (f"{each.name}={_redacted(each.name, getattr(self, each.name))}" for each in fields(self) if each.repr)
+        return f"Settings({', '.join(said)})"
 
 
 def _one_of(*allowed: str) -> tuple[Callable[[Any], str], str]:
@@ -202,12 +203,12 @@ _PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
-def _redacted(name: str, value: Any) -> str:
+def _redacted(name: str, value: Any, show: Callable[[Any], str] = repr) -> str:
     """Show a value in a message, without the password that a store's URL may hold, and no secret at all."""
-    return "***" if name == "key" else repr(redacted(value) if name == "store" else value)
+    return "***" if name == "key" else show(redacted(value) if name == "store" else value)
 
 
-def _shown(default: Any) -> str:
+def _default_shown(default: Any) -> str:
     return "none" if default in (None, frozenset()) else repr(default)
 
 
@@ -215,8 +216,9 @@ def _parsed(name: str, value: Any, shown_as: str) -> Any:
     parse, allowed = _PARSERS[name]
     try:
         return parse(value)
-    except (ValueError, TypeError, OverflowError, AttributeError):
-        raise ValueError(f"{shown_as}={_redacted(name, value)} is not valid: expected {allowed}") from None
+    except Exception as error:  # of a value's own methods, too
+        pass_on(error)
+        raise ValueError(f"{shown_as}={_redacted(name, value, shown)} is not valid: expected {allowed}") from None
 
 
 def settings_from(keywords: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -247,5 +249,5 @@ def settings_from(keywords: Mapping[str, Any] | None = None, environ: Mapping[st
                     settings = replace(settings, content_hook=environ[variable])
                     say(logging.WARNING, "%s; no content is recorded", error)
                 else:
-                    say(logging.WARNING, "%s; the default %s is used", error, _shown(getattr(settings, name)))
+                    say(logging.WARNING, "%s; the default %s is used", error, _default_shown(getattr(settings, name)))
     return settings

@@ -38,16 +38,20 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and len(value) <= MAX_LENGTH and value.isprintable()
 
 
+def shown(value: Any) -> str:
+    """Return how an error shows a wrong value: in short, and whatever it is."""
+    try:
+        text = repr(value)
+    except Exception as error:  # one of the application's own classes
+        pass_on(error)
+        text = type(value).__qualname__
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 def refuse(parameter: str, value: Any, allowed: str) -> NoReturn:
     """Say that a parameter's value is not valid, and what would be.
 
     Raises:
         ValueError: always.
     """
-    try:
-        shown = repr(value)
-    except Exception as error:  # one of the application's own classes
-        pass_on(error)
-        shown = type(value).__qualname__
-    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
-    raise ValueError(f"{parameter}={shown} is not valid: expected {allowed}")
+    raise ValueError(f"{parameter}={shown(value)} is not valid: expected {allowed}")

@@ -26,7 +26,7 @@ def test_the_trace_id_is_what_the_documentation_says():
     assert session_trace_id("chat-42", namespace="shop", part=3) == expected
 
 
-@pytest.mark.parametrize("part", [0, -1])
+@pytest.mark.parametrize("part", [0, -1, 1.5, "2"])
 def test_a_part_that_is_none_is_refused(part):
     with pytest.raises(ValueError, match="greater than 0"):
         session_trace_id("x", part=part)

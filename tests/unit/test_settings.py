@@ -115,6 +115,26 @@ def test_a_wrong_keyword_is_refused_with_what_is_allowed(name, value, allowed):
     assert allowed in str(error.value)
 
 
+class Unreadable:
+    """What can be neither read nor shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("not to be read")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("name", sorted({field.name for field in fields(Settings)} - {"store"}))
+def test_a_value_whose_own_methods_raise_is_refused_as_any_other(name):
+    with pytest.raises(ValueError, match=r"^\w+=(Unreadable|\*\*\*) is not valid: expected "):
+        settings_from({name: Unreadable()}, {})
+
+
+def test_a_long_value_is_shown_in_short():
+    with pytest.raises(ValueError, match=f"^traces='{'x' * 99}… is not valid: expected one of session, turn$"):
+        settings_from({"traces": "x" * 10_000}, {})
+
+
 def test_a_wrong_content_hook_keeps_contents_back(caplog):
     """The default would record what the hook is there to keep back."""
     settings = settings_from(environ={PREFIX + "CONTENT_HOOK": "app.redact"})

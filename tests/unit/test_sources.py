@@ -15,6 +15,7 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, get_current, set_value
 from opentelemetry.util.genai._conversation_context import with_conversation_id
 
+from otel_llm_sessions import current_session, session
 from otel_llm_sessions.sessions.sources import (
     MAX_LENGTH,
     OPENINFERENCE_CONTEXT_KEY,
@@ -75,6 +76,19 @@ def test_a_string_of_a_subclass_is_taken_as_a_string():
     assert session_id_of(Id("x")) == "x"
     assert type(session_id_of(Id("x"))) is str
     assert session_id_of(Sessions.ONE) == "one"
+    with session(Sessions.ONE) as inside:
+        assert (inside.id, current_session()) == ("one", inside)
+
+
+def test_a_session_without_an_id_is_refused_in_short_whatever_it_is():
+    class Unreadable:
+        def __repr__(self) -> str:
+            raise RuntimeError("not to be read")
+
+    with pytest.raises(ValueError, match=r"^session\(.*Unreadable\) is not valid: expected a printable string"):
+        session(Unreadable())
+    with pytest.raises(ValueError, match=r"^session\('x{99}…\) is not valid"):
+        session("x" * 10_000)
 
 
 def test_an_ignored_value_is_logged_once_at_debug_without_the_value(caplog, nothing_reported):
