@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from otel_llm_sessions.instrumentor import OpenAISessionsInstrumentor
 from otel_llm_sessions.semconv import SESSION_ID
@@ -29,15 +28,19 @@ class CapturedSpans(list[ReadableSpan]):
         return [span for span in self if (span.attributes or {}).get(SESSION_ID) == session_id]
 
 
-class _IntoList(InMemorySpanExporter):
+class _IntoList(SpanExporter):
     def __init__(self, spans: CapturedSpans) -> None:
-        super().__init__()
-        self._into = spans
+        self._into: CapturedSpans | None = spans
 
-    def export(self, spans: Any) -> Any:
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Append the spans."""
-        self._into.extend(spans)
-        return super().export(spans)
+        if self._into is not None:
+            self._into.extend(spans)
+        return SpanExportResult.SUCCESS
+
+    def let_go(self) -> None:
+        """Append nothing more: a provider has no way to remove what was added to it, and may live long."""
+        self._into = None
 
 
 @contextmanager
@@ -52,7 +55,7 @@ def capture_spans(**settings: Any) -> Iterator[CapturedSpans]:
 
     Args:
         settings: as for ``OpenAISessionsInstrumentor().instrument()``. The spans go to a tracer provider of the
-            block's own unless ``tracer_provider`` is given.
+            block's own unless ``tracer_provider`` is given, of which those are added that end inside the block.
 
     Raises:
         RuntimeError: the client is instrumented already.
@@ -61,12 +64,15 @@ def capture_spans(**settings: Any) -> Iterator[CapturedSpans]:
     if instrumentor.is_instrumented_by_opentelemetry:
         raise RuntimeError("capture_spans() needs the client un-instrumented: call uninstrument() first")
     spans = CapturedSpans()
-    provider = settings.pop("tracer_provider", None)
-    if provider is None:
-        provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(_IntoList(spans)))
-    instrumentor.instrument(tracer_provider=provider, **settings)
+    given, into = settings.pop("tracer_provider", None), _IntoList(spans)
+    provider = TracerProvider(shutdown_on_exit=False) if given is None else given
+    provider.add_span_processor(SimpleSpanProcessor(into))
     try:
-        yield spans
+        instrumentor.instrument(tracer_provider=provider, **settings)
+        try:
+            yield spans
+        finally:
+            instrumentor.uninstrument()
     finally:
-        instrumentor.uninstrument()
+        if given is not None:
+            into.let_go()

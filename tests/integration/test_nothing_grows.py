@@ -12,6 +12,7 @@ import httpx2
 from answered import client_of
 from loopback_client import MESSAGES, MODEL
 from openai import OpenAI
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 from promises_kit import CHAT, STREAM, same_with_and_without
 from providers_kit import provider_to
@@ -20,6 +21,7 @@ from otel_llm_sessions import OpenAISessionsInstrumentor, session
 from otel_llm_sessions.openai.server import _known as known_servers
 from otel_llm_sessions.openai.server import server_of
 from otel_llm_sessions.stores.memory import MemoryStore
+from otel_llm_sessions.testing import capture_spans
 
 # One piece, so that how much of it has arrived when a stream is closed does not depend on time.
 RESPONSE = {"id": "", "object": "response", "status": "completed", "output": [], "model": MODEL}
@@ -142,3 +144,11 @@ def test_a_stream_is_freed_as_early_as_without_us(server, client):
             same_with_and_without(lambda: freed(read))
     finally:
         gc.enable()
+
+
+def test_what_captures_spans_of_a_provider_of_the_applications_takes_none_after_its_block():
+    tracer = (provider := TracerProvider(shutdown_on_exit=False)).get_tracer("app")
+    with capture_spans(tracer_provider=provider) as spans:
+        tracer.start_span("inside").end()
+    tracer.start_span("after").end()
+    assert [span.name for span in spans] == ["inside"]
