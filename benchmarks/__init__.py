@@ -1,1 +1,1 @@
-"""What a call costs: instructions, CPU time, start-up and memory, against the budgets of the design."""
+"""What a call costs: instructions, CPU time, start-up and memory, against budgets and ceilings."""

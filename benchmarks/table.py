@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.works import WORKS, Work
 
 Costs = dict[tuple[str, str], float]
-HEAD = ("work", "floor instr", "ours instr", "ratio", "budget", "ok?", "of client", "CPU-time ratio", "peer ratio")
+HEAD = ("work", "floor instr", "ours instr", "ratio", "limit", "ok?", "of client", "CPU-time ratio", "peer ratio")
 NOTHING = "-"
 
 
@@ -45,7 +45,7 @@ def _floor(costs: Costs, work: Work) -> float | None:
 
 
 def ratio(costs: Costs, work: Work, variant: str) -> float | None:
-    """Return what the budget is about: a multiple of the floor, or for chunks a percentage of the client's work."""
+    """Return what the limit is about: a multiple of the floor, or for chunks a percentage of the client's work."""
     added = over_bare(costs, work, variant)
     if added is None:
         return None
@@ -62,9 +62,9 @@ def share(costs: Costs, work: Work) -> float | None:
 
 
 def met(costs: Costs, work: Work) -> bool | None:
-    """Return whether ``work`` keeps its budget; None if this package was not measured."""
+    """Return whether ``work`` keeps its limit; None if this package was not measured."""
     reached = ratio(costs, work, "ours")
-    return None if reached is None else reached <= work.budget
+    return None if reached is None else reached <= work.limit
 
 
 def rows(works: Sequence[Work], instructions: Costs, cpu: Costs) -> list[tuple[str, ...]]:
@@ -79,7 +79,7 @@ def _row(work: Work, instructions: Costs, cpu: Costs) -> tuple[str, ...]:
         _number(base),
         _number(over_bare(instructions, work, "ours")),
         _times(ratio(instructions, work, "ours"), sign),
-        _times(work.budget, sign),
+        _times(work.limit, sign) + (" [2]" if work.is_ceiling else ""),
         _answer(met(instructions, work)),
         _times(share(instructions, work), "%"),
         _times(ratio(cpu, work, "ours"), sign) if cpu else NOTHING,

@@ -21,14 +21,14 @@ Run = Callable[[openai.OpenAI, TracerProvider, int], None]
 class Work:
     """One row: what is done ``few`` and ``many`` times, under which setup, and what it may cost.
 
-    ``budget`` is a multiple of the floor's cost; for a ``per_chunk`` row, where ``run`` reads one stream of that many
+    ``limit`` is a multiple of the floor's cost; for a ``per_chunk`` row, where ``run`` reads one stream of that many
     chunks, a percentage of the client's own work on a chunk.
     """
 
     name: str
     title: str
     run: Run
-    budget: float
+    limit: float
     setup: Setup = field(default_factory=Setup)
     floor_setup: Setup | None = None
     few: int = 4
@@ -37,6 +37,10 @@ class Work:
     rounds: int = 9
     """How often it is counted; each round is off by its own some thousandths of the client's work."""
     per_chunk: bool = False
+    is_ceiling: bool = False
+    """Whether ``limit`` is no budget of the design, but a ceiling of our own: a little above what has been counted, so
+    that it is seen when the row gets worse. It promises nothing, and may be set anew when a release of the SDK moves
+    the floor; a budget may not."""
 
     def variants_of(self, names: Sequence[str]) -> list[str]:
         """Return those of ``names`` that are measured; a chunk has no floor, its measure is the client's own work."""
@@ -106,9 +110,9 @@ def response_stream(client: openai.OpenAI, provider: TracerProvider, count: int)
 
 
 _UNSAMPLED = Setup(sampled=False)
-_UNSAMPLED_TURN = {"budget": 3.0, "setup": _UNSAMPLED, "few": 20, "many": 180, "rounds": 3}
+_UNSAMPLED_TURN = {"setup": _UNSAMPLED, "few": 20, "many": 180, "rounds": 3, "is_ceiling": True}
 _CHUNKS = {"few": 40, "many": 200, "warm": 100, "rounds": 3, "per_chunk": True}
-_CONTENT = {"budget": 3.0, "setup": Setup(content=True), **_CHUNKS}
+_CONTENT = {"setup": Setup(content=True), "is_ceiling": True, **_CHUNKS}
 
 WORKS: tuple[Work, ...] = (
     Work("chat", "chat call, no session", chat, 1.5),
@@ -118,11 +122,11 @@ WORKS: tuple[Work, ...] = (
     Work("nested", "nested turn (call and marker)", nested, 3.0),
     Work("metrics", "chat call with metrics", chat, 2.75, Setup(metrics=True), floor_setup=Setup()),
     Work("unsampled", "unsampled call", chat, 3.0, _UNSAMPLED),
-    Work("unsampled-session", "unsampled call of an explicit session", chat_session, **_UNSAMPLED_TURN),
-    Work("unsampled-chain", "unsampled chained call", chain, **_UNSAMPLED_TURN),
-    Work("unsampled-nested", "unsampled nested turn", nested, **_UNSAMPLED_TURN),
+    Work("unsampled-session", "unsampled call of an explicit session", chat_session, 4.3, **_UNSAMPLED_TURN),
+    Work("unsampled-chain", "unsampled chained call", chain, 4.5, **_UNSAMPLED_TURN),
+    Work("unsampled-nested", "unsampled nested turn", nested, 4.9, **_UNSAMPLED_TURN),
     Work("chunk-chat", "one stream chunk, chat", chat_stream, 1.0, **_CHUNKS),
     Work("chunk-responses", "one stream chunk, responses", response_stream, 1.0, **_CHUNKS),
-    Work("chunk-chat-content", "one stream chunk, chat, content on", chat_stream, **_CONTENT),
-    Work("chunk-responses-content", "one stream chunk, responses, content on", response_stream, **_CONTENT),
+    Work("chunk-chat-content", "one stream chunk, chat, content on", chat_stream, 3.0, **_CONTENT),
+    Work("chunk-responses-content", "one stream chunk, responses, content on", response_stream, 3.0, **_CONTENT),
 )

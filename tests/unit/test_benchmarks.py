@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from benchmarks import instructions, look_up, million_turns, profile, redis_server, sessions, stores, table
-from benchmarks.__main__ import FIGURES
+from benchmarks.__main__ import FIGURES, main
 from benchmarks.client import make_client
 from benchmarks.redis_server import Size
 from benchmarks.stores import TimedStore
@@ -70,6 +70,29 @@ def test_a_budget_is_missed_when_we_cost_more_than_it_allows():
     assert table.met({("w", "bare"): 100, ("w", "floor"): 110, ("w", "ours"): 115}, work) is True
     assert table.met({("w", "bare"): 100, ("w", "floor"): 110, ("w", "ours"): 116}, work) is False
     assert table.met({("w", "bare"): 100, ("w", "floor"): 110}, work) is None
+
+
+DESIGNED = {"chat": 1.5, "explicit": 2, "chain": 2, "first": 2.5, "nested": 3, "metrics": 2.75, "unsampled": 3}
+DESIGNED |= {"chunk-chat": 1, "chunk-responses": 1}
+
+
+def test_the_designs_rows_have_its_budgets_and_all_others_say_that_their_ceiling_is_our_own():
+    assert {work.name: work.limit for work in WORKS if not work.is_ceiling} == DESIGNED
+    marked = {row[0].removesuffix(" [1]") for row in table.rows(WORKS, {}, {}) if row[4].endswith(" [2]")}
+    assert marked == {work.title for work in WORKS if work.name not in DESIGNED}
+
+
+@pytest.mark.parametrize(("name", "said"), [("unsampled", "over budget"), ("unsampled-chain", "worse than before")])
+def test_the_run_fails_when_a_row_costs_more_than_it_may(name: str, said: str, monkeypatch, capsys):
+    work = BY_NAME[name]
+    counted = {(name, "bare"): 1000.0, (name, "floor"): 1010.0, (name, "ours"): 1000 + 10 * work.limit}
+    monkeypatch.setattr(instructions, "measure", lambda *_: counted)
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--quick", "--only", name])
+    assert main() == 0
+    assert said not in capsys.readouterr().out
+    counted[name, "ours"] += 1
+    assert main() == 1
+    assert f"\n{said}" in capsys.readouterr().out
 
 
 def test_what_is_added_is_also_a_share_of_the_clients_own_work():
