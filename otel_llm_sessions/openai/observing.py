@@ -15,7 +15,11 @@ def see(call: Call, chunk: Any) -> None:
     """Take in one chunk of a stream; with its first id, and with each tool call, the turn is recorded."""
     if call.first_chunk is None:
         call.first_chunk = (time.monotonic_ns() + call.to_epoch - call.started) / SECOND
-    if SEE_CHUNK[call.request.match.route.api](call.reply, chunk) | call.reply.completes(chunk):
+    reply = call.reply
+    is_news = SEE_CHUNK[reply.route.api](reply, chunk)
+    if reply.pieces is not None:
+        is_news |= reply.completes(chunk)
+    if is_news:
         leave_early(call)
 
 

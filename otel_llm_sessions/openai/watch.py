@@ -7,7 +7,6 @@ import os
 import sys
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
-from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -50,7 +49,7 @@ class Watch:
             complete: called when the last piece has been seen.
         """
         self._call = call
-        self._see = see or partial(see_chunk, call)
+        self._see = see
         self._complete = complete
         self.outbox = call.outbox
         """What is to be recorded."""
@@ -70,7 +69,10 @@ class Watch:
     def see(self, chunk: Any) -> None:
         """Take in one chunk."""
         try:
-            self._see(chunk)
+            if self._see is None:
+                see_chunk(self._call, chunk)
+            else:
+                self._see(chunk)
         except Exception as error:
             report("read a chunk", error)
 
