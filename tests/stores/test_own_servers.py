@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,10 @@ import pytest
 import store_kit
 from store_kit import RedisServer, free_port
 from waiting import until
+
+RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+GIVEN = RANGE.read_text() if RANGE.exists() else ""
+"""The first and the last of the ports that the system gives."""
 
 STARTS_ONE = """
 import sys
@@ -52,6 +57,16 @@ def test_a_server_that_cannot_start_says_why_at_once_and_is_gone(own_redis, tmp_
     assert not other.is_running
 
 
+@pytest.mark.skipif(not GIVEN, reason="the system does not say which ports it gives")
 def test_a_port_that_is_free_is_none_that_a_connection_is_given(own_redis):
-    lowest = store_kit.given_from()
-    assert all(free_port() < lowest for _ in range(20))
+    lowest, highest = map(int, GIVEN.split())
+    with socket.create_connection(("127.0.0.1", own_redis.port)) as connection:
+        assert lowest <= connection.getsockname()[1] <= highest
+    assert not [port for port in (free_port() for _ in range(20)) if lowest <= port <= highest]
+
+
+def test_a_port_that_is_free_is_none_on_which_somebody_listens(own_redis, monkeypatch):
+    free = free_port()
+    draws = iter([own_redis.port, free])
+    monkeypatch.setattr(store_kit.ANY, "randrange", lambda *_: next(draws))
+    assert free_port() == free
