@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from history_kit import Talk
+from loopback_client import MODEL
 from session_kit import calls, sessions_of
 from store_kit import SERVERS, RedisServer, require_program
 from waiting import until
@@ -85,6 +86,7 @@ def test_a_store_holds_no_word_of_a_conversation(api, tmp_path):
         processes.say(0, talk, text)
     processes.close()
     kept = b"".join(file.read_bytes() for file in Path(tmp_path).iterdir())
+    assert MODEL.encode() in kept, "its turns are there"
     replies = [message.content for message in talk.messages if not isinstance(message, dict)]
     for words in ("Confidential", "rosebud", "leaves", *replies):
         assert words.encode() not in kept

@@ -166,6 +166,7 @@ def test_a_claim_that_is_never_answered_is_not_waited_for_for_ever(client, redis
     with capture_spans(store=store):
         named_by(client, "X")
         until(lambda: not len(HELD))
+        assert not store.claimed.is_done
     store.close()
 
 

@@ -23,7 +23,7 @@ def clock(monkeypatch):
 
 
 def assert_forward(spans: Any) -> None:
-    assert all(span.end_time >= span.start_time for span in spans if span.name in ("session", "turn"))
+    assert [span.name for span in spans if span.end_time < span.start_time] == []
 
 
 @pytest.mark.parametrize("way", [{}, {"metadata": {"session_id": "X"}}], ids=["chain", "named"])
@@ -47,9 +47,8 @@ def test_a_clock_that_is_set_back_makes_no_root_and_no_marker_end_before_it_bega
 class FromAhead(MemoryStore):
     """A store with records of a machine whose clock was set back during the turn."""
 
-    def get(self, keys: Any) -> Any:
-        link = super().get(keys)
-        return link and link._replace(end=link.start - HOUR)
+    def get_all(self, keys: Any) -> Any:
+        return [link and link._replace(end=link.start - HOUR) for link in super().get_all(keys)]
 
 
 def test_a_record_of_a_turn_that_ended_before_it_began_makes_no_such_marker(client):

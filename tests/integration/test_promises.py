@@ -112,6 +112,7 @@ def test_sentinels_never_become_attribute_values(client, spans):
     client.chat.completions.create(model=MODEL, messages=MESSAGES, extra_headers={"x-session-id": OMIT_HEADER}, **unset)
     client.responses.create(model=MODEL, input="x", previous_response_id=OMIT, instructions=OMIT)
     client.responses.create(model=MODEL, input="x", extra_body={"temperature": OMIT, "metadata": None})
+    assert len([span for span in spans if span.name.startswith("chat")]) == 3
     for span in spans:
         for value in span.attributes.values():
             assert isinstance(value, (str, int, float, tuple)), value

@@ -105,7 +105,9 @@ def test_no_id_is_readable_in_a_key(redis_server, closing):
     store = closing(redis_direct(redis_server.url))
     store.put(["s:my-secret-session"], a_link())
     store.claim("my-secret-session")
-    assert b"secret" not in redis_server.ask("KEYS", "*")
+    keys = redis_server.ask("KEYS", "*")
+    assert keys.startswith(b"*3\r\n"), "the link, the claim and the scope"
+    assert b"secret" not in keys
 
 
 def test_garbage_and_newer_records_are_unknown(redis_server, closing):

@@ -18,7 +18,7 @@ import pytest
 from database_kit import BEGINNING, SECOND, hexed, left, marked_turn, root, said, session, size_of, trace_of, turn
 
 from otel_llm_sessions.view.database import Database, Unusable
-from otel_llm_sessions.view.keeping import summing
+from otel_llm_sessions.view.keeping import arriving, summing
 from otel_llm_sessions.view.query import Query
 from otel_llm_sessions.view.sessions import sessions_of
 from otel_llm_sessions.view.spans import ReceivedLink, ReceivedLog, ReceivedSpan
@@ -287,25 +287,27 @@ def test_what_a_failed_write_knew_is_forgotten_before_another_writes(database, m
     assert tried == [False]
 
 
-def test_what_is_read_sees_all_of_a_write_or_nothing(tmp_path):
+def test_what_is_read_sees_all_of_a_write_or_nothing(tmp_path, monkeypatch):
     database = Database(tmp_path / "kept.db")
-    stop = threading.Event()
-    seen = set()
+    written, seen = arriving.each, []
 
-    def read():
-        while not stop.is_set():
-            arrived = database.session("a")
-            seen.add(len(arrived.spans) if arrived else 0)
+    def size() -> int:
+        arrived = database.session("a")
+        return len(arrived.spans) if arrived else 0
 
-    thread = threading.Thread(target=read)
-    thread.start()
-    for number in range(1, 30):
-        database.add([turn("a", number), turn("a", -number)])
-        database.tend()
-    stop.set()
-    thread.join()
+    def amid(*arguments):
+        written(*arguments)
+        seen.append(pool.submit(size).result())
+
+    monkeypatch.setattr(arriving, "each", amid)
+    with ThreadPoolExecutor(1) as pool:
+        for number in range(1, 4):
+            seen.clear()
+            database.add([turn("a", number), turn("a", -number)])
+            assert set(seen) == {2 * (number - 1)}
+            assert size() == 2 * number
+            database.tend()
     database.close()
-    assert all(size % 2 == 0 for size in seen), seen
 
 
 def test_who_reads_does_not_wait_for_who_writes(tmp_path):

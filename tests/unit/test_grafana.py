@@ -153,7 +153,9 @@ def test_a_call_that_failed_is_told_once(groups):
 
 def test_a_session_that_was_picked_is_looked_at_alone():
     groups = spans()
-    for row in rows_of("Sessions", groups)[:3]:
+    rows = rows_of("Sessions", groups)[:3]
+    assert len(rows) == 3
+    for row in rows:
         session = row[semconv.SESSION_ID]
         calls = [call for call in calls_in(groups) if call[semconv.SESSION_ID] == session]
         assert {one[semconv.SESSION_ID] for one in rows_of("Turns", groups, session)} == {session}
@@ -199,7 +201,9 @@ def test_tokens_and_cost_are_those_of_the_calls_each_counted_once(title, counted
 def test_durations_are_those_of_calls_by_model():
     groups = spans()
     calls = calls_in(groups)
-    for (model,), seconds in measured(groups, query_of("Duration of calls, 95th percentile")).items():
+    told = measured(groups, query_of("Duration of calls, 95th percentile"))
+    assert {model for (model,) in told} == {call[semconv.REQUEST_MODEL] for call in calls}
+    for (model,), seconds in told.items():
         assert seconds in [call["seconds"] for call in calls if call[semconv.REQUEST_MODEL] == model]
 
 

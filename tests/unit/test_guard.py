@@ -174,7 +174,10 @@ def test_what_a_signal_handler_raises_amid_a_logging_handler_is_the_applications
 
 
 class Broken(logging.Handler):
+    tried = 0
+
     def emit(self, record: logging.LogRecord) -> None:
+        self.tried += 1
         raise RuntimeError("no disk")
 
 
@@ -188,7 +191,9 @@ class Broken(logging.Handler):
         lambda: say(logging.WARNING, "too %s many", 1, 2),
     ],
 )
-def test_a_logging_handler_that_raises_is_nobodys_exception(log: Callable[[], None]) -> None:
+@pytest.mark.usefixtures("nothing_reported")
+def test_a_logging_handler_that_raises_is_nobodys_exception(log: Callable[[], None], caplog) -> None:
+    caplog.set_level(logging.DEBUG, "otel_llm_sessions")
     logger = logging.getLogger("otel_llm_sessions")
     handler = Broken()
     logger.addHandler(handler)
@@ -196,3 +201,4 @@ def test_a_logging_handler_that_raises_is_nobodys_exception(log: Callable[[], No
         log()
     finally:
         logger.removeHandler(handler)
+    assert handler.tried == 1

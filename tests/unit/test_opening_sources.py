@@ -229,13 +229,18 @@ def test_what_is_no_source_is_said_to_be_none(odd):
     ],
 )
 def test_odd_traces_in_answers_are_left_out(answer):
+    told = []
+
     def reply(asked: Asked):
+        told.append(asked.path)
         return 200, json.dumps(JAEGER["/api/services"] if "services" in asked.path else answer).encode()
 
     with web(reply) as served:
         source = open_source(f"jaeger+{served.url}")
         for ask in (lambda: source.sessions(Query()).sessions, lambda: source.session("one")):
+            told.clear()
             try:
                 assert not ask()
             except Unreachable as away:
                 assert "\n" not in str(away)
+            assert [path for path in told if "services" not in path]

@@ -123,7 +123,8 @@ def test_whatever_a_server_sends_is_survived(place, odd):
     if place in ("index", "delta"):
         choice = {**choice, place: odd}
     pieces.add({"choices": odd if place == "choices" else [odd if place == "choice" else choice]})
-    pieces.messages()
+    pieces.add(chunk_of(0, {"content": "b"}))
+    assert pieces.messages()[0]["content"][-1] == "b"
 
 
 def test_a_long_reply_is_not_kept():

@@ -183,4 +183,7 @@ def test_the_event_that_has_all_of_a_call_wins_over_those_of_one_message_each():
 def test_odd_values_are_no_words(value):
     names = ("role", "content", "tool_calls.0.name", "tool_calls.x.name", "tool_calls.99999999.id", "reasoning")
     attributes = {f"gen_ai.prompt.{at}.{name}": value for at in (0, "x", "9" * 30) for name in names}
-    only_turn(span(REQUEST_1, attributes={**attributes, "session.id": "s", "llm.request.type": "chat"})).input
+    call = span(REQUEST_1, attributes={**attributes, "session.id": "s", "llm.request.type": "chat"})
+    (message,) = only_turn(call).input
+    assert message.role in ("", "user")
+    assert {text for part in message.parts if part.kind != "reasoning" for text in (part.name, part.text)} == {""}

@@ -50,9 +50,12 @@ def test_order_and_repetition_change_nothing_and_nothing_raises(spans, logs, dat
 @given(any_spans, any_logs)
 @settings(max_examples=10)
 def test_whatever_arrives_is_drawn(spans, logs):
-    shown = io.StringIO()
-    for tree in trees(sessions_of(spans, logs)):
+    sessions, shown = sessions_of(spans, logs), io.StringIO()
+    drawn = list(trees(sessions))
+    for tree in drawn:
         Console(file=shown, width=200).print(tree)
+    assert len(drawn) == len(sessions)
+    assert shown.getvalue().count("\n") >= sum(1 + len(session.turns) for session in sessions)
 
 
 @pytest.fixture(scope="module")
