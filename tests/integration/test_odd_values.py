@@ -249,6 +249,7 @@ def test_an_id_that_a_path_names_is_fit_for_an_attribute(wire, seen, id_):
         with suppress(Exception):
             call(id_)
     seen.check()
+    assert len(seen.spans) == (0 if LONE in id_ else 2)  # a client cannot write half a character into a path
 
 
 # --- errors ---------------------------------------------------------------------------------------------------
