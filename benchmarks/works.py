@@ -127,6 +127,6 @@ WORKS: tuple[Work, ...] = (
     Work("unsampled-nested", "unsampled nested turn", nested, 4.9, **_UNSAMPLED_TURN),
     Work("chunk-chat", "one stream chunk, chat", chat_stream, 1.0, **_CHUNKS),
     Work("chunk-responses", "one stream chunk, responses", response_stream, 1.0, **_CHUNKS),
-    Work("chunk-chat-content", "one stream chunk, chat, content on", chat_stream, 3.0, **_CONTENT),
-    Work("chunk-responses-content", "one stream chunk, responses, content on", response_stream, 3.0, **_CONTENT),
+    Work("chunk-chat-content", "one stream chunk, chat, content on", chat_stream, 2.0, **_CONTENT),
+    Work("chunk-responses-content", "one stream chunk, responses, content on", response_stream, 2.0, **_CONTENT),
 )
