@@ -13,14 +13,21 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from failures import warnings_of
 
+HERE = Path(__file__).parent
+
 # Where Python is told to keep no bytecode, each of the hundreds of processes that tests start compiles all of it again.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Imports, collecting and reading source make millions of objects that stay: to look for garbage among them every few
+# hundred takes as long as to make them.
+gc.set_threshold(50_000, 20, 20)
 
 if importlib.util.find_spec("hypothesis") is not None:
     import hypothesis
@@ -41,6 +48,17 @@ if importlib.util.find_spec("openai") is not None:  # the packaging tests run wi
     from otel_llm_sessions.openai import provider_lookup
     from otel_llm_sessions.openai.provider_lookup import ProviderLookup
     from otel_llm_sessions.testing import CapturedSpans, capture_spans
+
+
+OF_ONE_MARKER = frozenset({"backends", "browser", "contract"})
+"""The folders whose tests all have the marker that is called as the folder is."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where all tests are asked for, a folder is not read of which none would run: each process would import it."""
+    is_whole = collection_path.parent == HERE and collection_path.name in OF_ONE_MARKER
+    is_all = [config.invocation_params.dir / arg for arg in config.args] == [HERE]
+    return (is_whole and is_all and f"not {collection_path.name}" in config.option.markexpr) or None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads it
@@ -158,7 +176,8 @@ def _asked_once() -> Iterator[None]:
     def created(attributes: Any = None, schema_url: str | None = None) -> Resource:
         if attributes or schema_url:
             return create(attributes, schema_url)
-        place = os.getpid(), *sorted(pair for pair in os.environ.items() if pair[0].startswith("OTEL_"))
+        names = sorted(name for name in os.environ if name.startswith("OTEL_"))
+        place = os.getpid(), *((name, os.environ[name]) for name in names)
         return resources.get(place) or resources.setdefault(place, create())
 
     with pytest.MonkeyPatch.context() as patch:
@@ -345,15 +364,28 @@ def _receiver() -> Iterator[Any]:
         yield receiver
 
 
+@pytest.fixture(scope="session")
+def _spare_redis() -> Iterator[list[Any]]:
+    """The Redis that the test before has left running, if any."""
+    spare: list[Any] = []
+    yield spare
+    for server in spare:
+        server.kill()
+
+
 @pytest.fixture
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A Redis of the test's own, which it may kill; a Valkey where there is no Redis."""
+def redis(_spare_redis: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Redis with nothing in it, which the test may kill: then the next has another. A Valkey where there is none."""
     from store_kit import SERVERS, RedisServer, require_program
 
-    server = RedisServer(tmp_path_factory.mktemp("redis"), program=require_program(SERVERS[0]))
-    server.start()
+    server = _spare_redis.pop() if _spare_redis else None
+    if server is None:
+        server = RedisServer(tmp_path_factory.mktemp("redis"), program=require_program(SERVERS[0]))
+        server.start()
     yield server
-    server.kill()
+    if server.is_running:
+        server.forget()
+        _spare_redis.append(server)
 
 
 @pytest.fixture

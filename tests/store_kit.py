@@ -139,6 +139,11 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    def forget(self) -> None:
+        """Be as one that was just started: with no keys, and no connection of who might still write some."""
+        for command in ("CLIENT KILL TYPE normal", "SCRIPT FLUSH", "FLUSHALL"):
+            assert not self.ask(*command.split()).startswith(b"-")
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Redis takes connections and commands, and answers none."""

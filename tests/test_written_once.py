@@ -5,14 +5,12 @@ from __future__ import annotations
 import ast
 import functools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_house import TESTS, tree_of
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+from test_house import TESTS, Function, functions_in, tree_of
 
 SMALLEST = 10
 """Parts of a body: what is smaller is written again sooner than it is found elsewhere."""
@@ -28,21 +26,30 @@ TWICE = {
 @functools.cache
 def twins(folder: Path) -> list[tuple[str, ...]]:
     """Groups of helpers with one body, in different files."""
-    groups: dict[Any, set[tuple[str, str]]] = defaultdict(set)
+    alike: dict[Any, list[tuple[str, Function]]] = defaultdict(list)
     for file in sorted(folder.rglob("*.py")):
-        for helper in helpers(tree_of(file)):
+        for helper in functions_in(tree_of(file)):
+            if not helper.name.startswith("test_"):
+                alike[outline(helper)].append((file.relative_to(folder).as_posix(), helper))
+    groups: dict[Any, set[tuple[str, str]]] = defaultdict(set)
+    for found in alike.values():
+        for file, helper in found if in_several_files(found) else ():
             made = Shape(helper)
             if made.parts >= SMALLEST:
-                groups[made.body].add((file.relative_to(folder).as_posix(), helper.name))
-    return sorted(
-        tuple(f"{file} {name}" for file, name in sorted(group))
-        for group in groups.values()
-        if len({file for file, _ in group}) > 1
-    )
+                groups[made.body].add((file, helper.name))
+    named = ([f"{file} {name}" for file, name in sorted(group)] for group in groups.values() if in_several_files(group))
+    return sorted(map(tuple, named))
 
 
-def helpers(tree: ast.AST) -> Iterator[Function]:
-    return (node for node in ast.walk(tree) if isinstance(node, Function) and not node.name.startswith("test_"))
+def in_several_files(group: Iterable[tuple[str, Any]]) -> bool:
+    return len({file for file, _ in group}) > 1
+
+
+def outline(node: ast.AST) -> Any:
+    """Which statements there are, one in another: what has one shape has one outline, which is found much sooner."""
+    bodies = (getattr(node, field, []) for field in ("body", "orelse", "handlers", "finalbody", "cases"))
+    inside = [tuple(map(outline, without_docstring(body))) for body in bodies]
+    return type(node).__name__.removeprefix("Async").replace("AnnAssign", "Assign"), *inside
 
 
 class Shape:

@@ -38,15 +38,16 @@ ATTRIBUTES = (
 class Talk:
     """A conversation of so many turns, of texts as long as each other."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, turns: int = TURNS) -> None:
         self.kind = kind
+        self.turns = turns
         self.random = random.Random(kind)
         self.words: list[str] = []
         self.history: list[Any] = []
         self.made: dict[str, Any] = {}
 
     def text(self) -> str:
-        text = "".join(self.random.choices(string.ascii_letters + "     ", k=TALK // TURNS // 2))
+        text = "".join(self.random.choices(string.ascii_letters + "     ", k=TALK // self.turns // 2))
         self.words.append(text[:40])
         return text
 
@@ -84,10 +85,10 @@ class Talk:
         self.history += self.made["output"]
 
 
-def held(talk: Talk, turns: int = TURNS) -> None:
-    """Hold a conversation."""
+def held(talk: Talk, turns: int = 0) -> None:
+    """Hold a conversation, or its first turns."""
     client = client_of(lambda _: httpx.Response(200, json=talk.made))
-    for number in range(1, turns + 1):
+    for number in range(1, (turns or talk.turns) + 1):
         talk.ask(client, number)
     client.close()
 
@@ -97,12 +98,16 @@ def _content_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CONTENT, "SPAN_ONLY")
 
 
-@pytest.mark.parametrize("kind", ["chat", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tools", "items"))])
+@pytest.mark.parametrize(
+    ("kind", "turns"),
+    # For each turn the client looks at the whole history: a hundred take it seconds.
+    [("chat", 40), *(pytest.param(kind, TURNS, marks=pytest.mark.slow) for kind in ("chat", "tools", "items"))],
+)
 @pytest.mark.usefixtures("nothing_reported")
-def test_a_long_conversation_is_recorded_once(kind):
+def test_a_long_conversation_is_recorded_once(kind, turns):
     with capture_spans(traces="turn") as spans:
-        held(Talk(kind))
-    assert [span.attributes["llm_session.content"] for span in spans] == ["full"] + ["delta"] * (TURNS - 1)
+        held(Talk(kind, turns))
+    assert [span.attributes["llm_session.content"] for span in spans] == ["full"] + ["delta"] * (turns - 1)
     recorded = sum(len(span.attributes.get(name, "").encode()) for span in spans for name in ATTRIBUTES)
     assert TALK < recorded <= MOST_RECORDED
 
