@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_llm_sessions.sessions.keys import session_key
@@ -54,6 +54,12 @@ def resolved(evidence, known, starts_session) -> Resolution:
     return resolve(evidence, [known.get(key) for key in lookup_keys(evidence)], starts_session)
 
 
+FROM_BAGGAGE = Evidence(
+    Given(SessionId("A"), "baggage"), (tie_by("chain", "r:resp_1"),), "resp_1", SessionId("resp_1@a.test~0a1b2c3d")
+)
+
+
+@example((FROM_BAGGAGE, {"r:resp_1": link("B")}, True))
 @given(situations())
 def test_a_given_session_wins_over_all_but_baggage_does_not(situation):
     evidence, known, starts_session = situation
