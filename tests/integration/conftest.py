@@ -24,7 +24,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from store_kit import Proxy, RedisServer
 from traces_kit import CHAT_REPLY
 
-from otel_llm_sessions.openai import flow
+from otel_llm_sessions.openai import added, flow
 from otel_llm_sessions.stores import pace
 from otel_llm_sessions.stores.guarded import GuardedStore
 from otel_llm_sessions.testing import CapturedSpans, capture_spans
@@ -129,6 +129,12 @@ def wire() -> Iterator[Wire]:
     wire = Wire()
     yield wire
     wire.close()
+
+
+@pytest.fixture(autouse=True)
+def _is_another_task() -> None:
+    """Nothing was put into a conversation lately where a test runs: within a second the same words would be of that."""
+    added._lately.set(())
 
 
 @pytest.fixture

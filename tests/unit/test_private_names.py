@@ -63,6 +63,10 @@ LISTED: dict[str, tuple[str, frozenset[str]]] = {
         "a process reports each kind of failure once, a test each of its own; and what is kept of them is bounded",
         frozenset({"conftest.py", "unit/test_bounded_tables.py"}),
     ),
+    "_lately": (
+        "what one test puts into a conversation is of another task than the next test",
+        frozenset({"integration/conftest.py"}),
+    ),
     "_walk": ("a model that thinks replies when no look-up is left: nobody else knows", frozenset({"conftest.py"})),
     "_awalk": ("as _walk, on an event loop", frozenset({"conftest.py"})),
     "_left_open": (
